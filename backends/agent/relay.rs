@@ -1,0 +1,103 @@
+//! Carries TCP connections on the container's loopback to a unix socket outside.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How many connections are open.
+#[derive(Clone, Default)]
+pub(super) struct Relay {
+    open: Arc<(Mutex<usize>, Condvar)>,
+}
+
+impl Relay {
+    /// Listens on the OTLP ports; gives those that were taken already.
+    pub(super) fn listen(&self, socket: &Path) -> Vec<u16> {
+        let mut refused = Vec::new();
+        for port in super::OTLP_PORTS {
+            match TcpListener::bind(("127.0.0.1", port)) {
+                Ok(listener) => self.accept(listener, socket.to_owned()),
+                Err(_) => refused.push(port),
+            }
+            // Not every container has IPv6; where it does, `localhost` may mean this one.
+            if let Ok(listener) = TcpListener::bind(("::1", port)) {
+                self.accept(listener, socket.to_owned());
+            }
+        }
+        refused
+    }
+
+    fn accept(&self, listener: TcpListener, socket: PathBuf) {
+        let relay = self.clone();
+        thread::spawn(move || {
+            for inside in listener.incoming().flatten() {
+                let Ok(outside) = UnixStream::connect(&socket) else { continue };
+                relay.count(1);
+                let relay = relay.clone();
+                thread::spawn(move || {
+                    carry(inside, outside);
+                    relay.count(-1);
+                });
+            }
+        });
+    }
+
+    fn count(&self, change: isize) {
+        let mut open = self.open.0.lock().expect("no holder panics");
+        *open = open.saturating_add_signed(change);
+        self.open.1.notify_all();
+    }
+
+    /// Waits until no connection is open, at most `patience`; says whether that came true.
+    pub(super) fn drain(&self, patience: Duration) -> bool {
+        let deadline = Instant::now() + patience;
+        let mut open = self.open.0.lock().expect("no holder panics");
+        while *open > 0 {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            open = self.open.1.wait_timeout(open, left).expect("no holder panics").0;
+        }
+        true
+    }
+}
+
+/// Copies both ways until both sides have ended.
+fn carry(inside: TcpStream, outside: UnixStream) {
+    let (Ok(mut requests), Ok(mut answers)) = (inside.try_clone(), outside.try_clone()) else {
+        return;
+    };
+    let _ = inside.set_nodelay(true);
+    let back = thread::spawn(move || {
+        let mut inside = inside;
+        let _ = std::io::copy(&mut answers, &mut inside);
+        let _ = inside.shutdown(Shutdown::Both);
+    });
+    let mut outside = outside;
+    let _ = std::io::copy(&mut requests, &mut outside);
+    let _ = outside.shutdown(Shutdown::Write);
+    let _ = back.join();
+}
+
+/// Whether a port of the loopback accepts a connection and, when `get` names a path, the status
+/// it answers a GET with; 0 is no.
+pub(super) fn connect(port: u16, get: &str) -> u16 {
+    let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { return 0 };
+    if get.is_empty() {
+        return 1;
+    }
+    let limit = Some(Duration::from_secs(2));
+    let _ = stream.set_read_timeout(limit);
+    let request =
+        format!("GET {get} HTTP/1.1\r\nHost: localhost:{port}\r\nConnection: close\r\n\r\n");
+    let mut head = [0; 12];
+    if stream.write_all(request.as_bytes()).is_err() || stream.read_exact(&mut head).is_err() {
+        return 0;
+    }
+    std::str::from_utf8(&head[9..]).ok().and_then(|code| code.parse().ok()).unwrap_or(0)
+}

@@ -1,0 +1,72 @@
+//! The system calls that neither the standard library nor a safe crate the agent could use offers.
+//!
+//! The agent is compiled with the standard library alone, which links the C library in any case.
+
+#![allow(unsafe_code, reason = "four C functions without a safe face in std; see each block")]
+
+use std::ffi::{c_int, c_long, c_short, c_ulong};
+
+pub(super) const SIGKILL: c_int = 9;
+pub(super) const SIGTERM: c_int = 15;
+
+const POLLIN: c_short = 1;
+const WNOHANG: c_int = 1;
+const WEXITED: c_int = 4;
+const WNOWAIT: c_int = 0x0100_0000;
+const P_ALL: c_int = 0;
+
+#[repr(C)]
+struct PollFd {
+    fd: c_int,
+    events: c_short,
+    revents: c_short,
+}
+
+/// Room for a `siginfo_t`, which Linux fixes at 128 bytes; nothing is read from it.
+#[repr(C)]
+struct SigInfo([c_long; 16]);
+
+unsafe extern "C" {
+    #[link_name = "kill"]
+    fn c_kill(pid: c_int, signal: c_int) -> c_int;
+    #[link_name = "poll"]
+    fn c_poll(fds: *mut PollFd, count: c_ulong, timeout: c_int) -> c_int;
+    fn waitid(kind: c_int, id: c_int, info: *mut SigInfo, options: c_int) -> c_int;
+    fn waitpid(pid: c_int, status: *mut c_int, options: c_int) -> c_int;
+}
+
+/// Sends a signal to a process, a group (negative) or, from process 1, to all others (-1).
+pub(super) fn kill(pid: i32, signal: i32) {
+    // SAFETY: takes two integers; a process that is gone is an error it returns.
+    unsafe { c_kill(pid, signal) };
+}
+
+/// Which of three descriptors can be read or have ended; negative ones never do.
+pub(super) fn poll(fds: [i32; 3], wait: bool) -> [bool; 3] {
+    let mut polled = fds.map(|fd| PollFd { fd, events: POLLIN, revents: 0 });
+    let timeout = if wait { -1 } else { 0 };
+    // SAFETY: the pointer and the count describe a live array of `struct pollfd`.
+    let ready = unsafe { c_poll(polled.as_mut_ptr(), polled.len() as c_ulong, timeout) };
+    if ready <= 0 { [false; 3] } else { polled.map(|polled| polled.revents != 0) }
+}
+
+/// Blocks until some child has ended, without collecting it; false when there is no child.
+pub(super) fn wait_for_any() -> bool {
+    let mut info = SigInfo([0; 16]);
+    // SAFETY: `info` is as large as the `siginfo_t` the kernel fills in.
+    unsafe { waitid(P_ALL, 0, &mut info, WEXITED | WNOWAIT) == 0 }
+}
+
+/// Collects one child that has ended: its process id and wait status.
+pub(super) fn reap() -> Option<(i32, i32)> {
+    let mut status = 0;
+    // SAFETY: `status` is a live integer that the call may write.
+    let pid = unsafe { waitpid(-1, &mut status, WNOHANG) };
+    (pid > 0).then_some((pid, status))
+}
+
+/// The exit code in a wait status, or else the signal.
+pub(super) fn ended(status: i32) -> Result<i32, i32> {
+    let signal = status & 0x7f;
+    if signal == 0 { Ok((status >> 8) & 0xff) } else { Err(signal) }
+}

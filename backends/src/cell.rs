@@ -1,0 +1,45 @@
+//! What a backend has to offer so that a scenario can be run on it.
+
+use std::path::Path;
+
+use tokio::net::UnixListener;
+
+use crate::action::ServicePlan;
+use crate::error::BackendError;
+use crate::link::Link;
+
+/// The containers of one run, on a private network of their own.
+pub(crate) trait Cell {
+    /// Makes a container with the agent as its process 1 and waits until the agent has connected.
+    ///
+    /// The first container owns the cell's network and its agent takes OTLP; the others join it.
+    async fn start(&mut self, container: &Container<'_>) -> Result<Started, BackendError>;
+
+    /// What separates the cell from the machine, for the report.
+    fn isolation(&self) -> Vec<String>;
+
+    /// Removes everything `start` made; called once, whatever happened before.
+    async fn destroy(&mut self) -> Result<(), BackendError>;
+}
+
+/// A container to be made.
+pub(crate) struct Container<'a> {
+    /// What it is.
+    pub(crate) service: &'a ServicePlan,
+    /// Its place in the start order; 0 owns the network.
+    pub(crate) index: usize,
+    /// Host names of the cell, all on its loopback.
+    pub(crate) hosts: &'a [String],
+    /// The folder on this machine that it sees as [`agent::FOLDER`](crate::agent::FOLDER).
+    pub(crate) folder: &'a Path,
+    /// The socket in that folder on which its agent calls.
+    pub(crate) listener: &'a UnixListener,
+}
+
+/// A container that is up.
+pub(crate) struct Started {
+    /// The line to its agent.
+    pub(crate) link: Link,
+    /// Entry point and command of its image, empty when it has none.
+    pub(crate) command: Vec<String>,
+}

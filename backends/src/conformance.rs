@@ -1,0 +1,326 @@
+//! The cases every backend must pass, whatever it is made of.
+//!
+//! Each case runs one action and looks at its outcome. They use nothing but a POSIX shell and its
+//! usual companions, so they run in the host image and in a busybox image alike.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use crate::{
+    Action, Backend, BackendError, Cancel, Ended, Expected, Image, Mount, Network, Outcome,
+    Process, Readiness, ServicePlan, Source, StepPlan,
+};
+
+/// One thing that must hold.
+pub struct Case {
+    /// What must hold, as a name.
+    pub name: &'static str,
+    /// Whether the case needs real processes; the fake backend has none.
+    pub real: bool,
+    check: fn(&Bench<'_>) -> Result<(), String>,
+}
+
+/// What a case runs on.
+pub struct Bench<'a> {
+    /// The backend under test.
+    pub backend: &'a dyn Backend,
+    /// The image to use.
+    pub image: Image,
+    /// A folder of the workspace with a file `data/note` that reads `from the workspace`.
+    pub workspace: &'a std::path::Path,
+}
+
+impl Case {
+    /// Runs the case.
+    ///
+    /// # Errors
+    /// What was expected and what was seen.
+    pub fn run(&self, bench: &Bench<'_>) -> Result<(), String> {
+        (self.check)(bench)
+    }
+}
+
+/// All cases.
+pub fn cases() -> Vec<Case> {
+    let plain = |name, check| Case { name, real: false, check };
+    let real = |name, check| Case { name, real: true, check };
+    vec![
+        plain("standard output is captured", |b| {
+            let outcome = b.step(&["echo", "one", "two"])?;
+            b.same(outcome.steps[0].stdout.text(), "one two\n")
+        }),
+        plain("exit codes are told", |b| {
+            let outcome = b.shell("exit 7")?;
+            b.same(outcome.steps[0].ended.clone(), Ended::Code(7))
+        }),
+        plain("nothing runs after an unexpected end", |b| {
+            let mut action = b.action(&[&["sh", "-c", "exit 1"], &["echo", "no"]]);
+            action.steps[0].goes_on_after = Expected::Code(0);
+            let outcome = b.run(&action)?;
+            b.same(outcome.steps[1].ended.clone(), Ended::Skipped)
+        }),
+        plain("an expected failure lets the run go on", |b| {
+            let mut action = b.action(&[&["sh", "-c", "exit 4"], &["echo", "yes"]]);
+            action.steps[0].goes_on_after = Expected::Failure;
+            let outcome = b.run(&action)?;
+            b.same(outcome.steps[1].ended.clone(), Ended::Code(0))
+        }),
+        real("the streams are told apart", |b| {
+            let outcome = b.shell("echo out; echo err >&2")?;
+            b.same(outcome.steps[0].stdout.text(), "out\n")?;
+            b.same(outcome.steps[0].stderr.text(), "err\n")
+        }),
+        real("a signal is told", |b| {
+            let outcome = b.shell("kill -9 $$")?;
+            b.same(outcome.steps[0].ended.clone(), Ended::Signal(9))
+        }),
+        real("a program that is not there is named", |b| {
+            let outcome = b.step(&["no-such-program"])?;
+            match &outcome.steps[0].ended {
+                Ended::NotStarted(reason) if reason.contains("no-such-program") => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        }),
+        real("a step that never ends is killed at its limit", |b| {
+            let mut action = b.action(&[&["sh", "-c", "sleep 1000 & sleep 1000"]]);
+            action.steps[0].time_limit = Duration::from_millis(300);
+            let began = Instant::now();
+            let outcome = b.run(&action)?;
+            b.same(outcome.steps[0].ended.clone(), Ended::TimedOut)?;
+            b.holds(!outcome.is_complete(), "such an outcome is not complete")?;
+            b.holds(began.elapsed() < Duration::from_secs(10), "it took too long")
+        }),
+        real("a process left in the background does not hold a step up", |b| {
+            let began = Instant::now();
+            let outcome = b.shell("sleep 1000 & echo done")?;
+            b.same(outcome.steps[0].stdout.text(), "done\n")?;
+            b.holds(began.elapsed() < Duration::from_secs(10), "it took too long")
+        }),
+        real("the environment of service and step is set", |b| {
+            let mut action =
+                b.action(&[&["sh", "-c", "echo $A $B $CLNRM_SEED $SOURCE_DATE_EPOCH"]]);
+            action.services[0].env = map(&[("A", "service"), ("B", "service")]);
+            action.steps[0].env = map(&[("B", "step")]);
+            let outcome = b.run(&action)?;
+            b.same(outcome.steps[0].stdout.text(), "service step 42 1735689600\n")
+        }),
+        real("nothing of our own environment gets in", |b| {
+            let outcome = b.step(&["env"])?;
+            let text = outcome.steps[0].stdout.text();
+            b.holds(!text.contains("CARGO"), &text)
+        }),
+        real("variables in arguments expand from the container's environment", |b| {
+            let mut action = b.action(&[&["echo", "${A}-${UNSET_VARIABLE}"]]);
+            action.services[0].env = map(&[("A", "b")]);
+            let outcome = b.run(&action)?;
+            b.same(outcome.steps[0].stdout.text(), "b-${UNSET_VARIABLE}\n")
+        }),
+        real("the run's trace context is handed on", |b| {
+            let outcome = b.shell("echo $TRACEPARENT $OTEL_EXPORTER_OTLP_ENDPOINT")?;
+            let text = outcome.steps[0].stdout.text();
+            let span = outcome.spans.iter().find(|span| span.name == "clnrm.step:step 0");
+            let span = span.ok_or("the step has no span")?;
+            let context =
+                format!("00-{}-{}-01 http://127.0.0.1:4318\n", span.trace_id, span.span_id);
+            b.same(text, context)
+        }),
+        real("a step runs in its working directory", |b| {
+            let mut action = b.action(&[&["pwd"]]);
+            action.steps[0].workdir = Some("/tmp/made/on/demand".into());
+            let outcome = b.run(&action)?;
+            b.same(outcome.steps[0].stdout.text(), "/tmp/made/on/demand\n")
+        }),
+        real("steps of a service share its files", |b| {
+            let action = b.action(&[
+                &["sh", "-c", "echo shared > /tmp/file; echo root > /file"],
+                &["cat", "/tmp/file", "/file"],
+            ]);
+            let outcome = b.run(&action)?;
+            b.same(outcome.steps[1].stdout.text(), "shared\nroot\n")
+        }),
+        real("every run is fresh", |b| {
+            b.shell("echo stale > /tmp/stale; echo stale > /stale")?;
+            let outcome = b.shell("ls /tmp/stale /stale 2>/dev/null; echo checked")?;
+            b.same(outcome.steps[0].stdout.text(), "checked\n")
+        }),
+        real("only the loopback is there", |b| {
+            let outcome = b.shell("tail -n +3 /proc/net/dev | cut -d: -f1 | tr -d ' '")?;
+            b.same(outcome.steps[0].stdout.text(), "lo\n")
+        }),
+        real("a mount is seen and cannot be written", |b| {
+            let mut action =
+                b.action(&[&["sh", "-c", "cat /data/note; echo x > /data/note || echo refused"]]);
+            action.services[0].mounts = vec![b.mount(true)];
+            let outcome = b.run(&action)?;
+            b.same(outcome.steps[0].stdout.text(), "from the workspace\nrefused\n")
+        }),
+        real("a writable mount is a copy", |b| {
+            let mut action =
+                b.action(&[&["sh", "-c", "echo changed > /data/note; cat /data/note"]]);
+            action.services[0].mounts = vec![b.mount(false)];
+            let outcome = b.run(&action)?;
+            b.same(outcome.steps[0].stdout.text(), "changed\n")?;
+            let kept = std::fs::read_to_string(b.workspace.join("data/note"));
+            b.same(kept.unwrap_or_default(), "from the workspace\n")
+        }),
+        real("a service is waited for by its log", |b| {
+            let mut action = b.action(&[&["echo", "went on"]]);
+            action.services[0].process =
+                argv(&["sh", "-c", "sleep 0.1; echo I am ready; exec sleep 1000"]);
+            action.services[0].ready = vec![Readiness::Log("am r.ady".into())];
+            let outcome = b.run(&action)?;
+            b.same(outcome.steps[0].stdout.text(), "went on\n")?;
+            b.same(outcome.services[0].log.text(), "I am ready\n")
+        }),
+        real("a service is waited for by a command", |b| {
+            let mut action = b.action(&[&["cat", "/tmp/up"]]);
+            action.services[0].process =
+                argv(&["sh", "-c", "sleep 0.1; echo up > /tmp/up; exec sleep 1000"]);
+            let argv = ["test", "-s", "/tmp/up"].map(str::to_owned).to_vec();
+            let interval = Duration::from_millis(10);
+            action.services[0].ready = vec![Readiness::Exec { argv, interval }];
+            let outcome = b.run(&action)?;
+            b.same(outcome.steps[0].stdout.text(), "up\n")
+        }),
+        real("a service that ends before it is ready is the cause", |b| {
+            let mut action = b.action(&[&["echo", "no"]]);
+            action.services[0].process = argv(&["sh", "-c", "echo broken; exit 3"]);
+            action.services[0].ready = vec![Readiness::Port(80)];
+            let outcome = b.run(&action)?;
+            b.same(outcome.steps[0].ended.clone(), Ended::Skipped)?;
+            let reason = outcome.services[0].failed.clone().unwrap_or_default();
+            b.holds(reason.contains("ended with exit code 3"), &reason)?;
+            b.same(outcome.services[0].log.text(), "broken\n")
+        }),
+        real("a service that is never ready is given up", |b| {
+            let mut action = b.action(&[&["echo", "no"]]);
+            action.services[0].process = argv(&["sleep", "1000"]);
+            action.services[0].ready = vec![Readiness::Port(80)];
+            action.services[0].ready_limit = Duration::from_millis(200);
+            let outcome = b.run(&action)?;
+            let reason = outcome.services[0].failed.clone().unwrap_or_default();
+            b.holds(reason.contains("port 80"), &reason)
+        }),
+        real("services share a network and not their files", |b| {
+            let mut action = b.action(&[
+                &["sh", "-c", "echo mine > /tmp/file"],
+                &["sh", "-c", "ls /tmp/file 2>/dev/null; grep -c other /etc/hosts"],
+            ]);
+            let mut other = action.services[0].clone();
+            other.name = "other".into();
+            action.services.push(other);
+            action.steps[1].service = 1;
+            let outcome = b.run(&action)?;
+            b.same(outcome.steps[1].stdout.text(), "1\n")
+        }),
+        real("a service ends itself when it is asked to", |b| {
+            let mut action = b.action(&[&["echo", "stop"]]);
+            let script = "trap 'echo bye; exit 0' TERM; echo up; while :; do sleep 0.05; done";
+            action.services[0].process = argv(&["sh", "-c", script]);
+            action.services[0].ready = vec![Readiness::Log("up".into())];
+            let outcome = b.run(&action)?;
+            b.same(outcome.services[0].log.text(), "up\nbye\n")
+        }),
+        real("of endless output the two ends are kept", |b| {
+            let script = "echo first; head -c 200000000 /dev/zero; echo last";
+            let outcome = b.shell(script)?;
+            let stdout = &outcome.steps[0].stdout;
+            b.holds(stdout.head.starts_with(b"first\n"), "the beginning")?;
+            b.holds(stdout.tail.ends_with(b"last\n"), "the end")?;
+            b.holds(stdout.dropped > 190_000_000, "what was left out is counted")
+        }),
+        real("the lifecycle is told in spans", |b| {
+            let outcome = b.shell("true")?;
+            let lifecycle = outcome.spans.iter().filter(|span| span.source == Source::Lifecycle);
+            let mut names: Vec<_> = lifecycle.map(|span| span.name.as_str()).collect();
+            names.sort();
+            let expected =
+                ["app.exec", "app.start", "app.stop", "clnrm.scenario", "clnrm.step:step 0"];
+            b.same(names, expected.to_vec())
+        }),
+        real("a cancelled run ends soon", |b| {
+            let action = b.action(&[&["sleep", "1000"]]);
+            let cancel = Cancel::default();
+            let (began, trigger) = (Instant::now(), cancel.clone());
+            let result = std::thread::scope(|scope| {
+                scope.spawn(move || {
+                    std::thread::sleep(Duration::from_millis(500));
+                    trigger.cancel();
+                });
+                b.backend.run(&action, &cancel)
+            });
+            b.same(result.err(), Some(BackendError::Cancelled))?;
+            b.holds(began.elapsed() < Duration::from_secs(10), "it took too long")
+        }),
+    ]
+}
+
+impl Bench<'_> {
+    /// An action with one idle service `app` and these steps in it.
+    fn action(&self, steps: &[&[&str]]) -> Action {
+        let step = |(index, words): (usize, &&[&str])| StepPlan {
+            name: format!("step {index}"),
+            service: 0,
+            argv: words.iter().map(|word| (*word).to_owned()).collect(),
+            env: BTreeMap::new(),
+            workdir: None,
+            time_limit: Duration::from_secs(20),
+            goes_on_after: Expected::Anything,
+        };
+        Action {
+            backend: self.backend.kind(),
+            network: Network::Isolated,
+            seed: 42,
+            clock: Some(1_735_689_600),
+            time_limit: Duration::from_secs(30),
+            services: vec![ServicePlan {
+                name: "app".into(),
+                image: self.image.clone(),
+                process: Process::Idle,
+                env: BTreeMap::new(),
+                mounts: Vec::new(),
+                workdir: None,
+                ready: Vec::new(),
+                ready_limit: Duration::from_secs(10),
+            }],
+            steps: steps.iter().enumerate().map(step).collect(),
+        }
+    }
+
+    fn run(&self, action: &Action) -> Result<Outcome, String> {
+        self.backend.run(action, &Cancel::default()).map_err(|error| error.to_string())
+    }
+
+    fn step(&self, words: &[&str]) -> Result<Outcome, String> {
+        self.run(&self.action(&[words]))
+    }
+
+    fn shell(&self, script: &str) -> Result<Outcome, String> {
+        self.step(&["sh", "-c", script])
+    }
+
+    fn mount(&self, read_only: bool) -> Mount {
+        let (source, target) = ("data".to_owned(), "/data".to_owned());
+        Mount { source, target, digest: String::new(), read_only }
+    }
+
+    fn same<T: PartialEq<U> + std::fmt::Debug, U: std::fmt::Debug>(
+        &self,
+        seen: T,
+        expected: U,
+    ) -> Result<(), String> {
+        self.holds(seen == expected, &format!("expected {expected:?}, saw {seen:?}"))
+    }
+
+    fn holds(&self, holds: bool, otherwise: &str) -> Result<(), String> {
+        if holds { Ok(()) } else { Err(otherwise.to_owned()) }
+    }
+}
+
+fn argv(words: &[&str]) -> Process {
+    Process::Argv(words.iter().map(|word| (*word).to_owned()).collect())
+}
+
+fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+}

@@ -1,0 +1,70 @@
+//! Backends: an [`Action`] in, an [`Outcome`] out.
+//!
+//! A backend offers *cells*: a private network with containers in it. What happens in a cell is
+//! the same everywhere and written once, in `scenario`: services start in order, get ready, steps
+//! run, everything stops, spans are collected. Inside each container a small agent is process 1;
+//! it starts processes, streams their output and carries OTLP from the private loopback to the
+//! receiver, so neither needs any network. Podman and the sandbox differ only in how a container
+//! comes to be.
+//!
+//! All async code of clnrm lives here, behind the blocking [`Backend`].
+
+mod action;
+#[path = "../agent/agent.rs"]
+mod agent;
+mod cell;
+mod choose;
+pub mod conformance;
+mod error;
+mod fake;
+mod host;
+mod link;
+mod otlp;
+mod outcome;
+mod output;
+mod podman;
+mod sandbox;
+mod scenario;
+mod trace;
+
+pub use action::{
+    Action, ActionKey, BackendKind, Expected, Image, Mount, Network, Process, Readiness,
+    ServicePlan, StepPlan,
+};
+pub use choose::{Choice, Chosen, choose};
+pub use error::BackendError;
+pub use fake::Fake;
+pub use outcome::{Ended, Outcome, Output, ServiceOutcome, StepOutcome};
+pub use podman::Podman;
+pub use sandbox::{Sandbox, sandbox_main};
+pub use scenario::Cancel;
+pub use trace::{Attributes, Event, Source, Span, SpanKind, Status, StatusCode, Value};
+
+/// Where actions are run.
+pub trait Backend: Send + Sync {
+    /// Which one this is; part of every run key.
+    fn kind(&self) -> BackendKind;
+
+    /// What `reference` means here and now, or `None` when this backend does not have it.
+    ///
+    /// # Errors
+    /// When the engine cannot be asked.
+    fn image(&self, reference: &str) -> Result<Option<Image>, BackendError>;
+
+    /// Runs `action` in a fresh cell and removes everything it made, whatever happens.
+    ///
+    /// Blocks until the cell is gone. A program that fails or never ends is an [`Outcome`].
+    ///
+    /// # Errors
+    /// When the engine, not the code under test, failed, or when `cancel` was triggered.
+    fn run(&self, action: &Action, cancel: &Cancel) -> Result<Outcome, BackendError>;
+}
+
+/// The runtime on which a backend's async code runs; its threads sleep when nothing does.
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("threads and a poller can be made")
+}

@@ -1,0 +1,168 @@
+//! The host's side of the line to a container's agent.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixListener;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::mpsc;
+
+use crate::agent::wire::{Reply, Request, Spawn};
+use crate::outcome::Ended;
+
+/// Replies that concern no process go to this id.
+const AGENT: u32 = 0;
+
+/// A connected agent. When it is dropped the agent ends, and its container with it.
+pub(crate) struct Link {
+    requests: tokio::sync::Mutex<OwnedWriteHalf>,
+    replies: Replies,
+    next: AtomicU32,
+}
+
+type Replies = Arc<Mutex<HashMap<u32, mpsc::Sender<Reply>>>>;
+
+/// The agent is gone: its container ended, or was removed by somebody else.
+#[derive(Debug)]
+pub(crate) struct Lost;
+
+impl Link {
+    /// Waits for an agent to call.
+    pub(crate) async fn accept(listener: &UnixListener) -> io::Result<Link> {
+        let (stream, _) = listener.accept().await?;
+        let (read, write) = stream.into_split();
+        let link = Link {
+            requests: tokio::sync::Mutex::new(write),
+            replies: Replies::default(),
+            next: AtomicU32::new(AGENT + 1),
+        };
+        let mut hello = link.expect(AGENT);
+        tokio::spawn(distribute(read, link.replies.clone()));
+        match hello.recv().await {
+            Some(Reply::Hello { .. }) => Ok(link),
+            _ => Err(io::Error::new(io::ErrorKind::InvalidData, "the agent did not say hello")),
+        }
+    }
+
+    /// Starts a process in the container.
+    pub(crate) async fn spawn(
+        &self,
+        argv: Vec<String>,
+        env: BTreeMap<String, String>,
+        workdir: Option<String>,
+    ) -> Result<Process, Lost> {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let replies = self.expect(id);
+        let env = env.into_iter().collect();
+        let workdir = workdir.unwrap_or_default();
+        self.ask(&Request::Spawn(Spawn { id, argv, env, workdir })).await?;
+        Ok(Process { id, replies })
+    }
+
+    /// Kills a process and all of its group.
+    pub(crate) async fn kill(&self, process: u32) -> Result<(), Lost> {
+        self.ask(&Request::Kill { id: process }).await
+    }
+
+    /// Whether a port of the cell's loopback answers; with a path, with which HTTP status.
+    pub(crate) async fn connect(&self, port: u16, get: &str) -> Result<Option<u16>, Lost> {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let mut replies = self.expect(id);
+        self.ask(&Request::Connect { id, port, get: get.to_owned() }).await?;
+        match replies.recv().await {
+            Some(Reply::Connected { status: 0, .. }) => Ok(None),
+            Some(Reply::Connected { status, .. }) => Ok(Some(status)),
+            _ => Err(Lost),
+        }
+    }
+
+    /// Ends all processes, and waits until all they exported has left the container.
+    ///
+    /// Says whether it has.
+    pub(crate) async fn stop(&self, grace: Duration) -> Result<bool, Lost> {
+        let mut replies = self.expect(AGENT);
+        self.ask(&Request::Stop { grace_ms: grace.as_millis() as u32 }).await?;
+        match replies.recv().await {
+            Some(Reply::Stopped { drained }) => Ok(drained),
+            _ => Err(Lost),
+        }
+    }
+
+    async fn ask(&self, request: &Request) -> Result<(), Lost> {
+        self.requests.lock().await.write_all(&request.encode()).await.map_err(|_| Lost)
+    }
+
+    /// Registers interest in what is said about `id`.
+    fn expect(&self, id: u32) -> mpsc::Receiver<Reply> {
+        let (send, receive) = mpsc::channel(16);
+        self.replies.lock().expect("no holder panics").insert(id, send);
+        receive
+    }
+}
+
+/// A process in a container.
+pub(crate) struct Process {
+    pub(crate) id: u32,
+    replies: mpsc::Receiver<Reply>,
+}
+
+/// What a process did next.
+pub(crate) enum Progress {
+    /// It wrote to its standard output.
+    Stdout(Vec<u8>),
+    /// It wrote to its standard error.
+    Stderr(Vec<u8>),
+    /// It ended; nothing follows that it wrote itself.
+    Ended(Ended),
+}
+
+impl Process {
+    /// Waits for what it does next. Can be cancelled without losing anything.
+    pub(crate) async fn next(&mut self) -> Result<Progress, Lost> {
+        loop {
+            return Ok(match self.replies.recv().await.ok_or(Lost)? {
+                Reply::Output { stream: 1, bytes, .. } => Progress::Stdout(bytes),
+                Reply::Output { bytes, .. } => Progress::Stderr(bytes),
+                Reply::Exited { code, .. } => Progress::Ended(Ended::Code(code)),
+                Reply::Signaled { signal, .. } => Progress::Ended(Ended::Signal(signal)),
+                Reply::NotStarted { reason, .. } => Progress::Ended(Ended::NotStarted(reason)),
+                _ => continue,
+            });
+        }
+    }
+}
+
+/// Hands each reply to whoever expects it, until the agent is gone.
+async fn distribute(mut stream: OwnedReadHalf, replies: Replies) {
+    while let Some(reply) = read(&mut stream).await {
+        let id = match &reply {
+            Reply::Hello { .. } | Reply::Stopped { .. } => AGENT,
+            Reply::Started { id }
+            | Reply::NotStarted { id, .. }
+            | Reply::Output { id, .. }
+            | Reply::Exited { id, .. }
+            | Reply::Signaled { id, .. }
+            | Reply::Connected { id, .. } => *id,
+        };
+        let expected = replies.lock().expect("no holder panics").get(&id).cloned();
+        if let Some(send) = expected {
+            // Waits when the reader is behind: output never piles up in memory.
+            if send.send(reply).await.is_err() {
+                replies.lock().expect("no holder panics").remove(&id);
+            }
+        }
+    }
+    // Whoever still waits learns that nothing follows.
+    replies.lock().expect("no holder panics").clear();
+}
+
+async fn read(stream: &mut OwnedReadHalf) -> Option<Reply> {
+    let length = stream.read_u32_le().await.ok()? as usize;
+    let mut frame = vec![0; length];
+    stream.read_exact(&mut frame).await.ok()?;
+    Reply::decode(&frame)
+}

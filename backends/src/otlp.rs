@@ -1,0 +1,154 @@
+//! A cell's OTLP receiver: gRPC, HTTP/protobuf and HTTP/JSON on one unix socket.
+//! Reading a body is left to `decode`, keeping spans to `sink`.
+
+use std::fs::Permissions;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::post;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+
+use crate::trace::Span;
+use sink::Sink;
+
+mod decode;
+mod grpc;
+mod http;
+mod json;
+mod protobuf;
+mod sink;
+mod span;
+#[cfg(test)]
+mod tests;
+
+/// How long to leave the listener alone after a failed accept, which is most often a lack of
+/// file descriptors: the connection stays queued.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
+
+/// One cell's receiver. Arrival at its socket is the correlation: no ids are needed.
+///
+/// Dropping it ends its tasks.
+pub(crate) struct Receiver {
+    sink: Arc<Sink>,
+    stop: oneshot::Sender<Duration>,
+    serving: AbortOnDropHandle<()>,
+}
+
+/// What a receiver has got.
+#[derive(Debug)]
+pub(crate) struct Received {
+    /// Sorted by start and span id; times are Unix nanoseconds.
+    pub(crate) spans: Vec<Span>,
+    /// What was sent and is not in `spans`, a sentence each; empty when nothing was lost.
+    pub(crate) incomplete: Vec<String>,
+}
+
+impl Receiver {
+    /// Serves OTLP on a unix socket bound at `path` (mode 0777, so that any user of a container
+    /// may connect). Call within a tokio runtime.
+    ///
+    /// # Errors
+    /// When the socket cannot be bound, for instance because `path` exists.
+    pub(crate) fn listen(path: &Path) -> io::Result<Receiver> {
+        let listener = UnixListener::bind(path)?;
+        std::fs::set_permissions(path, Permissions::from_mode(0o777))?;
+        let sink = Arc::new(Sink::default());
+        let (stop, stopped) = oneshot::channel();
+        let serving = tokio::spawn(serve(listener, sink.clone(), stopped));
+        Ok(Receiver { sink, stop, serving: AbortOnDropHandle::new(serving) })
+    }
+
+    /// Stops accepting new connections after those already queued were taken, waits until the
+    /// open connections have ended (at most `settle`), and gives what has arrived.
+    pub(crate) async fn finish(self, settle: Duration) -> Received {
+        // The task ends by itself only when it panicked, and then there is nobody to tell.
+        let _ = self.stop.send(settle);
+        let served = self.serving.await;
+        let mut received = self.sink.received();
+        if let Err(error) = served {
+            received.incomplete.push(format!("the OTLP receiver broke: {error}"));
+        }
+        received
+    }
+}
+
+/// A connection's way to the sink. Every export under way holds one, and so counts as open.
+#[derive(Clone)]
+struct Inlet {
+    sink: Arc<Sink>,
+    _open: TaskTrackerToken,
+}
+
+/// Takes connections until told to stop, then lets the open ones end.
+async fn serve(listener: UnixListener, sink: Arc<Sink>, mut stopped: oneshot::Receiver<Duration>) {
+    let exports = TaskTracker::new();
+    let mut connections = JoinSet::new();
+    let inlet = || Inlet { sink: sink.clone(), _open: exports.token() };
+    let settle = loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => drop(connections.spawn(connection(stream, inlet()))),
+                Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+            },
+            Some(_) = connections.join_next() => {}
+            settle = &mut stopped => break settle.unwrap_or_default(),
+        }
+    };
+    for stream in queued(listener) {
+        connections.spawn(connection(stream, inlet()));
+    }
+    let all_ended = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(settle, all_ended).await.is_err() {
+        connections.shutdown().await;
+    }
+    // HTTP/2 runs each request in a task of its own, which may outlive the connection by the
+    // time it takes to read a body that is already here.
+    exports.close();
+    exports.wait().await;
+}
+
+/// The connections that were made but not yet accepted. Asks the kernel itself: the runtime may
+/// not have heard of the latest.
+fn queued(listener: UnixListener) -> Vec<UnixStream> {
+    let Ok(listener) = listener.into_std() else {
+        return Vec::new();
+    };
+    std::iter::from_fn(|| listener.accept().ok())
+        .filter_map(|(stream, _)| {
+            stream.set_nonblocking(true).ok()?;
+            UnixStream::from_std(stream).ok()
+        })
+        .collect()
+}
+
+/// Serves one connection to its end, whatever is said on it.
+async fn connection(stream: UnixStream, inlet: Inlet) {
+    let mut protocol = auto::Builder::new(TokioExecutor::new());
+    // A program may send its spans, close its side and be gone: they count all the same.
+    protocol.http1().half_close(true);
+    let service = TowerToHyperService::new(routes(inlet));
+    // Rubbish on the wire ends this connection and concerns nobody else.
+    let _ = protocol.serve_connection(TokioIo::new(stream), service).await;
+}
+
+fn routes(inlet: Inlet) -> Router {
+    Router::new()
+        .route("/v1/traces", post(http::traces))
+        .route("/v1/metrics", post(http::ignored))
+        .route("/v1/logs", post(http::ignored))
+        .route(grpc::TRACES, post(grpc::traces))
+        .route(grpc::METRICS, post(grpc::ignored))
+        .route(grpc::LOGS, post(grpc::ignored))
+        .with_state(inlet)
+}

@@ -1,0 +1,111 @@
+//! Turns OTLP's spans and values into ours.
+
+use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
+use opentelemetry_proto::tonic::trace::v1 as otlp;
+
+use crate::trace::{Attributes, Event, Source, Span, SpanKind, Status, StatusCode, Value};
+
+/// A span's identity, well formed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Ids {
+    trace: u128,
+    span: u64,
+    parent: Option<u64>,
+}
+
+impl Ids {
+    /// `None` when an id has the wrong length, or when the trace or span id is missing or zero.
+    pub(super) fn of(span: &otlp::Span) -> Option<Ids> {
+        let trace = u128::from_be_bytes(span.trace_id.as_slice().try_into().ok()?);
+        let id = u64::from_be_bytes(span.span_id.as_slice().try_into().ok()?);
+        let parent = match span.parent_span_id.as_slice() {
+            [] => 0,
+            parent => u64::from_be_bytes(parent.try_into().ok()?),
+        };
+        (trace != 0 && id != 0).then_some(Ids {
+            trace,
+            span: id,
+            parent: (parent != 0).then_some(parent),
+        })
+    }
+
+    /// What no two spans share.
+    pub(super) fn key(self) -> (u128, u64) {
+        (self.trace, self.span)
+    }
+}
+
+/// The span as it is judged, of the resource and scope it came under.
+pub(super) fn span(span: otlp::Span, ids: Ids, resource: &Attributes, scope: &str) -> Span {
+    Span {
+        trace_id: format!("{:032x}", ids.trace),
+        span_id: format!("{:016x}", ids.span),
+        parent_id: ids.parent.map(|parent| format!("{parent:016x}")),
+        kind: kind(span.kind()),
+        name: span.name,
+        start_ns: nanoseconds(span.start_time_unix_nano),
+        end_ns: nanoseconds(span.end_time_unix_nano),
+        status: status(span.status.unwrap_or_default()),
+        attributes: attributes(span.attributes),
+        resource: resource.clone(),
+        scope: scope.to_owned(),
+        events: span.events.into_iter().map(event).collect(),
+        source: Source::Otlp,
+    }
+}
+
+/// Attributes by key; of a key given twice the last value counts.
+pub(super) fn attributes(attributes: Vec<KeyValue>) -> Attributes {
+    attributes.into_iter().map(|attribute| (attribute.key, value(attribute.value))).collect()
+}
+
+fn value(value: Option<AnyValue>) -> Value {
+    use any_value::Value as Otlp;
+    match value.and_then(|value| value.value) {
+        Some(Otlp::StringValue(text)) => Value::String(text),
+        Some(Otlp::BoolValue(bool)) => Value::Bool(bool),
+        Some(Otlp::IntValue(int)) => Value::Int(int),
+        Some(Otlp::DoubleValue(double)) => Value::Double(double),
+        Some(Otlp::BytesValue(bytes)) => Value::Bytes(bytes),
+        Some(Otlp::ArrayValue(array)) => {
+            let values = array.values.into_iter();
+            Value::Array(values.map(|item| self::value(Some(item))).collect())
+        }
+        Some(Otlp::KvlistValue(list)) => Value::Map(attributes(list.values)),
+        // The second belongs to profiles and means nothing in a span.
+        None | Some(Otlp::StringValueStrindex(_)) => Value::Empty,
+    }
+}
+
+fn event(event: otlp::span::Event) -> Event {
+    Event {
+        name: event.name,
+        at_ns: nanoseconds(event.time_unix_nano),
+        attributes: attributes(event.attributes),
+    }
+}
+
+fn kind(kind: otlp::span::SpanKind) -> SpanKind {
+    match kind {
+        otlp::span::SpanKind::Unspecified => SpanKind::Unspecified,
+        otlp::span::SpanKind::Internal => SpanKind::Internal,
+        otlp::span::SpanKind::Server => SpanKind::Server,
+        otlp::span::SpanKind::Client => SpanKind::Client,
+        otlp::span::SpanKind::Producer => SpanKind::Producer,
+        otlp::span::SpanKind::Consumer => SpanKind::Consumer,
+    }
+}
+
+fn status(status: otlp::Status) -> Status {
+    let code = match status.code() {
+        otlp::status::StatusCode::Unset => StatusCode::Unset,
+        otlp::status::StatusCode::Ok => StatusCode::Ok,
+        otlp::status::StatusCode::Error => StatusCode::Error,
+    };
+    Status { code, message: status.message }
+}
+
+/// The last moment that fits for those beyond it, in the year 2262.
+fn nanoseconds(unix: u64) -> i64 {
+    i64::try_from(unix).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,95 @@
+//! What came of a run: evidence only; judging it is somebody else's work.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::trace::Span;
+
+/// What a run left behind.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// One entry a step of the action, in order.
+    pub steps: Vec<StepOutcome>,
+    /// One entry a service of the action, in order.
+    pub services: Vec<ServiceOutcome>,
+    /// Every span, those of clnrm itself included; times are nanoseconds since the run began.
+    pub spans: Vec<Span>,
+    /// Why the evidence is not whole (an overflow, a limit); empty when it is.
+    pub incomplete: Vec<String>,
+    /// What isolated the run from the machine, for the report.
+    pub isolation: Vec<String>,
+    /// From the first container's start to the last one's end.
+    pub duration: Duration,
+}
+
+impl Outcome {
+    /// Whether the run ended by itself with its traces whole; only such outcomes are stored.
+    pub fn is_complete(&self) -> bool {
+        self.incomplete.is_empty()
+            && !self.steps.iter().any(|step| step.ended == Ended::TimedOut)
+            && self.services.iter().all(|service| service.failed.is_none())
+    }
+}
+
+/// What came of a step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepOutcome {
+    /// How it ended.
+    pub ended: Ended,
+    /// What it wrote.
+    pub stdout: Output,
+    /// What it wrote to its standard error.
+    pub stderr: Output,
+    /// How long it ran.
+    pub duration: Duration,
+}
+
+/// How a process ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Ended {
+    /// By itself, with this exit code.
+    Code(i32),
+    /// By this signal.
+    Signal(i32),
+    /// Killed at its limit.
+    TimedOut,
+    /// It could not be started, for this reason (no such program, say).
+    NotStarted(String),
+    /// It was not tried, because an earlier step had not ended as expected.
+    Skipped,
+}
+
+/// What came of a service.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ServiceOutcome {
+    /// Its output, both streams as they came.
+    pub log: Output,
+    /// How its process ended before it was stopped; `None` when it ran to the end or was idle.
+    pub ended: Option<Ended>,
+    /// Why it did not become ready, if so.
+    pub failed: Option<String>,
+}
+
+/// Captured output: the first and the last part of it when it was long.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Output {
+    /// The beginning.
+    pub head: Vec<u8>,
+    /// The end, when something was dropped between the two.
+    pub tail: Vec<u8>,
+    /// Bytes dropped between `head` and `tail`.
+    pub dropped: u64,
+}
+
+impl Output {
+    /// As text, with a line in place of what was dropped.
+    pub fn text(&self) -> String {
+        let head = String::from_utf8_lossy(&self.head);
+        if self.dropped == 0 {
+            return head.into_owned();
+        }
+        let tail = String::from_utf8_lossy(&self.tail);
+        format!("{head}\n[clnrm: {} bytes left out]\n{tail}", self.dropped)
+    }
+}

@@ -1,0 +1,139 @@
+//! The life of a container's first processes: `__sandbox` makes the namespaces and the root,
+//! `__sandbox-init` is process 1 in them.
+
+use std::fmt::Display;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::process::Command;
+
+use nix::sched::{CloneFlags, unshare};
+use rustix::thread::{CapabilitySet, CapabilitySets, LinkNameSpaceType};
+
+use super::{Spec, loopback, root};
+use crate::{agent, host};
+
+/// The argument that asks for [`sandbox_main`].
+const WORD: &str = "__sandbox";
+const INIT_WORD: &str = "__sandbox-init";
+
+/// Becomes a container if the program was started as one; call it before anything else.
+///
+/// Does not return then.
+pub fn sandbox_main() {
+    let mut arguments = std::env::args_os().skip(1);
+    let Some(word) = arguments.next() else { return };
+    let result = if word == WORD {
+        outside()
+    } else if word == INIT_WORD {
+        inside(arguments.next().is_some_and(|word| word == "listen"))
+    } else {
+        return;
+    };
+    if let Err(reason) = result {
+        eprintln!("{reason}");
+    }
+    std::process::exit(125);
+}
+
+/// Makes namespaces and root, starts process 1 and waits for its end.
+fn outside() -> Result<(), String> {
+    let spec = read_spec()?;
+    let first = spec.join.is_none();
+    match spec.join {
+        Some(pid) => join(pid)?,
+        None => {
+            attempt("make a user namespace", unshare(CloneFlags::CLONE_NEWUSER))
+                .map_err(with_userns_hint)?;
+            attempt("ask for ids", std::io::stdout().write_all(b"\n"))?;
+            attempt("ask for ids", std::io::stdout().flush())?;
+            attempt("get ids", std::io::stdin().read_exact(&mut [0]))?;
+            attempt("make a network", unshare(CloneFlags::CLONE_NEWNET))?;
+        }
+    }
+    let flags = CloneFlags::CLONE_NEWNS
+        | CloneFlags::CLONE_NEWPID
+        | CloneFlags::CLONE_NEWIPC
+        | CloneFlags::CLONE_NEWUTS
+        | CloneFlags::CLONE_NEWCGROUP;
+    attempt("make namespaces", unshare(flags))?;
+    if first {
+        attempt("bring up the loopback", loopback::up())?;
+        // As in containers: any port may be listened on.
+        let _ = std::fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0");
+    }
+    attempt("name the host", rustix::system::sethostname(spec.hostname.as_bytes()))?;
+    let new_root = root::build(&spec)?;
+    attempt("enter the new root", std::env::set_current_dir(&new_root))?;
+    let mut init = Command::new("/proc/self/exe");
+    init.arg(INIT_WORD).args(first.then_some("listen")).env_clear();
+    init.envs([("PATH", host::PATH), ("HOME", "/root"), ("LANG", "C.UTF-8")]);
+    let status = attempt("start process 1", init.status())?;
+    std::process::exit(status.code().unwrap_or(125));
+}
+
+/// Process 1: makes the new root the only one, gives up all privileges and serves.
+fn inside(listen: bool) -> Result<(), String> {
+    use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    attempt("mount /proc", mount("proc", "proc", "proc", flags, None))?;
+    attempt("change the root", rustix::process::pivot_root(".", "."))?;
+    attempt("leave the old root", unmount(".", UnmountFlags::DETACH))?;
+    attempt("enter the new root", std::env::set_current_dir("/"))?;
+    attempt("start a session", rustix::process::setsid())?;
+    give_up_privileges()?;
+    agent::serve(Path::new(agent::FOLDER), listen)
+}
+
+fn read_spec() -> Result<Spec, String> {
+    // Byte by byte: what follows the line is somebody else's to read.
+    let mut line = Vec::new();
+    let mut byte = [0];
+    while attempt("read the specification", std::io::stdin().read(&mut byte))? == 1 {
+        if byte == *b"\n" {
+            break;
+        }
+        line.extend(byte);
+    }
+    attempt("read the specification", serde_json::from_slice(&line))
+}
+
+/// Enters the user and network namespaces of the cell's first container.
+fn join(pid: u32) -> Result<(), String> {
+    for (name, kind) in [("user", LinkNameSpaceType::User), ("net", LinkNameSpaceType::Network)] {
+        let file = attempt("find the cell", File::open(format!("/proc/{pid}/ns/{name}")))?;
+        let joined = rustix::thread::move_into_link_name_space(file.as_fd(), Some(kind));
+        attempt("join the cell", joined)?;
+    }
+    Ok(())
+}
+
+/// No capabilities, now or by any program started later.
+fn give_up_privileges() -> Result<(), String> {
+    for capability in CapabilitySet::all().iter() {
+        // Kernels know fewer than we do; those they do not know cannot be held.
+        let _ = rustix::thread::remove_capability_from_bounding_set(capability);
+    }
+    let _ = rustix::thread::clear_ambient_capability_set();
+    let none = CapabilitySet::empty();
+    let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
+    attempt("give up capabilities", rustix::thread::set_capabilities(None, sets))?;
+    attempt("refuse new privileges", rustix::thread::set_no_new_privs(true))
+}
+
+fn attempt<T, E: Display>(what: &str, result: Result<T, E>) -> Result<T, String> {
+    result.map_err(|error| format!("{what}: {error}"))
+}
+
+fn with_userns_hint(reason: String) -> String {
+    let restricted = "/proc/sys/kernel/apparmor_restrict_unprivileged_userns";
+    let fix = match std::fs::read_to_string(restricted) {
+        Ok(value) if value.trim() == "1" => {
+            "; AppArmor keeps user namespaces from unprivileged programs: \
+             `sysctl kernel.apparmor_restrict_unprivileged_userns=0` allows them"
+        }
+        _ => "",
+    };
+    reason + fix
+}

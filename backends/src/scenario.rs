@@ -1,0 +1,301 @@
+//! Runs an action in a cell: the same choreography on every backend.
+
+mod lifecycle;
+mod service;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+use tokio::net::UnixListener;
+use tokio_util::sync::CancellationToken;
+
+use self::lifecycle::Lifecycle;
+use self::service::Service;
+use crate::action::{Action, Expected, StepPlan};
+use crate::agent;
+use crate::cell::{Cell, Container, Started};
+use crate::error::BackendError;
+use crate::link::{Lost, Progress};
+use crate::otlp::Receiver;
+use crate::outcome::{Ended, Outcome, Output, ServiceOutcome, StepOutcome};
+use crate::output::Capture;
+
+/// How long a service may take to end when asked.
+const GRACE: Duration = Duration::from_secs(3);
+/// How long connections to the receiver may stay open once everything has ended.
+const SETTLE: Duration = Duration::from_secs(5);
+
+/// A wish to stop, shared by all runs.
+#[derive(Clone, Debug, Default)]
+pub struct Cancel(CancellationToken);
+
+impl Cancel {
+    /// Stops every run that holds this, as soon as it can.
+    pub fn cancel(&self) {
+        self.0.cancel();
+    }
+
+    /// Whether it was triggered.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.is_cancelled()
+    }
+}
+
+/// Runs `action` in `cell`, which is destroyed in any case.
+pub(crate) async fn run(
+    cell: &mut impl Cell,
+    action: &Action,
+    cancel: &Cancel,
+) -> Result<Outcome, BackendError> {
+    let outcome = tokio::select! {
+        outcome = attempt(cell, action) => outcome,
+        () = cancel.0.cancelled() => Err(BackendError::Cancelled),
+    };
+    let destroyed = cell.destroy().await;
+    let outcome = outcome?;
+    destroyed?;
+    Ok(outcome)
+}
+
+async fn attempt(cell: &mut impl Cell, action: &Action) -> Result<Outcome, BackendError> {
+    let mut run = Run::begin(action)?;
+    let ready = run.start_services(cell).await?;
+    run.isolation = cell.isolation();
+    for (index, step) in action.steps.iter().enumerate() {
+        let outcome = match &run.stopped_by {
+            None if ready => run.step(step).await?,
+            _ => skipped(),
+        };
+        let expected = step.goes_on_after.holds(&outcome.ended);
+        if !expected && run.stopped_by.is_none() {
+            run.stopped_by = Some(index);
+        }
+        run.steps.push(outcome);
+    }
+    run.end().await
+}
+
+impl Expected {
+    fn holds(self, ended: &Ended) -> bool {
+        match self {
+            Expected::Anything => true,
+            Expected::Code(code) => *ended == Ended::Code(code),
+            Expected::Failure => !matches!(ended, Ended::Code(0) | Ended::Skipped),
+        }
+    }
+}
+
+/// A run under way.
+struct Run<'a> {
+    action: &'a Action,
+    deadline: Instant,
+    lifecycle: Lifecycle,
+    folder: TempDir,
+    receiver: Receiver,
+    services: Vec<Service>,
+    steps: Vec<StepOutcome>,
+    stopped_by: Option<usize>,
+    incomplete: Vec<String>,
+    isolation: Vec<String>,
+}
+
+impl<'a> Run<'a> {
+    fn begin(action: &'a Action) -> Result<Self, BackendError> {
+        let folder = private_folder()?;
+        let first = folder.path().join("0");
+        std::fs::create_dir(&first).map_err(unusable_folder)?;
+        let receiver =
+            Receiver::listen(&first.join(agent::OTLP_SOCKET)).map_err(unusable_folder)?;
+        Ok(Run {
+            action,
+            deadline: Instant::now() + action.time_limit,
+            lifecycle: Lifecycle::begin(),
+            folder,
+            receiver,
+            services: Vec::new(),
+            steps: Vec::new(),
+            stopped_by: None,
+            incomplete: Vec::new(),
+            isolation: Vec::new(),
+        })
+    }
+
+    /// Starts the services in order; false when one of them did not become ready.
+    async fn start_services(&mut self, cell: &mut impl Cell) -> Result<bool, BackendError> {
+        let hosts: Vec<String> =
+            self.action.services.iter().map(|service| service.name.clone()).collect();
+        for (index, plan) in self.action.services.iter().enumerate() {
+            let span = self.lifecycle.open(format!("{}.start", plan.name));
+            let folder = self.folder.path().join(index.to_string());
+            let listener = listen(&folder)?;
+            let container = Container {
+                service: plan,
+                index,
+                hosts: &hosts,
+                folder: &folder,
+                listener: &listener,
+            };
+            let Started { link, command } = cell.start(&container).await?;
+            let env = self.lifecycle.environment(self.action, &plan.name, &span);
+            let limit = plan.ready_limit.min(self.deadline.duration_since(Instant::now()));
+            let started = Service::start(plan, Arc::new(link), command, env).await.map_err(lost)?;
+            let ready = started.ready(plan, limit).await.map_err(lost)?;
+            self.lifecycle.close(span, ready.is_ok());
+            self.services.push(started);
+            if let Err(reason) = ready {
+                self.services[index].failed = Some(reason);
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    async fn step(&mut self, step: &StepPlan) -> Result<StepOutcome, BackendError> {
+        let service = &self.services[step.service];
+        let name = &self.action.services[step.service].name;
+        let span = self.lifecycle.open(format!("clnrm.step:{}", step.name));
+        let exec = self.lifecycle.open(format!("{name}.exec"));
+        let began = Instant::now();
+        let (ended, stdout, stderr) = if let Some(ended) = service.ended() {
+            let reason = format!("service `{name}` had already {}", describe(&ended));
+            (Ended::NotStarted(reason), Output::default(), Output::default())
+        } else {
+            let mut env = self.lifecycle.environment(self.action, name, &span);
+            let plan = &self.action.services[step.service];
+            env.extend(plan.env.clone());
+            env.extend(step.env.clone());
+            let workdir = step.workdir.clone().or_else(|| plan.workdir.clone());
+            let left = self.deadline.saturating_duration_since(began);
+            let limit = step.time_limit.min(left);
+            execute(service, step, env, workdir, limit).await.map_err(lost)?
+        };
+        if ended == Ended::TimedOut && self.deadline <= Instant::now() {
+            self.incomplete
+                .push(format!("the run reached its limit of {:?}", self.action.time_limit));
+        }
+        let good = ended == Ended::Code(0);
+        self.lifecycle.close(exec, good);
+        self.lifecycle.close(span, good);
+        Ok(StepOutcome { ended, stdout, stderr, duration: began.elapsed() })
+    }
+
+    /// Stops everything, last service first, and gathers the evidence.
+    async fn end(mut self) -> Result<Outcome, BackendError> {
+        let mut outcomes = Vec::new();
+        for (index, service) in self.services.drain(..).enumerate().rev() {
+            let span = self.lifecycle.open(format!("{}.stop", self.action.services[index].name));
+            let before = service.ended();
+            let drained = service.link.stop(GRACE).await.map_err(lost)?;
+            if !drained {
+                self.incomplete.push("spans were still on their way when the run ended".to_owned());
+            }
+            self.lifecycle.close(span, true);
+            outcomes.push(service.outcome(before).await);
+        }
+        outcomes.reverse();
+        outcomes.resize_with(self.action.services.len(), || ServiceOutcome {
+            log: Output::default(),
+            ended: None,
+            failed: Some("it was not started, because an earlier service was not ready".to_owned()),
+        });
+        let received = self.receiver.finish(SETTLE).await;
+        self.incomplete.extend(received.incomplete);
+        let duration = self.lifecycle.elapsed();
+        Ok(Outcome {
+            steps: self.steps,
+            services: outcomes,
+            spans: self.lifecycle.end(received.spans),
+            incomplete: self.incomplete,
+            isolation: self.isolation,
+            duration,
+        })
+    }
+}
+
+/// Runs one command in a service's container, until it ends or `limit` is over.
+async fn execute(
+    service: &Service,
+    step: &StepPlan,
+    env: BTreeMap<String, String>,
+    workdir: Option<String>,
+    limit: Duration,
+) -> Result<(Ended, Output, Output), Lost> {
+    let (mut stdout, mut stderr) = (Capture::default(), Capture::default());
+    let mut process = service.link.spawn(step.argv.clone(), env, workdir).await?;
+    let alarm = tokio::time::sleep(limit);
+    tokio::pin!(alarm);
+    let mut timed_out = false;
+    let ended = loop {
+        tokio::select! {
+            progress = process.next() => match progress? {
+                Progress::Stdout(bytes) => stdout.push(&bytes),
+                Progress::Stderr(bytes) => stderr.push(&bytes),
+                Progress::Ended(_) if timed_out => break Ended::TimedOut,
+                Progress::Ended(ended) => break ended,
+            },
+            () = &mut alarm, if !timed_out => {
+                timed_out = true;
+                service.link.kill(process.id).await?;
+            }
+        }
+    };
+    Ok((ended, stdout.output(), stderr.output()))
+}
+
+fn skipped() -> StepOutcome {
+    StepOutcome {
+        ended: Ended::Skipped,
+        stdout: Output::default(),
+        stderr: Output::default(),
+        duration: Duration::ZERO,
+    }
+}
+
+/// A folder on this machine for the sockets of a run, for this user alone.
+fn private_folder() -> Result<TempDir, BackendError> {
+    tempfile::Builder::new().prefix("clnrm-").tempdir().map_err(unusable_folder)
+}
+
+/// Makes a container's folder and listens in it for the container's agent.
+fn listen(folder: &Path) -> Result<UnixListener, BackendError> {
+    std::fs::create_dir_all(folder).map_err(unusable_folder)?;
+    let socket = folder.join(agent::HOST_SOCKET);
+    let listener = UnixListener::bind(&socket).map_err(unusable_folder)?;
+    open_to_all(&socket).map_err(unusable_folder)?;
+    Ok(listener)
+}
+
+/// Containers run as any user; the folder above keeps others on this machine out.
+fn open_to_all(socket: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o777))
+}
+
+fn unusable_folder(error: std::io::Error) -> BackendError {
+    BackendError::Engine {
+        engine: "clnrm".to_owned(),
+        operation: format!("make its sockets in {}", std::env::temp_dir().display()),
+        reason: error.to_string(),
+    }
+}
+
+fn lost(_: Lost) -> BackendError {
+    BackendError::Engine {
+        engine: "the container engine".to_owned(),
+        operation: "keep the container up".to_owned(),
+        reason: "it ended in the middle of the run".to_owned(),
+    }
+}
+
+fn describe(ended: &Ended) -> String {
+    match ended {
+        Ended::Code(code) => format!("ended with exit code {code}"),
+        Ended::Signal(signal) => format!("ended by signal {signal}"),
+        Ended::TimedOut => "reached its limit".to_owned(),
+        Ended::NotStarted(reason) => format!("failed to start: {reason}"),
+        Ended::Skipped => "been left out".to_owned(),
+    }
+}

@@ -1,0 +1,171 @@
+//! What was typed.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use clnrm_backends::Choice;
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 green; 1 a test failed; 2 usage; 3 errors in files; 4 nothing selected; \
+5 a backend failed; 101 a bug of clnrm; 130 interrupted.";
+
+/// Hermetic integration tests that prove themselves by their traces.
+///
+/// A test file says which services run, what is done, and what the OpenTelemetry spans of it must
+/// look like. Nothing that is known to be still true is done twice.
+#[derive(Debug, Parser)]
+#[command(name = "clnrm", version, after_help = EXIT_CODES)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Init(InitArgs),
+    Run(RunArgs),
+    DryRun(DryRunArgs),
+    Render(RenderArgs),
+    Build(BuildArgs),
+    Cache(CacheArgs),
+}
+
+/// Make a small project that is green at once.
+///
+/// It needs no image and no engine. Files that are there already are left alone.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  clnrm init demo && clnrm run demo")]
+pub(crate) struct InitArgs {
+    /// The folder to make it in.
+    #[arg(default_value = ".")]
+    pub(crate) folder: PathBuf,
+}
+
+/// Run tests, as far as their verdicts are not known.
+///
+/// Every scenario gets fresh containers. A verdict is known when nothing it rests on has changed:
+/// the file and what it reads, the programs it mounts, the image, the environment it looks at.
+/// Failed tests always run again.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  clnrm run\n  clnrm run tests/api --backend podman\n  \
+                        clnrm run --force --format json")]
+pub(crate) struct RunArgs {
+    /// Test files, or folders to look for them in.
+    pub(crate) paths: Vec<PathBuf>,
+    /// Where containers run; `auto` takes Podman where it answers, else the sandbox.
+    #[arg(long, value_enum)]
+    pub(crate) backend: Option<BackendArg>,
+    /// How many scenarios run at once [default: the number of cores].
+    #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) jobs: Option<u16>,
+    /// Run every scenario, even if its outcome is known.
+    #[arg(long)]
+    pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) common: CommonArgs,
+}
+
+/// Check tests without running anything.
+///
+/// Renders, parses and checks every file; needs no engine.
+#[derive(Debug, clap::Args)]
+pub(crate) struct DryRunArgs {
+    /// Test files, or folders to look for them in.
+    pub(crate) paths: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) common: CommonArgs,
+}
+
+/// Print what a template renders to.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RenderArgs {
+    /// A test file.
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+}
+
+/// Bring everything up to date that needs no container, and show the graph.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  clnrm build --graph\n  \
+                        clnrm build --graph=dot | dot -Tsvg > graph.svg")]
+pub(crate) struct BuildArgs {
+    /// Test files, or folders to look for them in.
+    pub(crate) paths: Vec<PathBuf>,
+    /// Print the dependency graph.
+    #[arg(long, value_enum, value_name = "FORMAT", num_args = 0..=1, require_equals = true,
+          default_missing_value = "text")]
+    pub(crate) graph: Option<GraphFormat>,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+}
+
+/// Look at or remove what is remembered.
+#[derive(Debug, clap::Args)]
+pub(crate) struct CacheArgs {
+    #[command(subcommand)]
+    pub(crate) command: CacheCommand,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CacheCommand {
+    /// Print where the store is and how much it holds.
+    Stats,
+    /// Remove the store; the next run starts cold.
+    Clear,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct CommonArgs {
+    /// How to report.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct StoreArgs {
+    /// The file in which results are remembered [default: .clnrm/store-v1.redb].
+    #[arg(long, env = "CLNRM_STORE", value_name = "FILE", global = true)]
+    pub(crate) store: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    #[default]
+    Human,
+    /// One JSON object.
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum GraphFormat {
+    /// A paragraph a node.
+    Text,
+    /// Graphviz.
+    Dot,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BackendArg {
+    /// Podman where it answers, else the sandbox.
+    Auto,
+    /// Podman over its socket.
+    Podman,
+    /// Linux namespaces, built in.
+    Sandbox,
+}
+
+impl BackendArg {
+    pub(crate) fn choice(self) -> Choice {
+        match self {
+            BackendArg::Auto => Choice::Auto,
+            BackendArg::Podman => Choice::Podman,
+            BackendArg::Sandbox => Choice::Sandbox,
+        }
+    }
+}

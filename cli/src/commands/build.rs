@@ -1,0 +1,42 @@
+//! `clnrm build`
+
+use crate::args::{BuildArgs, GraphFormat};
+use crate::exit::Exit;
+use crate::printer;
+use crate::select::select;
+use crate::workspace::Workspace;
+
+pub(crate) fn run(args: &BuildArgs) -> anyhow::Result<Exit> {
+    let workspace = Workspace::find(&args.paths, &args.store)?;
+    let selection = select(&workspace, &args.paths)?;
+    let mut engine = workspace.engine();
+    let units = super::run::tests(&mut engine, &selection)?;
+    if units.is_empty() {
+        printer::talk("no tests found; `clnrm init` makes some");
+        return Ok(Exit::Nothing);
+    }
+    let checks = super::dry_run::checks(&mut engine, &units);
+    engine.commit();
+    let mut exit = Exit::Green;
+    for (unit, check) in units.iter().zip(&checks) {
+        match check {
+            Err(bug) => {
+                printer::bug(&unit.path, bug);
+                exit = exit.max(Exit::Bug);
+            }
+            Ok(check) => {
+                check.diagnostics.iter().for_each(printer::diagnostic_to_stderr);
+                if !check.is_sound() {
+                    exit = exit.max(Exit::Diagnostics);
+                }
+            }
+        }
+    }
+    match args.graph {
+        Some(GraphFormat::Text) => printer::text(&engine.graph().text()),
+        Some(GraphFormat::Dot) => printer::text(&engine.graph().dot()),
+        None => {}
+    }
+    printer::store_trouble(&engine);
+    Ok(exit)
+}

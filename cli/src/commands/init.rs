@@ -1,0 +1,54 @@
+//! `clnrm init`
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+
+use anyhow::Context;
+
+use crate::args::InitArgs;
+use crate::exit::Exit;
+use crate::printer;
+
+/// The project, by path and content.
+const FILES: [(&str, &str); 5] = [
+    ("clnrm.toml", include_str!("../../../templates/starter/clnrm.toml")),
+    ("tests/hello.clnrm.toml", include_str!("../../../templates/starter/hello.clnrm.toml")),
+    (
+        "tests/greeting.clnrm.toml.tera",
+        include_str!("../../../templates/starter/greeting.clnrm.toml.tera"),
+    ),
+    ("tests/_my_app.clnrm.toml", include_str!("../../../templates/starter/_my_app.clnrm.toml")),
+    (".gitignore", ".clnrm/\n"),
+];
+
+pub(crate) fn run(args: &InitArgs) -> anyhow::Result<Exit> {
+    for (name, content) in FILES {
+        let path = args.folder.join(name);
+        if write_new(&path, content)? {
+            printer::talk(&format!("wrote {}", path.display()));
+        } else {
+            printer::talk(&format!("left {} as it is", path.display()));
+        }
+    }
+    let here = args.folder == Path::new(".");
+    let folder = if here { String::new() } else { format!(" {}", args.folder.display()) };
+    printer::talk(&format!("now: clnrm run{folder}"));
+    Ok(Exit::Green)
+}
+
+/// Writes a file unless something is there; says whether it did.
+fn write_new(path: &Path, content: &str) -> anyhow::Result<bool> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let file = fs::OpenOptions::new().write(true).create_new(true).open(path);
+    match file {
+        Ok(mut file) => {
+            std::io::Write::write_all(&mut file, content.as_bytes())
+                .with_context(|| format!("cannot write {}", path.display()))?;
+            Ok(true)
+        }
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(error).with_context(|| format!("cannot write {}", path.display())),
+    }
+}

@@ -1,0 +1,171 @@
+//! `clnrm run`
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::Context;
+use clnrm_backends::{BackendError, Cancel, Choice};
+use clnrm_engine::{Counts, Engine, Unit};
+use clnrm_queries::{Check, Diagnostic, SETTINGS, Settings, Severity, State, settings_unit};
+
+use crate::args::{BackendArg, RunArgs};
+use crate::exit::Exit;
+use crate::interrupt;
+use crate::printer::{self, RunSummary, Stats, TestResult};
+use crate::select::{Selection, select};
+use crate::settle::{Settle, Settled};
+use crate::workspace::{LazyBackend, Workspace};
+
+pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
+    let began = Instant::now();
+    let workspace = Workspace::find(&args.paths, &args.common.store)?;
+    let selection = select(&workspace, &args.paths)?;
+    let backend = LazyBackend::new(&workspace);
+    let mut engine = workspace.engine_for(&backend);
+    let settings = settings(&mut engine)?;
+    backend.choose(choice(args.backend, &settings));
+    let units = tests(&mut engine, &selection)?;
+    if units.is_empty() {
+        printer::talk("no tests found; `clnrm init` makes some");
+        return Ok(Exit::Nothing);
+    }
+    let cancel = Cancel::default();
+    interrupt::listen(&cancel)?;
+    let backend_in_use = match backend.get() {
+        Ok(backend) => backend,
+        Err(error) => {
+            printer::backend_failed(error);
+            return Ok(Exit::Backend);
+        }
+    };
+    let jobs = args.jobs.map(usize::from).or(settings.jobs).unwrap_or_else(default_jobs);
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(jobs).build();
+    let progress = printer::progress();
+    let settle = Settle {
+        backend: backend_in_use,
+        pool: &pool.context("cannot start threads for runs")?,
+        cancel: &cancel,
+        force: args.force,
+        progress: &progress,
+    };
+    let settled = settle.settle(&mut engine, &units);
+    let summary = summarise(&engine, &units, settled, &settings, &backend, began);
+    printer::run(&summary, args.common.format);
+    engine.commit();
+    printer::store_trouble(&engine);
+    Ok(exit(&summary, &engine, &cancel))
+}
+
+fn settings(engine: &mut Engine) -> anyhow::Result<Arc<Settings>> {
+    if let [Some(settings)] = &engine.recall(&SETTINGS, &[settings_unit()])[..] {
+        return Ok(settings.clone());
+    }
+    let settings = engine.demand(&SETTINGS, &[settings_unit()]).pop().expect("one was asked for");
+    settings.map_err(|bug| anyhow::anyhow!(Exit::Bug).context(bug.0))
+}
+
+/// The selected files that are tests.
+pub(crate) fn tests(engine: &mut Engine, selection: &Selection) -> anyhow::Result<Vec<Unit>> {
+    selection.passed_over.iter().for_each(|line| printer::talk(line));
+    let checks = super::dry_run::checks(engine, &selection.candidates);
+    let declared = selection.candidates.iter().zip(checks).filter_map(|(unit, check)| {
+        check.is_ok_and(|check: Arc<Check>| check.declared).then_some(unit)
+    });
+    let mut units: Vec<Unit> = selection.tests.iter().chain(declared).cloned().collect();
+    units.sort();
+    Ok(units)
+}
+
+fn choice(argument: Option<BackendArg>, settings: &Settings) -> Choice {
+    match (argument, settings.backend.as_deref()) {
+        (Some(argument), _) => argument.choice(),
+        (None, Some("podman")) => Choice::Podman,
+        (None, Some("sandbox")) => Choice::Sandbox,
+        (None, _) => Choice::Auto,
+    }
+}
+
+fn default_jobs() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn summarise(
+    engine: &Engine,
+    units: &[Unit],
+    settled: Settled,
+    settings: &Settings,
+    backend: &LazyBackend,
+    began: Instant,
+) -> RunSummary {
+    let reports = || settled.reports.iter().flatten();
+    let scenarios = || reports().flat_map(|report| &report.scenarios);
+    let reused = scenarios().filter(|scenario| match scenario.state {
+        State::Passed | State::Failed => {
+            scenario.key.is_some_and(|key| !settled.ran.contains(&key))
+        }
+        _ => false,
+    });
+    let counts = Counts::of(&engine.take_events());
+    let stats = Stats {
+        containers_started: settled.ran.len() as u64,
+        outcomes_reused: reused.count() as u64,
+        nodes_executed: counts.executed,
+        nodes_recalled: counts.recalled,
+        nodes_cut_off: counts.cut_off,
+    };
+    let tests = units
+        .iter()
+        .zip(settled.reports)
+        .map(|(unit, report)| TestResult { file: unit.path.to_string(), report });
+    RunSummary {
+        tests: tests.collect(),
+        diagnostics: settings_diagnostics(settings),
+        stats,
+        backend: backend.reason().unwrap_or_default().to_owned(),
+        duration: began.elapsed(),
+    }
+}
+
+/// What is wrong with the settings; their file has no report of its own.
+fn settings_diagnostics(settings: &Settings) -> Vec<Diagnostic> {
+    let file = settings.file.clone().unwrap_or_default();
+    let diagnostics = settings.problems.iter().map(|problem| Diagnostic {
+        code: problem.code.clone(),
+        severity: problem.severity,
+        message: problem.message.clone(),
+        file: file.clone(),
+        line: 0,
+        column: 0,
+        hint: problem.hint.clone(),
+    });
+    diagnostics.collect()
+}
+
+fn exit(summary: &RunSummary, engine: &Engine, cancel: &Cancel) -> Exit {
+    let impure = engine.take_impure();
+    if !impure.is_empty() {
+        printer::impure(&impure);
+        let _ = engine.clear_store();
+        return Exit::Bug;
+    }
+    if cancel.is_cancelled() {
+        return Exit::Interrupted;
+    }
+    let settings = summary.diagnostics.iter().any(|d| d.severity == Severity::Error);
+    let worst = summary.tests.iter().map(|test| match &test.report {
+        Err(_) => Exit::Bug,
+        Ok(report) => match report.state() {
+            State::Passed => Exit::Green,
+            State::Failed => Exit::Failed,
+            State::Crashed(BackendError::Cancelled) | State::Pending => Exit::Interrupted,
+            State::Crashed(_) => Exit::Backend,
+            State::Broken => {
+                let of_backend =
+                    |d: &Diagnostic| d.code.starts_with("image/") || d.code.starts_with("backend/");
+                if report.diagnostics().any(of_backend) { Exit::Backend } else { Exit::Diagnostics }
+            }
+        },
+    });
+    let worst = worst.max().unwrap_or(Exit::Nothing);
+    if settings { worst.max(Exit::Diagnostics) } else { worst }
+}

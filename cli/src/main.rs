@@ -1,0 +1,34 @@
+//! The command line: argv in, a report and an exit code out.
+
+mod args;
+mod commands;
+mod exit;
+mod interrupt;
+mod printer;
+mod select;
+mod settle;
+mod workspace;
+
+use clap::Parser;
+
+use crate::args::{Args, Command};
+use crate::exit::Exit;
+
+fn main() -> std::process::ExitCode {
+    // A container of the sandbox is this program, too.
+    clnrm_backends::sandbox_main();
+    let args = Args::parse();
+    let result = match args.command {
+        Command::Init(args) => commands::init::run(&args),
+        Command::Run(args) => commands::run::run(&args),
+        Command::DryRun(args) => commands::dry_run::run(&args),
+        Command::Render(args) => commands::render::run(&args),
+        Command::Build(args) => commands::build::run(&args),
+        Command::Cache(args) => commands::cache::run(&args),
+    };
+    let exit = result.unwrap_or_else(|error| {
+        printer::complain(&error);
+        error.downcast_ref::<Exit>().copied().unwrap_or(Exit::Usage)
+    });
+    std::process::ExitCode::from(exit.code())
+}

@@ -1,0 +1,182 @@
+//! Reports for people.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use clnrm_queries::{Diagnostic, Failure, Report, Severity, State};
+
+use super::style::{bad, doubtful, good, quiet};
+use super::{DrySummary, RunSummary, TestResult, many};
+
+pub(super) fn run(summary: &RunSummary) -> String {
+    let mut text = String::new();
+    for diagnostic in &summary.diagnostics {
+        text += &self::diagnostic(diagnostic);
+    }
+    let width = summary.tests.iter().map(|test| test.file.chars().count()).max().unwrap_or(0);
+    for test in &summary.tests {
+        text += &one_test(test, width);
+    }
+    let count = |wanted: fn(&State) -> bool| {
+        let reports = summary.tests.iter().filter_map(|test| test.report.as_ref().ok());
+        reports.filter(|report| wanted(&report.state())).count() as u64
+    };
+    let passed = count(|state| *state == State::Passed);
+    let failed = count(|state| matches!(state, State::Failed));
+    let rest = summary.tests.len() as u64 - passed - failed;
+    let mut totals = vec![good(format!("{passed} passed"))];
+    if failed > 0 {
+        totals.push(bad(format!("{failed} failed")));
+    }
+    if rest > 0 {
+        totals.push(bad(format!("{rest} not run")));
+    }
+    let stats = summary.stats;
+    let cost = format!(
+        "{}, {} reused, {} executed, {} recalled",
+        many(stats.containers_started, "run"),
+        many(stats.outcomes_reused, "outcome"),
+        many(stats.nodes_executed, "query").replace("querys", "queries"),
+        stats.nodes_recalled,
+    );
+    let _ = writeln!(text, "\n{} in {}", totals.join(", "), seconds(summary.duration));
+    let _ = writeln!(text, "{}", quiet(format!("{cost}; {}", summary.backend)));
+    text
+}
+
+fn one_test(test: &TestResult, width: usize) -> String {
+    let report = match &test.report {
+        Ok(report) => report,
+        Err(bug) => {
+            let line = error(&format!("a bug of clnrm: {}", bug.0), None);
+            return format!("{}  {}\n{line}", bad("BUG "), test.file);
+        }
+    };
+    let state = report.state();
+    let word = match &state {
+        State::Passed => good("PASS"),
+        State::Failed => bad("FAIL"),
+        State::Broken => bad("ERR "),
+        State::Crashed(_) => bad("ENG "),
+        State::Pending => doubtful("SKIP"),
+    };
+    let duration: Duration = report.scenarios.iter().map(|scenario| scenario.duration).sum();
+    let name = &report.check.name;
+    let took = if duration.is_zero() { String::new() } else { quiet(seconds(duration)) };
+    let mut text = format!("{word}  {:width$}  {name}  {took}\n", test.file);
+    if state != State::Passed || report.diagnostics().next().is_some() {
+        text += &details(report);
+    }
+    text
+}
+
+fn details(report: &Report) -> String {
+    let mut text = String::new();
+    for diagnostic in report.diagnostics() {
+        text += &indented(&self::diagnostic(diagnostic), 2);
+    }
+    for scenario in &report.scenarios {
+        if let State::Crashed(reason) = &scenario.state {
+            let line = error(&format!("scenario `{}`: {reason}", scenario.name), reason.hint());
+            text += &indented(&line, 2);
+        }
+        for failure in &scenario.failures {
+            text += &self::failure(failure, Some(&scenario.name));
+        }
+    }
+    for failure in &report.failures {
+        text += &self::failure(failure, None);
+    }
+    text
+}
+
+fn failure(failure: &Failure, scenario: Option<&str>) -> String {
+    let place = place(&failure.file, failure.line, failure.column);
+    let within = scenario.map(|name| format!("scenario `{name}`, ")).unwrap_or_default();
+    let mut text = format!("  {place}: {within}{}\n", failure.subject);
+    let _ = writeln!(text, "    {}", bad(&failure.message));
+    if let Some(nearest) = &failure.nearest {
+        text += &indented(&format!("nearest: {nearest}\n"), 4);
+    }
+    for line in failure.output.iter().flat_map(|output| output.lines()) {
+        let _ = writeln!(text, "    {} {line}", quiet("|"));
+    }
+    text
+}
+
+pub(super) fn dry_run(summary: &DrySummary) -> String {
+    let mut text = String::new();
+    let (mut sound, mut broken) = (0u64, 0u64);
+    for file in &summary.files {
+        let check = match &file.check {
+            Ok(check) => check,
+            Err(bug) => {
+                broken += 1;
+                let line = error(&format!("a bug of clnrm: {}", bug.0), None);
+                let _ = write!(text, "{}  {}\n{line}", bad("BUG"), file.file);
+                continue;
+            }
+        };
+        let word = if check.is_sound() { good("ok ") } else { bad("ERR") };
+        *if check.is_sound() { &mut sound } else { &mut broken } += 1;
+        let scenarios = quiet(many(check.scenarios as u64, "scenario"));
+        let _ = writeln!(text, "{word}  {}  {scenarios}", file.file);
+        for diagnostic in &check.diagnostics {
+            text += &indented(&self::diagnostic(diagnostic), 2);
+        }
+    }
+    let mut totals = vec![good(format!("{sound} ok"))];
+    if broken > 0 {
+        totals.push(bad(format!("{broken} with errors")));
+    }
+    let executed = many(summary.counts.executed, "query").replace("querys", "queries");
+    let cost = quiet(format!("{executed} executed, {} recalled", summary.counts.recalled));
+    let _ = writeln!(text, "\n{} in {}  {cost}", totals.join(", "), seconds(summary.duration));
+    text
+}
+
+pub(super) fn diagnostic(diagnostic: &Diagnostic) -> String {
+    let severity = match diagnostic.severity {
+        Severity::Error => bad("error"),
+        Severity::Warning => doubtful("warning"),
+        Severity::Note => quiet("note"),
+    };
+    let place = place(&diagnostic.file, diagnostic.line, diagnostic.column);
+    let mut text = format!("{place}: {severity}[{}]: {}\n", diagnostic.code, diagnostic.message);
+    if let Some(hint) = &diagnostic.hint {
+        let _ = writeln!(text, "  hint: {hint}");
+    }
+    text
+}
+
+pub(super) fn error(message: &str, hint: Option<&str>) -> String {
+    let mut text = format!("{}: {message}\n", bad("error"));
+    if let Some(hint) = hint {
+        let _ = writeln!(text, "  hint: {hint}");
+    }
+    text
+}
+
+pub(super) fn warning(message: &str) -> String {
+    format!("{}: {message}\n", doubtful("warning"))
+}
+
+fn place(file: &str, line: u32, column: u32) -> String {
+    match (line, column) {
+        (0, _) => file.to_owned(),
+        (line, 0) => format!("{file}:{line}"),
+        (line, column) => format!("{file}:{line}:{column}"),
+    }
+}
+
+fn indented(text: &str, by: usize) -> String {
+    text.lines().map(|line| format!("{:by$}{line}\n", "")).collect()
+}
+
+fn seconds(duration: Duration) -> String {
+    if duration < Duration::from_secs(1) {
+        format!("{} ms", duration.as_millis())
+    } else {
+        format!("{:.2} s", duration.as_secs_f64())
+    }
+}

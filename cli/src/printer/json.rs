@@ -1,0 +1,137 @@
+//! Reports for programs: one JSON object, whose shape is kept.
+
+use clnrm_queries::{Diagnostic, Failure, ScenarioReport, State};
+use serde_json::{Value, json};
+
+use super::{DrySummary, RunSummary, TestResult};
+
+pub(super) fn run(summary: &RunSummary) -> String {
+    let states = || summary.tests.iter().map(|test| test.report.as_ref().map(|r| r.state()));
+    let count = |wanted: &State| states().filter(|state| state.as_ref() == Ok(wanted)).count();
+    let (passed, skipped) = (count(&State::Passed), count(&State::Pending));
+    let tests: Vec<Value> = summary.tests.iter().map(test).collect();
+    let of_tests = summary.tests.iter().filter_map(|test| test.report.as_ref().ok());
+    let diagnostics: Vec<&Diagnostic> = summary
+        .diagnostics
+        .iter()
+        .chain(of_tests.flat_map(|report| report.diagnostics()))
+        .collect();
+    pretty(&json!({
+        "summary": {
+            "passed": passed,
+            "failed": summary.tests.len() - passed - skipped,
+            "skipped": skipped,
+            "duration_ms": milliseconds(summary.duration),
+        },
+        "tests": tests,
+        "diagnostics": diagnostics,
+        "stats": summary.stats,
+        "backend": summary.backend,
+    }))
+}
+
+fn test(test: &TestResult) -> Value {
+    let report = match &test.report {
+        Ok(report) => report,
+        Err(bug) => return json!({ "file": test.file, "state": "bug", "error": bug.0 }),
+    };
+    let duration = report.scenarios.iter().map(|scenario| scenario.duration).sum();
+    let scenarios: Vec<Value> = report.scenarios.iter().map(scenario).collect();
+    json!({
+        "name": report.check.name,
+        "file": test.file,
+        "tags": report.check.tags,
+        "state": word(&report.state()),
+        "duration_ms": milliseconds(duration),
+        "scenarios": scenarios,
+        "failures": failures(&report.failures),
+    })
+}
+
+fn scenario(scenario: &ScenarioReport) -> Value {
+    let error = match &scenario.state {
+        State::Crashed(error) => Some(error.to_string()),
+        _ => None,
+    };
+    json!({
+        "name": scenario.name,
+        "state": word(&scenario.state),
+        "duration_ms": milliseconds(scenario.duration),
+        "run_key": scenario.key.map(|key| key.to_string()),
+        "spans": scenario.spans,
+        "isolation": scenario.isolation,
+        "failures": failures(&scenario.failures),
+        "error": error,
+    })
+}
+
+fn failures(failures: &[Failure]) -> Vec<Value> {
+    let failure = |failure: &Failure| {
+        json!({
+            "subject": failure.subject,
+            "message": failure.message,
+            "nearest": failure.nearest,
+            "output": failure.output,
+            "file": failure.file,
+            "line": failure.line,
+            "column": failure.column,
+        })
+    };
+    failures.iter().map(failure).collect()
+}
+
+fn word(state: &State) -> &'static str {
+    match state {
+        State::Passed => "passed",
+        State::Failed => "failed",
+        State::Broken => "broken",
+        State::Crashed(_) => "crashed",
+        State::Pending => "skipped",
+    }
+}
+
+pub(super) fn dry_run(summary: &DrySummary) -> String {
+    let checks = || summary.files.iter().filter_map(|file| file.check.as_ref().ok());
+    let sound = checks().filter(|check| check.is_sound()).count();
+    let tests: Vec<Value> = summary
+        .files
+        .iter()
+        .map(|file| match &file.check {
+            Ok(check) => json!({
+                "name": check.name,
+                "file": file.file,
+                "tags": check.tags,
+                "state": if check.is_sound() { "passed" } else { "broken" },
+                "scenarios": check.scenarios,
+            }),
+            Err(bug) => json!({ "file": file.file, "state": "bug", "error": bug.0 }),
+        })
+        .collect();
+    let diagnostics: Vec<&Diagnostic> = checks().flat_map(|check| &check.diagnostics).collect();
+    pretty(&json!({
+        "summary": {
+            "passed": sound,
+            "failed": summary.files.len() - sound,
+            "skipped": 0,
+            "duration_ms": milliseconds(summary.duration),
+        },
+        "tests": tests,
+        "diagnostics": diagnostics,
+        "stats": {
+            "containers_started": 0,
+            "outcomes_reused": 0,
+            "nodes_executed": summary.counts.executed,
+            "nodes_recalled": summary.counts.recalled,
+            "nodes_cut_off": summary.counts.cut_off,
+        },
+    }))
+}
+
+/// Whole microseconds, so that the text is short.
+fn milliseconds(duration: std::time::Duration) -> f64 {
+    duration.as_micros() as f64 / 1000.0
+}
+
+fn pretty(value: &Value) -> String {
+    serde_json::to_string_pretty(value).expect("reports are plain data") + "\n"
+}

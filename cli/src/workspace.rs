@@ -1,0 +1,117 @@
+//! The workspace: its root, its store, and the engine on it.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use anyhow::Context;
+use clnrm_backends::{Backend, BackendError, Choice, Chosen, choose};
+use clnrm_engine::{Engine, Facts, Options, Os};
+use clnrm_queries::{QUERIES, SETTINGS_FILES, facts};
+
+use crate::args::StoreArgs;
+
+/// A folder with tests in it.
+pub(crate) struct Workspace {
+    /// Absolute.
+    pub(crate) root: PathBuf,
+    store: PathBuf,
+}
+
+/// The backend, found when it is first needed.
+#[derive(Clone)]
+pub(crate) struct LazyBackend {
+    root: PathBuf,
+    choice: Arc<OnceLock<Choice>>,
+    chosen: Arc<OnceLock<Result<Chosen, BackendError>>>,
+}
+
+impl Workspace {
+    /// The one around `paths`: the nearest folder upward of the first of them that has settings
+    /// or is a repository, else the current folder.
+    pub(crate) fn find(paths: &[PathBuf], store: &StoreArgs) -> anyhow::Result<Workspace> {
+        let current = std::env::current_dir().context("the current folder cannot be told")?;
+        let first = paths.first().map_or(Path::new("."), PathBuf::as_path);
+        let start = std::fs::canonicalize(first)
+            .with_context(|| format!("cannot find {}", first.display()))?;
+        let marks = || SETTINGS_FILES.into_iter().chain([".git"]);
+        let marked = |folder: &&Path| marks().any(|mark| folder.join(mark).exists());
+        let fallback =
+            if start.starts_with(&current) { current.clone() } else { folder_of(&start) };
+        let root = start.ancestors().find(marked).map_or(fallback, Path::to_owned);
+        let store = match &store.store {
+            Some(store) => current.join(store),
+            None => root.join(".clnrm").join("store-v1.redb"),
+        };
+        Ok(Workspace { root, store })
+    }
+
+    pub(crate) fn store(&self) -> &Path {
+        &self.store
+    }
+
+    /// An engine that knows no backend: for everything that runs nothing.
+    pub(crate) fn engine(&self) -> Engine {
+        self.engine_with(Arc::new(|_, _| None))
+    }
+
+    /// An engine whose plans are for `backend`.
+    pub(crate) fn engine_for(&self, backend: &LazyBackend) -> Engine {
+        let backend = backend.clone();
+        self.engine_with(Arc::new(move |kind, name| backend.fact(kind, name)))
+    }
+
+    fn engine_with(&self, facts: Facts) -> Engine {
+        let queries: Vec<_> = QUERIES.to_vec();
+        Engine::new(Options {
+            system: Arc::new(Os::new(&self.root)),
+            facts,
+            tool: env!("CLNRM_TOOL").as_bytes(),
+            queries: &queries,
+            store: Some(self.store.clone()),
+        })
+    }
+}
+
+impl LazyBackend {
+    pub(crate) fn new(workspace: &Workspace) -> LazyBackend {
+        LazyBackend { root: workspace.root.clone(), choice: Arc::default(), chosen: Arc::default() }
+    }
+
+    /// Says which one is wanted, before it is first needed.
+    pub(crate) fn choose(&self, choice: Choice) {
+        let _ = self.choice.set(choice);
+    }
+
+    /// The backend, or why there is none.
+    pub(crate) fn get(&self) -> Result<&dyn Backend, &BackendError> {
+        self.chosen().as_ref().map(|chosen| &*chosen.backend)
+    }
+
+    /// Why this one, when it was found.
+    pub(crate) fn reason(&self) -> Option<&str> {
+        self.chosen.get()?.as_ref().ok().map(|chosen| chosen.reason.as_str())
+    }
+
+    fn chosen(&self) -> &Result<Chosen, BackendError> {
+        self.chosen.get_or_init(|| {
+            let choice = self.choice.get().copied().unwrap_or_default();
+            let program = Path::new("/proc/self/exe");
+            choose(choice, &self.root, program)
+        })
+    }
+
+    fn fact(&self, kind: &str, name: &str) -> Option<Vec<u8>> {
+        let backend = self.get().ok()?;
+        let value = match kind {
+            facts::BACKEND => serde_json::to_vec(&backend.kind()),
+            facts::IMAGE => serde_json::to_vec(&backend.image(name)),
+            _ => return None,
+        };
+        Some(value.expect("facts are plain data"))
+    }
+}
+
+fn folder_of(path: &Path) -> PathBuf {
+    let folder = if path.is_dir() { Some(path) } else { path.parent() };
+    folder.unwrap_or(path).to_owned()
+}

@@ -1,0 +1,50 @@
+//! Digests: blake3 of a canonical encoding, in a domain of its own for every kind of thing.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// 32 bytes that stand for a value.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Digest(pub [u8; 32]);
+
+impl Digest {
+    /// Of `bytes`; equal bytes of different domains have different digests.
+    pub fn of(domain: &str, bytes: &[u8]) -> Digest {
+        Digest::of_parts(domain, &[bytes])
+    }
+
+    /// Of a list of byte strings, each framed by its length.
+    pub fn of_parts(domain: &str, parts: &[&[u8]]) -> Digest {
+        let mut hasher = blake3::Hasher::new();
+        for part in [domain.as_bytes()].iter().chain(parts) {
+            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(part);
+        }
+        Digest(*hasher.finalize().as_bytes())
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0[..4].iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_framed() {
+        assert_ne!(Digest::of_parts("t", &[b"ab", b"c"]), Digest::of_parts("t", &[b"a", b"bc"]));
+        assert_ne!(Digest::of("t", b""), Digest::of("u", b""));
+        assert_ne!(Digest::of_parts("t", &[]), Digest::of_parts("t", &[b""]));
+    }
+}

@@ -1,0 +1,266 @@
+//! The engine as programs use it.
+
+use std::any::Any;
+use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use crate::db::Database;
+use crate::digest::Digest;
+use crate::event::QueryEvent;
+use crate::graph::Graph;
+use crate::key::{Key, Leaf, Node, Unit};
+use crate::query::{AnyQuery, Query};
+use crate::session::Session;
+use crate::store::{Batch, Store, StoreStats};
+use crate::system::System;
+use crate::world::{Facts, World};
+
+/// What an engine is made of.
+pub struct Options<'a> {
+    /// Files and environment.
+    pub system: Arc<dyn System>,
+    /// What else queries may ask about the world.
+    pub facts: Facts,
+    /// A digest of the program's own sources.
+    pub tool: &'a [u8],
+    /// Every query of the program.
+    pub queries: &'a [&'static dyn AnyQuery],
+    /// Where results are kept from one process to the next; nowhere when `None`.
+    pub store: Option<PathBuf>,
+}
+
+/// Queries with a memory.
+pub struct Engine {
+    db: Database,
+}
+
+/// A query panicked: a bug in the program, not in what it was asked about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bug(pub String);
+
+impl Engine {
+    /// An engine; the store is not touched yet.
+    pub fn new(options: Options<'_>) -> Engine {
+        let versions = options.queries.iter().map(|query| {
+            Digest::of_parts("query", &[query.name().as_bytes(), &query.version().to_le_bytes()])
+        });
+        let versions: Vec<Digest> = versions.collect();
+        let parts: Vec<&[u8]> = [options.tool]
+            .into_iter()
+            .chain(versions.iter().map(|version| &version.0[..]))
+            .collect();
+        let tool = Digest::of_parts("tool", &parts);
+        let world = World::new(options.system, options.facts, tool);
+        let session = Session::new(world, Store::new(options.store), options.queries);
+        if let Some(index) = session.snapshot().and_then(|snapshot| snapshot.index()) {
+            session.world.set_index(index);
+        }
+        Engine { db: Database::new(session) }
+    }
+
+    /// The values of the roots whose deep traces still hold, without running or opening anything
+    /// in between.
+    pub fn recall<V: Send + Sync + 'static>(
+        &self,
+        query: &'static Query<V>,
+        units: &[Unit],
+    ) -> Vec<Option<Arc<V>>> {
+        let session = self.session();
+        let recall = |unit: &Unit| {
+            let node = query.node(unit);
+            let trace = session.snapshot()?.root(&node)?;
+            if !session.holds(&trace) {
+                return None;
+            }
+            let bytes = session.value(&trace.value)?;
+            let value = session.queries.get(&*node.query)?.decode(&bytes)?;
+            session.event(QueryEvent::RootRecalled(node));
+            value.downcast::<V>().ok()
+        };
+        units.par_iter().map(recall).collect()
+    }
+
+    /// The values of a query for many units, evaluated in parallel; a unit whose evaluation
+    /// panics does not disturb the others.
+    pub fn demand<V: Send + Sync + 'static>(
+        &mut self,
+        query: &'static Query<V>,
+        units: &[Unit],
+    ) -> Vec<Result<Arc<V>, Bug>> {
+        loop {
+            let values = units
+                .par_iter()
+                .map_with(self.db.clone(), |db, unit| demand_root(db, &query.node(unit)))
+                .collect();
+            let torn = std::mem::take(&mut *self.session().torn.lock().expect("no holder panics"));
+            if torn.is_empty() {
+                return values;
+            }
+            // A file changed between being hashed and being read: look again.
+            self.look_again(&torn.into_iter().collect::<Vec<_>>());
+        }
+    }
+
+    /// Looks at everything that was read, and takes in what has changed since.
+    ///
+    /// Returns the leaves that have.
+    pub fn sync(&mut self) -> Vec<Leaf> {
+        let changed = self.session().world.changed();
+        self.look_again(&changed);
+        changed
+    }
+
+    fn look_again(&mut self, leaves: &[Leaf]) {
+        self.session().world.forget(leaves);
+        for leaf in leaves {
+            self.db.refresh(leaf);
+        }
+    }
+
+    /// Tells what came of an effect. Unless it is `lasting` it is valid for this process only.
+    ///
+    /// `inputs` are what the effect was computed from besides its key: if one of them is no longer
+    /// as it was, the result describes nothing, and is not kept either.
+    pub fn set_effect(&mut self, key: Digest, value: &[u8], lasting: bool, inputs: &[Leaf]) {
+        let same = |leaf: &Leaf| {
+            let before = self.session().world.state(leaf).digest;
+            self.session().world.forget(std::slice::from_ref(leaf));
+            self.session().world.state(leaf).digest == before
+        };
+        let unchanged = inputs.iter().all(same);
+        self.session().set_effect(key, value.into(), lasting && unchanged);
+        self.db.refresh(&Leaf::Effect(key));
+        self.look_again(inputs);
+    }
+
+    /// Makes an effect unknown, so that whoever needs it asks for it again.
+    pub fn forget_effect(&mut self, key: Digest) {
+        self.session().forget_effect(key);
+        self.db.refresh(&Leaf::Effect(key));
+    }
+
+    /// Lets go of the store until it is needed again; call it before waiting for anything slow.
+    pub fn release(&self) {
+        self.session().release();
+    }
+
+    /// Writes down what this process has learned.
+    ///
+    /// What rests on a file that has changed since it was read is left out.
+    pub fn commit(&mut self) {
+        let session = self.session();
+        let staged = std::mem::take(&mut *session.staged());
+        let fresh = !staged.nodes.is_empty() || !staged.effects.is_empty();
+        let changed: BTreeSet<Leaf> =
+            if fresh { session.world.changed().into_iter().collect() } else { BTreeSet::new() };
+        let tainted = tainted(&staged.nodes, &changed);
+        *session.staged() = staged;
+        let mut roots = std::collections::BTreeMap::new();
+        let demanded = std::mem::take(&mut session.staged().roots);
+        for root in demanded.into_iter().filter(|root| !tainted.contains(root)) {
+            let Some(trace) = session.leaves_of(&root) else { continue };
+            let stored = session.snapshot().and_then(|snapshot| snapshot.root(&root));
+            if stored.as_ref() != Some(&trace)
+                && !trace.leaves.iter().any(|(leaf, _)| changed.contains(leaf))
+            {
+                roots.insert(root, trace);
+            }
+        }
+        session.release();
+        let mut staged = std::mem::take(&mut *session.staged());
+        staged.nodes.retain(|node, _| !tainted.contains(node));
+        let batch = Batch {
+            nodes: staged.nodes,
+            roots,
+            values: staged.values,
+            effects: staged.effects,
+            index: session.world.take_changed_index(),
+        };
+        session.store.commit(&batch);
+    }
+
+    /// The graph as it was last committed.
+    pub fn graph(&self) -> Graph {
+        let snapshot = self.session().snapshot();
+        Graph::new(&snapshot.map(|snapshot| snapshot.nodes()).unwrap_or_default())
+    }
+
+    /// What happened since this was last asked.
+    pub fn take_events(&self) -> Vec<QueryEvent> {
+        std::mem::take(&mut *self.session().events.lock().expect("no holder panics"))
+    }
+
+    /// Trouble with the store since this was last asked, a line each.
+    pub fn take_store_trouble(&self) -> Vec<String> {
+        self.session().store.take_trouble()
+    }
+
+    /// Nodes whose value, computed again from equal reads, came out another: their queries are
+    /// not pure, and nothing that rests on them can be trusted.
+    pub fn take_impure(&self) -> Vec<Node> {
+        let impure = std::mem::take(&mut *self.session().impure.lock().expect("no holder panics"));
+        impure.into_iter().collect()
+    }
+
+    /// How much the store holds.
+    pub fn store_stats(&self) -> StoreStats {
+        self.session().store.stats()
+    }
+
+    /// Removes the store.
+    ///
+    /// # Errors
+    /// When its file cannot be removed.
+    pub fn clear_store(&self) -> std::io::Result<()> {
+        self.session().release();
+        self.session().store.clear()
+    }
+
+    fn session(&self) -> &Session {
+        crate::db::Db::session(&self.db)
+    }
+}
+
+fn demand_root<V: Send + Sync + 'static>(db: &Database, node: &Node) -> Result<Arc<V>, Bug> {
+    let demand = AssertUnwindSafe(|| crate::memo::demand(db, node));
+    let (memo, value) = catch_unwind(demand).map_err(|panic| Bug(message(&*panic)))?;
+    if !memo.volatile {
+        crate::db::Db::session(db).staged().roots.insert(node.clone());
+    }
+    Ok(value.downcast::<V>().expect("a query's name belongs to one type of value"))
+}
+
+fn message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a query panicked").to_owned()
+}
+
+/// The staged nodes that rest on a changed leaf.
+fn tainted(
+    nodes: &std::collections::BTreeMap<Node, crate::trace::Trace>,
+    changed: &BTreeSet<Leaf>,
+) -> BTreeSet<Node> {
+    let mut tainted = BTreeSet::new();
+    if changed.is_empty() {
+        return tainted;
+    }
+    loop {
+        let before = tainted.len();
+        for (node, trace) in nodes {
+            let rests = trace.reads.iter().any(|(key, _)| match key {
+                Key::Leaf(leaf) => changed.contains(leaf),
+                Key::Node(node) => tainted.contains(node),
+            });
+            if rests {
+                tainted.insert(node.clone());
+            }
+        }
+        if tainted.len() == before {
+            return tainted;
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Names of what the graph is made of: leaves, which the world sets, and nodes, which queries
+//! compute.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+
+/// Something outside that a query can read. It always has a state: absence is one.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Leaf {
+    /// A file's content, by its path relative to the workspace, with `/`.
+    File(Arc<str>),
+    /// A file, or a folder with everything below it.
+    Tree(Arc<str>),
+    /// An environment variable.
+    Env(Arc<str>),
+    /// Something the program states about the world, by kind and name.
+    Fact(Arc<str>, Arc<str>),
+    /// What came of an effect, by the key of what was asked for.
+    Effect(Digest),
+    /// The program itself: the sources it was built from.
+    Tool,
+}
+
+/// What a query is asked about: a file, and a part of it (empty for all of it).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Unit {
+    /// Path of the file, relative to the workspace.
+    pub path: Arc<str>,
+    /// Part of the file.
+    pub part: Arc<str>,
+}
+
+impl Unit {
+    /// All of a file.
+    pub fn file(path: impl Into<Arc<str>>) -> Unit {
+        Unit { path: path.into(), part: "".into() }
+    }
+
+    /// A part of the same file.
+    pub fn part(&self, part: impl Into<Arc<str>>) -> Unit {
+        Unit { path: self.path.clone(), part: part.into() }
+    }
+}
+
+/// A query's value for a unit.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Node {
+    /// About what. First, so that a file's nodes lie together.
+    pub unit: Unit,
+    /// The query's name.
+    pub query: Arc<str>,
+}
+
+/// Anything a node can depend on.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Key {
+    /// Set by the world.
+    Leaf(Leaf),
+    /// Computed.
+    Node(Node),
+}
+
+impl fmt::Display for Leaf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Leaf::File(path) => write!(f, "file {path}"),
+            Leaf::Tree(path) => write!(f, "tree {path}"),
+            Leaf::Env(name) => write!(f, "env {name}"),
+            Leaf::Fact(kind, name) => write!(f, "{kind} {name}"),
+            Leaf::Effect(key) => write!(f, "outcome {key:?}"),
+            Leaf::Tool => write!(f, "clnrm itself"),
+        }
+    }
+}
+
+impl fmt::Display for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.query, self.unit.path)?;
+        if self.unit.part.is_empty() { Ok(()) } else { write!(f, "#{}", self.unit.part) }
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Key::Leaf(leaf) => leaf.fmt(f),
+            Key::Node(node) => node.fmt(f),
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! Memos: recall a node by its trace, or run its query.
+
+use std::sync::{Arc, OnceLock};
+
+use crate::db::Db;
+use crate::digest::Digest;
+use crate::event::{QueryEvent, Why};
+use crate::key::{Key, Node};
+use crate::query::{AnyQuery, Cx, Value};
+use crate::trace::Trace;
+
+/// The digest of a node's value, and the value once somebody has needed it.
+///
+/// Memos are equal when their digests are, so salsa backdates for free: that is early cutoff.
+#[derive(Clone)]
+pub(crate) struct Memo {
+    pub(crate) digest: Digest,
+    /// Whether it rests on something that must not be remembered.
+    pub(crate) volatile: bool,
+    value: Arc<OnceLock<Value>>,
+}
+
+impl PartialEq for Memo {
+    fn eq(&self, other: &Memo) -> bool {
+        (self.digest, self.volatile) == (other.digest, other.volatile)
+    }
+}
+
+/// A node's memo and value.
+pub(crate) fn demand(db: &dyn Db, node: &Node) -> (Memo, Value) {
+    let memo = crate::db::memo(db, db.node_cell(node)).clone();
+    let value = memo.value.get().cloned().unwrap_or_else(|| {
+        let value = materialise(db, node, &memo);
+        // Somebody else may have been faster; either value will do.
+        memo.value.get_or_init(|| value).clone()
+    });
+    (memo, value)
+}
+
+/// Recalls `node` if one of its traces holds, else runs its query.
+pub(crate) fn recall_or_execute(db: &dyn Db, node: &Node) -> Memo {
+    let session = db.session();
+    let (mut why, mut remembered) = (Why::New, Vec::new());
+    for (trace, stored) in session.traces(node) {
+        match first_difference(db, &trace) {
+            None => {
+                if stored {
+                    // What this session computed meanwhile no longer describes the world.
+                    session.staged().nodes.remove(node);
+                    session.event(QueryEvent::Recalled(node.clone()));
+                }
+                let value = Arc::default();
+                return Memo { digest: trace.value, volatile: false, value };
+            }
+            Some(difference) => why = difference,
+        }
+        remembered.push(trace.value);
+    }
+    execute(db, node, why, &remembered)
+}
+
+/// The first of a trace's reads, in their order, that is no longer as it was.
+///
+/// The order makes it safe to demand reads: a later one may make no sense when an earlier differs.
+fn first_difference(db: &dyn Db, trace: &Trace) -> Option<Why> {
+    trace.reads.iter().find_map(|(key, before)| {
+        let (now, volatile) = force(db, key);
+        if volatile {
+            Some(Why::Volatile(key.clone()))
+        } else if now != *before {
+            Some(Why::Changed { key: key.clone(), before: *before, now })
+        } else {
+            None
+        }
+    })
+}
+
+/// The digest of anything that can be read, computed if need be.
+fn force(db: &dyn Db, key: &Key) -> (Digest, bool) {
+    match key {
+        Key::Leaf(leaf) => {
+            let state = db.leaf_cell(leaf).state(db);
+            (state.digest, state.volatile)
+        }
+        Key::Node(node) => {
+            let memo = crate::db::memo(db, db.node_cell(node));
+            (memo.digest, memo.volatile)
+        }
+    }
+}
+
+fn execute(db: &dyn Db, node: &Node, why: Why, remembered: &[Digest]) -> Memo {
+    let session = db.session();
+    let query = query_of(db, node);
+    let cx = Cx::new(db);
+    let (value, bytes) = query.execute(&cx, &node.unit);
+    let digest = Digest::of("value", &bytes);
+    let reads = cx.into_reads();
+    let volatile = reads.volatile.is_some();
+    let why = match reads.volatile {
+        Some(key) if why == Why::New => Why::Volatile(key),
+        _ => why,
+    };
+    if !volatile {
+        let mut staged = session.staged();
+        staged.nodes.insert(node.clone(), Trace { value: digest, reads: reads.in_order });
+        if query.is_kept() {
+            staged.values.insert(digest, bytes.into());
+        }
+    }
+    let cut_off = !volatile && remembered.contains(&digest);
+    session.event(QueryEvent::Executed { node: node.clone(), why, cut_off });
+    Memo { digest, volatile, value: Arc::new(OnceLock::from(value)) }
+}
+
+/// The value of a recalled node: from the store where it is kept, else computed again.
+fn materialise(db: &dyn Db, node: &Node, memo: &Memo) -> Value {
+    let session = db.session();
+    let query = query_of(db, node);
+    if query.is_kept() {
+        let stored = session.value(&memo.digest).and_then(|bytes| query.decode(&bytes));
+        if let Some(value) = stored {
+            return value;
+        }
+    }
+    let cx = Cx::new(db);
+    let (value, bytes) = query.execute(&cx, &node.unit);
+    if Digest::of("value", &bytes) != memo.digest {
+        session.impure.lock().expect("no holder panics").insert(node.clone());
+    } else if query.is_kept() {
+        session.staged().values.insert(memo.digest, bytes.into());
+    }
+    value
+}
+
+fn query_of(db: &dyn Db, node: &Node) -> &'static dyn AnyQuery {
+    *db.session().queries.get(&*node.query).expect("traces of other programs are never recalled")
+}

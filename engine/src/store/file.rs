@@ -1,0 +1,207 @@
+//! The store's file: made so that a half-made one is never found, and checked before it is
+//! trusted.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use redb::{Builder, Database, DatabaseError, ReadOnlyDatabase, StorageError, WriteTransaction};
+
+/// How long to wait for another process to let go of the store.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// Memory for pages; ours are read once.
+const CACHE: usize = 16 << 20;
+
+/// Why a store could not be used.
+pub(super) enum Trouble {
+    /// Not now, or not by this user; the file may be fine.
+    Passing(String),
+    /// The file is no store, or a damaged one.
+    Unusable(String),
+}
+
+/// Opens the store for reading; `None` when there is none yet.
+pub(super) fn read(path: &Path) -> Result<Option<ReadOnlyDatabase>, Trouble> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    if !is_as_left(path) {
+        // Copied here, or left open by a process that was killed, or damaged: every page is
+        // checked, and repaired where that is possible.
+        match patiently(|| builder().set_check_integrity_on_open(true).open(path)) {
+            Ok(checked) => leave(checked, path)?,
+            Err(DatabaseError::Storage(StorageError::Io(error)))
+                if error.kind() == io::ErrorKind::PermissionDenied
+                    || error.kind() == io::ErrorKind::ReadOnlyFilesystem =>
+            {
+                return Err(Trouble::Passing(format!(
+                    "{} cannot be checked: {error}",
+                    path.display()
+                )));
+            }
+            Err(error) => return Err(trouble(path, error)),
+        }
+    }
+    match patiently(|| builder().open_read_only(path)) {
+        Ok(database) => Ok(Some(database)),
+        Err(error) => Err(trouble(path, error)),
+    }
+}
+
+/// Runs `write` in one transaction, making the store first if there is none.
+pub(super) fn write(
+    path: &Path,
+    write: impl Fn(&WriteTransaction) -> Result<(), redb::Error>,
+) -> Result<(), Trouble> {
+    if path.exists() {
+        let check = !is_as_left(path);
+        let opened = patiently(|| builder().set_check_integrity_on_open(check).open(path));
+        let database = opened.map_err(|error| trouble(path, error))?;
+        commit(&database, write)?;
+        return leave(database, path);
+    }
+    let folder = path.parent().unwrap_or(Path::new("."));
+    make_folder(folder).map_err(|error| {
+        Trouble::Passing(format!("{} cannot be made: {error}", folder.display()))
+    })?;
+    // Made under another name: redb cannot open a file whose creation was interrupted.
+    let failed = |error: io::Error| Trouble::Passing(format!("{}: {error}", path.display()));
+    let made = tempfile::Builder::new()
+        .prefix(".store-")
+        .permissions(fs::Permissions::from_mode(0o600))
+        .tempfile_in(folder)
+        .map_err(failed)?;
+    let database = builder().create(made.path()).map_err(|error| trouble(made.path(), error))?;
+    commit(&database, write)?;
+    database.close().map_err(|error| trouble(path, error))?;
+    made.as_file().sync_all().map_err(failed)?;
+    match made.persist_noclobber(path) {
+        Ok(_) => {
+            File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
+            stamp(path)
+        }
+        // Somebody else has made one meanwhile; this batch is lost, which costs time only.
+        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(failed(error.error)),
+    }
+}
+
+/// Where it is written how the store was left.
+pub(super) fn stamp_path(path: &Path) -> PathBuf {
+    path.with_extension("stamp")
+}
+
+fn builder() -> Builder {
+    let mut builder = Builder::new();
+    builder.set_cache_size(CACHE);
+    builder
+}
+
+fn commit(
+    database: &Database,
+    write: impl Fn(&WriteTransaction) -> Result<(), redb::Error>,
+) -> Result<(), Trouble> {
+    let committed = || -> Result<(), redb::Error> {
+        let transaction = database.begin_write()?;
+        write(&transaction)?;
+        transaction.commit()?;
+        Ok(())
+    };
+    committed().map_err(|error| match error {
+        redb::Error::Corrupted(reason) => Trouble::Unusable(reason),
+        error => Trouble::Passing(error.to_string()),
+    })
+}
+
+/// Closes the store and remembers how it was left.
+fn leave(database: Database, path: &Path) -> Result<(), Trouble> {
+    database.close().map_err(|error| trouble(path, error))?;
+    stamp(path)
+}
+
+fn stamp(path: &Path) -> Result<(), Trouble> {
+    let write = || -> io::Result<()> {
+        let text = describe(path)?;
+        let stamp = stamp_path(path);
+        let folder = stamp.parent().unwrap_or(Path::new("."));
+        let mut made = tempfile::NamedTempFile::new_in(folder)?;
+        made.write_all(text.as_bytes())?;
+        made.persist(stamp)?;
+        Ok(())
+    };
+    // Without a stamp the store is checked at the next opening, no more.
+    let _ = write();
+    Ok(())
+}
+
+/// Whether the store is exactly as a process of ours left it.
+fn is_as_left(path: &Path) -> bool {
+    let stamp = fs::read_to_string(stamp_path(path));
+    stamp.is_ok_and(|stamp| describe(path).is_ok_and(|now| now == stamp))
+}
+
+fn describe(path: &Path) -> io::Result<String> {
+    let meta = fs::metadata(path)?;
+    Ok(format!(
+        "{} {}.{:09} {}.{:09} {}\n",
+        meta.size(),
+        meta.mtime(),
+        meta.mtime_nsec(),
+        meta.ctime(),
+        meta.ctime_nsec(),
+        meta.ino()
+    ))
+}
+
+fn make_folder(folder: &Path) -> io::Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    fs::write(folder.join(".gitignore"), "*\n")
+}
+
+/// Opens, waiting a while for another process to close.
+fn patiently<T>(open: impl Fn() -> Result<T, DatabaseError>) -> Result<T, DatabaseError> {
+    let (began, mut pause) = (Instant::now(), Duration::from_millis(1));
+    loop {
+        match open() {
+            Err(DatabaseError::DatabaseAlreadyOpen) if began.elapsed() < PATIENCE => {
+                sleep(pause);
+                pause = (pause * 2).min(Duration::from_millis(50));
+            }
+            Err(DatabaseError::RepairAborted) => {
+                // Left by a process that was killed, just now; the next opening repairs it.
+                return Err(DatabaseError::RepairAborted);
+            }
+            opened => return opened,
+        }
+    }
+}
+
+fn trouble(path: &Path, error: DatabaseError) -> Trouble {
+    let path = path.display();
+    match error {
+        DatabaseError::DatabaseAlreadyOpen => {
+            Trouble::Passing(format!("{path} is in use by another process"))
+        }
+        DatabaseError::RepairAborted => {
+            Trouble::Passing(format!("{path} was left open by a process that was killed"))
+        }
+        DatabaseError::Storage(StorageError::Io(error))
+            if matches!(
+                error.kind(),
+                io::ErrorKind::PermissionDenied
+                    | io::ErrorKind::ReadOnlyFilesystem
+                    | io::ErrorKind::StorageFull
+                    | io::ErrorKind::NotFound
+            ) =>
+        {
+            Trouble::Passing(format!("{path}: {error}"))
+        }
+        error => Trouble::Unusable(error.to_string()),
+    }
+}

@@ -1,0 +1,26 @@
+//! Traces: what is remembered of a computed node across processes.
+//!
+//! The terms are those of Mokhov, Mitchell and Peyton Jones, *Build systems à la carte* (2018).
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+use crate::key::{Key, Leaf};
+
+/// A verifying trace: the digest of a node's value and of everything it read, in that order.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Trace {
+    /// Digest of the value.
+    pub(crate) value: Digest,
+    /// What was read, in the order of the first reads, each with its digest then.
+    pub(crate) reads: Vec<(Key, Digest)>,
+}
+
+/// A deep trace: the digest of a root's value and of all leaves it rests on, directly or not.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct RootTrace {
+    /// Digest of the value.
+    pub(crate) value: Digest,
+    /// The leaves, sorted.
+    pub(crate) leaves: Vec<(Leaf, Digest)>,
+}

@@ -1,0 +1,645 @@
+//! Judges `[[expect.span]]`: some span, or so many, satisfies all conditions together.
+
+use clnrm_backends::{Span, Value};
+use regex::Regex;
+
+use super::counts::{is_kind, kind_word, service_of, unmet};
+use super::names::{Pattern, listed, plural, tally};
+use super::status::told;
+use super::traces::Index;
+use crate::expectation::{Bounds, Literal, Predicate, Range, SpanExpectation, Verdict};
+
+pub(super) fn judge(index: &Index<'_>, expected: &SpanExpectation, verdict: &mut Verdict) {
+    let conditions = Conditions::new(expected);
+    let named = index.named(&conditions.name);
+    let misses: Vec<_> = named
+        .iter()
+        .map(|place| (index.spans[*place].name.as_str(), conditions.misses(index, *place)))
+        .collect();
+    let found = misses.iter().filter(|(_, misses)| misses.is_empty()).count() as u64;
+    let nearest = || match misses.is_empty() {
+        true => index.instead_of(&conditions.name),
+        false => nearest_miss(&misses),
+    };
+    let name = &expected.name;
+    if expected.exists == Some(false) && found > 0 {
+        let spans = plural(found, "span");
+        verdict.fail("exists", format!("expected no such span `{name}`, found {spans}"), None);
+    }
+    for unmet in expected.count.iter().flat_map(|bounds| unmet(bounds, found, "span")) {
+        let is_too_few = expected.count.is_some_and(|bounds| too_few(&bounds, found));
+        let nearest = if is_too_few { nearest() } else { None };
+        verdict.fail("count", format!("{unmet} `{name}` that satisfy all of it"), nearest);
+    }
+    let wants_one = expected.exists.unwrap_or(expected.count.is_none());
+    if wants_one && found == 0 {
+        let message = match named.len() {
+            0 => format!("no span is named `{name}`"),
+            1 => format!("the span `{name}` does not satisfy all of it"),
+            many => format!("none of {many} spans `{name}` satisfies all of it"),
+        };
+        verdict.fail("", message, nearest());
+    }
+}
+
+/// A span expectation, ready to be held against many spans.
+struct Conditions<'a> {
+    expected: &'a SpanExpectation,
+    name: Pattern<'a>,
+    parent: Option<Pattern<'a>>,
+    children_any: Vec<Pattern<'a>>,
+    events_all: Vec<Pattern<'a>>,
+    events_any: Vec<Pattern<'a>>,
+    attributes_all: Vec<Attribute<'a>>,
+    attributes_any: Vec<Attribute<'a>>,
+}
+
+impl<'a> Conditions<'a> {
+    fn new(expected: &'a SpanExpectation) -> Conditions<'a> {
+        let patterns =
+            |names: &'a [String]| names.iter().map(|name| Pattern::new(name)).collect::<Vec<_>>();
+        Conditions {
+            expected,
+            name: Pattern::new(&expected.name),
+            parent: expected.parent.as_deref().map(Pattern::new),
+            children_any: patterns(&expected.children_any),
+            events_all: patterns(&expected.events_all),
+            events_any: patterns(&expected.events_any),
+            attributes_all: expected.attributes_all.iter().map(Attribute::new).collect(),
+            attributes_any: expected.attributes_any.iter().map(Attribute::new).collect(),
+        }
+    }
+
+    /// What is wrong with the span at `place`, a text for each condition it does not satisfy.
+    fn misses(&self, index: &Index<'_>, place: usize) -> Vec<String> {
+        let span = index.spans[place];
+        let own = [
+            self.kind(span),
+            self.service(span),
+            self.status(span),
+            self.duration(span),
+            self.parent(index, place),
+            self.children(index, place),
+            self.any_event(span),
+            self.any_attribute(span),
+        ];
+        let attributes = self.attributes_all.iter().filter_map(|attribute| attribute.miss(span));
+        own.into_iter().flatten().chain(attributes).chain(self.missing_events(span)).collect()
+    }
+
+    fn kind(&self, span: &Span) -> Option<String> {
+        let kind = self.expected.kind.as_deref().filter(|kind| !is_kind(span, kind))?;
+        Some(format!("kind is {}, expected {kind}", kind_word(span.kind)))
+    }
+
+    fn service(&self, span: &Span) -> Option<String> {
+        let expected = self.expected.service.as_deref()?;
+        match service_of(span) {
+            Some(found) if found == expected => None,
+            Some(found) => Some(format!("service is `{found}`, expected `{expected}`")),
+            None => Some(format!("has no service, expected `{expected}`")),
+        }
+    }
+
+    fn status(&self, span: &Span) -> Option<String> {
+        let expected = self.expected.status.filter(|status| !status.is_met_by(&span.status))?;
+        Some(format!("status is {}, expected {}", told(&span.status), expected.word()))
+    }
+
+    fn duration(&self, span: &Span) -> Option<String> {
+        let Range { min, max } = self.expected.duration_ms?;
+        let found = span.end_ns.saturating_sub(span.start_ns) as f64 / 1e6;
+        let below = min.filter(|min| found < *min).map(|min| format!("at least {min}"));
+        let above = max.filter(|max| found > *max).map(|max| format!("at most {max}"));
+        Some(format!("took {found} ms, expected {} ms", below.or(above)?))
+    }
+
+    fn parent(&self, index: &Index<'_>, place: usize) -> Option<String> {
+        let pattern = self.parent.as_ref()?;
+        let expected = pattern.text;
+        match index.parent(place) {
+            Some(parent) if index.is_named(parent, pattern) => None,
+            Some(parent) => {
+                Some(format!("parent is `{}`, expected `{expected}`", index.spans[parent].name))
+            }
+            None if index.is_orphan(place) => {
+                Some(format!("its parent was not collected, expected `{expected}`"))
+            }
+            None => Some(format!("has no parent, expected `{expected}`")),
+        }
+    }
+
+    fn children(&self, index: &Index<'_>, place: usize) -> Option<String> {
+        let children = index.children(place);
+        let is_met = |pattern| children.iter().any(|child| index.is_named(*child, pattern));
+        if self.children_any.is_empty() || self.children_any.iter().any(is_met) {
+            return None;
+        }
+        let names = tally(children.iter().map(|child| index.spans[*child].name.as_str()));
+        Some(format!("children are {}, expected {}", listed(&names), either(&self.children_any)))
+    }
+
+    fn any_event(&self, span: &Span) -> Option<String> {
+        let is_met = |pattern: &Pattern<'_>| has_event(span, pattern);
+        if self.events_any.is_empty() || self.events_any.iter().any(is_met) {
+            return None;
+        }
+        Some(format!("events are {}, expected {}", events(span), either(&self.events_any)))
+    }
+
+    fn missing_events(&self, span: &Span) -> Vec<String> {
+        let missing = self.events_all.iter().filter(|pattern| !has_event(span, pattern));
+        missing.map(|it| format!("events are {}, expected `{}`", events(span), it.text)).collect()
+    }
+
+    fn any_attribute(&self, span: &Span) -> Option<String> {
+        let misses: Vec<_> =
+            self.attributes_any.iter().map(|attribute| attribute.miss(span)).collect();
+        let misses: Vec<_> = misses.into_iter().collect::<Option<_>>()?;
+        (!misses.is_empty()).then(|| misses.join(", or "))
+    }
+}
+
+/// What an attribute must be.
+struct Attribute<'a> {
+    key: &'a str,
+    predicate: &'a Predicate,
+    /// `None` where the pattern is no regular expression, which nothing matches.
+    regex: Option<Regex>,
+}
+
+impl<'a> Attribute<'a> {
+    fn new((key, predicate): (&'a String, &'a Predicate)) -> Attribute<'a> {
+        let regex = predicate.matches.as_deref().and_then(|pattern| Regex::new(pattern).ok());
+        Attribute { key, predicate, regex }
+    }
+
+    fn miss(&self, span: &Span) -> Option<String> {
+        let found = lookup(span, self.key);
+        let unmet = self.unmet(found);
+        let is = found.map_or("is missing".to_owned(), |value| format!("is {}", shown(value)));
+        let key = self.key;
+        (!unmet.is_empty())
+            .then(|| format!("attribute `{key}` {is}, expected {}", unmet.join(" and ")))
+    }
+
+    /// The parts of the predicate that `found` does not satisfy.
+    fn unmet(&self, found: Option<&Value>) -> Vec<String> {
+        let Predicate { eq, ne, gte, lte, gt, lt, contains, matches, exists, one_of } =
+            self.predicate;
+        let is = |literal: &Literal| found.is_some_and(|value| equal(literal, value));
+        let number = found.and_then(number_of);
+        let is_number = |holds: fn(&f64, &f64) -> bool, bound: &f64| {
+            number.is_some_and(|number| holds(&number, bound))
+        };
+        let mut unmet = Vec::new();
+        let mut require = |holds: bool, text: String| {
+            if !holds {
+                unmet.push(text);
+            }
+        };
+        if let Some(literal) = eq {
+            require(is(literal), written(literal));
+        }
+        if let Some(literal) = ne {
+            require(!is(literal), format!("anything but {}", written(literal)));
+        }
+        if let Some(bound) = gte {
+            require(is_number(f64::ge, bound), format!("at least {bound}"));
+        }
+        if let Some(bound) = lte {
+            require(is_number(f64::le, bound), format!("at most {bound}"));
+        }
+        if let Some(bound) = gt {
+            require(is_number(f64::gt, bound), format!("more than {bound}"));
+        }
+        if let Some(bound) = lt {
+            require(is_number(f64::lt, bound), format!("less than {bound}"));
+        }
+        if let Some(part) = contains {
+            let holds = found.is_some_and(|value| contains_part(value, part));
+            require(holds, format!("something that contains {}", written(part)));
+        }
+        if let Some(pattern) = matches {
+            let matches = |value| self.regex.as_ref().is_some_and(|it| it.is_match(&text(value)));
+            require(found.is_some_and(matches), format!("a match of /{pattern}/"));
+        }
+        if let Some(literals) = one_of {
+            let texts: Vec<_> = literals.iter().map(written).collect();
+            require(literals.iter().any(is), format!("one of {}", texts.join(", ")));
+        }
+        if let Some(exists) = exists {
+            let text = if *exists { "any value" } else { "no such attribute" };
+            require(found.is_some() == *exists, text.to_owned());
+        }
+        unmet
+    }
+}
+
+/// The span that misses the fewest conditions, and which.
+fn nearest_miss(misses: &[(&str, Vec<String>)]) -> Option<String> {
+    let missing = misses.iter().filter(|(_, misses)| !misses.is_empty());
+    let (name, misses) = missing.min_by_key(|(name, misses)| (misses.len(), misses, *name))?;
+    Some(format!("`{name}`: {}", misses.join("; ")))
+}
+
+fn too_few(bounds: &Bounds, found: u64) -> bool {
+    bounds.at_least.max(bounds.exactly).is_some_and(|bound| found < bound)
+}
+
+/// An attribute of the span or, with the prefix `resource.` or where the span has none, of its
+/// resource.
+fn lookup<'a>(span: &'a Span, key: &str) -> Option<&'a Value> {
+    match key.strip_prefix("resource.") {
+        Some(key) => span.resource.get(key),
+        None => span.attributes.get(key).or_else(|| span.resource.get(key)),
+    }
+}
+
+/// Equality by value: what is written as text equals the number or truth value it spells, but two
+/// texts are equal only letter by letter.
+fn equal(literal: &Literal, value: &Value) -> bool {
+    match (literal, value) {
+        (Literal::List(literals), Value::Array(values)) => {
+            literals.len() == values.len()
+                && literals.iter().zip(values).all(|(literal, value)| equal(literal, value))
+        }
+        (Literal::String(a), Value::String(b)) => a == b,
+        (Literal::Bool(a), Value::Bool(b)) => a == b,
+        (Literal::Bool(a), Value::String(b)) => a.to_string() == *b,
+        (Literal::String(a), Value::Bool(b)) => *a == b.to_string(),
+        (Literal::Int(a), Value::Int(b)) => a == b,
+        (Literal::Int(a), Value::String(b)) if b.parse() == Ok(*a) => true,
+        (Literal::String(a), Value::Int(b)) if a.parse() == Ok(*b) => true,
+        (Literal::Int(_), Value::String(text)) | (Literal::String(text), Value::Int(_))
+            if text.parse::<i64>().is_ok() =>
+        {
+            false
+        }
+        _ => number_in(literal).is_some_and(|number| number_of(value) == Some(number)),
+    }
+}
+
+fn contains_part(value: &Value, part: &Literal) -> bool {
+    match (value, part) {
+        (Value::Array(values), part) => values.iter().any(|value| equal(part, value)),
+        (Value::String(text), Literal::String(part)) => text.contains(part),
+        (Value::String(text), part) => text.contains(&written(part)),
+        _ => false,
+    }
+}
+
+fn number_of(value: &Value) -> Option<f64> {
+    match value {
+        Value::Int(number) => Some(*number as f64),
+        Value::Double(number) => Some(*number),
+        Value::String(text) => spelled(text),
+        _ => None,
+    }
+}
+
+fn number_in(literal: &Literal) -> Option<f64> {
+    match literal {
+        Literal::Int(number) => Some(*number as f64),
+        Literal::Float(number) => Some(*number),
+        Literal::String(text) => spelled(text),
+        Literal::Bool(_) | Literal::List(_) => None,
+    }
+}
+
+/// The finite number that `text` spells; `inf` and `nan` are words.
+fn spelled(text: &str) -> Option<f64> {
+    text.parse().ok().filter(|number: &f64| number.is_finite())
+}
+
+/// A value as the text that regular expressions see.
+fn text(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        _ => shown(value),
+    }
+}
+
+/// A value as a message shows it; bytes in hex.
+fn shown(value: &Value) -> String {
+    let joined = |texts: Vec<String>| texts.join(", ");
+    match value {
+        Value::String(text) => format!("{text:?}"),
+        Value::Bool(truth) => truth.to_string(),
+        Value::Int(number) => number.to_string(),
+        Value::Double(number) => number.to_string(),
+        Value::Bytes(bytes) => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
+        Value::Array(values) => format!("[{}]", joined(values.iter().map(shown).collect())),
+        Value::Map(map) => {
+            let pair = |(key, value)| format!("{key:?}: {}", shown(value));
+            format!("{{{}}}", joined(map.iter().map(pair).collect()))
+        }
+        Value::Empty => "empty".to_owned(),
+    }
+}
+
+/// A literal as a message shows it.
+fn written(literal: &Literal) -> String {
+    match literal {
+        Literal::String(text) => format!("{text:?}"),
+        Literal::Bool(truth) => truth.to_string(),
+        Literal::Int(number) => number.to_string(),
+        Literal::Float(number) => number.to_string(),
+        Literal::List(literals) => {
+            format!("[{}]", literals.iter().map(written).collect::<Vec<_>>().join(", "))
+        }
+    }
+}
+
+fn has_event(span: &Span, pattern: &Pattern<'_>) -> bool {
+    span.events.iter().any(|event| pattern.matches(&event.name))
+}
+
+fn events(span: &Span) -> String {
+    listed(&tally(span.events.iter().map(|event| event.name.as_str())))
+}
+
+/// `` `a` or `b` ``
+fn either(patterns: &[Pattern<'_>]) -> String {
+    patterns.iter().map(|it| format!("`{}`", it.text)).collect::<Vec<_>>().join(" or ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use expect_test::expect;
+
+    use super::super::traces::table::{check, check_with_lifecycle};
+    use super::*;
+    use crate::expectation::{Expectation, ExpectedStatus};
+
+    const TABLE: &str = "
+        clnrm.step:hello 0..90 lifecycle
+          http.get 0..9.5 server http.status_code=500 resource.service.name=api !retry
+            db.query 1..2 client error:refused rows=3 resource.service.name=db
+            db.query 3..4 client ok rows=12 resource.service.name=db";
+
+    fn named(name: &str) -> SpanExpectation {
+        SpanExpectation { name: name.to_owned(), ..SpanExpectation::default() }
+    }
+
+    fn equals(pairs: &[(&str, Literal)]) -> BTreeMap<String, Predicate> {
+        let predicate = |literal: &Literal| Predicate { eq: Some(literal.clone()), ..none() };
+        pairs.iter().map(|(key, literal)| (key.to_string(), predicate(literal))).collect()
+    }
+
+    fn none() -> Predicate {
+        Predicate::default()
+    }
+
+    fn string(text: &str) -> Literal {
+        Literal::String(text.to_owned())
+    }
+
+    fn one(key: &str, predicate: Predicate) -> Expectation {
+        let attributes_all = BTreeMap::from([(key.to_owned(), predicate)]);
+        Expectation::Span(SpanExpectation { attributes_all, ..named("http.get") })
+    }
+
+    #[test]
+    fn one_span_satisfies_everything_together() {
+        let expected = SpanExpectation {
+            kind: Some("client".to_owned()),
+            parent: Some("http.*".to_owned()),
+            attributes_all: equals(&[
+                ("rows", string("12")),
+                ("resource.service.name", string("db")),
+            ]),
+            attributes_any: equals(&[("rows", Literal::Int(99)), ("service.name", string("db"))]),
+            status: Some(ExpectedStatus::ExplicitOk),
+            duration_ms: Some(Range { min: Some(1.0), max: Some(1.0) }),
+            service: Some("db".to_owned()),
+            ..named("db.query")
+        };
+        check(TABLE, Expectation::Span(expected.clone()), expect!["holds, 3 looked at"]);
+        // Each of the two satisfies one half of this.
+        let attributes_all = equals(&[("rows", Literal::Int(3))]);
+        let halves = SpanExpectation { attributes_all, ..expected };
+        check(
+            TABLE,
+            Expectation::Span(halves),
+            expect![[r#"
+            fails, 3 looked at
+            : none of 2 spans `db.query` satisfies all of it
+              nearest: `db.query`: attribute `rows` is 12, expected 3
+        "#]],
+        );
+    }
+
+    #[test]
+    fn the_nearest_miss_tells_each_condition() {
+        let expected = SpanExpectation {
+            kind: Some("internal".to_owned()),
+            parent: Some("gateway".to_owned()),
+            attributes_all: equals(&[
+                ("http.status_code", Literal::Int(200)),
+                ("user", string("x")),
+            ]),
+            attributes_any: equals(&[("a", Literal::Int(1)), ("service.name", string("b"))]),
+            events_all: vec!["retry".to_owned(), "done".to_owned()],
+            events_any: vec!["x".to_owned(), "y*".to_owned()],
+            status: Some(ExpectedStatus::Error),
+            duration_ms: Some(Range { min: None, max: Some(9.0) }),
+            children_any: vec!["cache".to_owned(), "queue".to_owned()],
+            service: Some("web".to_owned()),
+            ..named("http.get")
+        };
+        check(
+            TABLE,
+            Expectation::Span(expected),
+            expect![[r#"
+            fails, 3 looked at
+            : the span `http.get` does not satisfy all of it
+              nearest: `http.get`: kind is server, expected internal; service is `api`, expected `web`; status is unset, expected error; took 9.5 ms, expected at most 9 ms; parent is `clnrm.step:hello`, expected `gateway`; children are `db.query` (2), expected `cache` or `queue`; events are `retry` (1), expected `x` or `y*`; attribute `a` is missing, expected 1, or attribute `service.name` is "api", expected "b"; attribute `http.status_code` is 500, expected 200; attribute `user` is missing, expected "x"; events are `retry` (1), expected `done`
+        "#]],
+        );
+    }
+
+    #[test]
+    fn a_parent_may_be_absent_or_lost() {
+        let parent = |name| SpanExpectation { parent: Some("x".to_owned()), ..named(name) };
+        check(
+            "a 0..1\nb 1..2 orphan",
+            Expectation::Span(parent("a")),
+            expect![[r#"
+            fails, 2 looked at
+            : the span `a` does not satisfy all of it
+              nearest: `a`: has no parent, expected `x`
+        "#]],
+        );
+        check(
+            "a 0..1\nb 1..2 orphan",
+            Expectation::Span(parent("b")),
+            expect![[r#"
+            fails, 2 looked at
+            : the span `b` does not satisfy all of it
+              nearest: `b`: its parent was not collected, expected `x`
+        "#]],
+        );
+    }
+
+    #[test]
+    fn a_name_that_no_span_has_is_answered_with_those_there_are() {
+        check(
+            TABLE,
+            Expectation::Span(named("db.qeury")),
+            expect![[r#"
+            fails, 3 looked at
+            : no span is named `db.qeury`
+              nearest: did you mean `db.query`? there are `db.query` (2), `http.get` (1)
+        "#]],
+        );
+        check(
+            TABLE,
+            Expectation::Span(named("clnrm.step:helo")),
+            expect![[r#"
+            fails, 3 looked at
+            : no span is named `clnrm.step:helo`
+              nearest: did you mean `clnrm.step:hello`? there are `clnrm.step:hello` (1), `db.query` (2), `http.get` (1)
+        "#]],
+        );
+    }
+
+    #[test]
+    fn counts_are_of_spans_that_satisfy_everything() {
+        let counted = |count, exists| {
+            let status = Some(ExpectedStatus::Ok);
+            Expectation::Span(SpanExpectation { count, exists, status, ..named("db.query") })
+        };
+        let exactly = |count| Some(Bounds { exactly: Some(count), ..Bounds::default() });
+        check(TABLE, counted(exactly(1), None), expect!["holds, 3 looked at"]);
+        check(
+            TABLE,
+            counted(exactly(2), None),
+            expect![[r#"
+            fails, 3 looked at
+            count: expected exactly 2 spans, found 1 `db.query` that satisfy all of it
+              nearest: `db.query`: status is error ("refused"), expected ok
+        "#]],
+        );
+        check(
+            TABLE,
+            counted(exactly(0), None),
+            expect![[r#"
+            fails, 3 looked at
+            count: expected exactly 0 spans, found 1 `db.query` that satisfy all of it
+        "#]],
+        );
+        check(
+            TABLE,
+            counted(None, Some(false)),
+            expect![[r#"
+            fails, 3 looked at
+            exists: expected no such span `db.query`, found 1 span
+        "#]],
+        );
+        check(TABLE, counted(None, Some(true)), expect!["holds, 3 looked at"]);
+        let absent = |count, exists| {
+            Expectation::Span(SpanExpectation { count, exists, ..named("db.drop") })
+        };
+        check(TABLE, absent(None, Some(false)), expect!["holds, 3 looked at"]);
+        check(TABLE, absent(exactly(0), None), expect!["holds, 3 looked at"]);
+    }
+
+    #[test]
+    fn nothing_is_no_evidence_of_absence() {
+        let absent =
+            |name| Expectation::Span(SpanExpectation { exists: Some(false), ..named(name) });
+        let lifecycle = "clnrm.run 0..9 lifecycle";
+        check("", absent("db.drop"), expect!["fails, 0 looked at, no spans"]);
+        check(lifecycle, absent("db.drop"), expect!["fails, 0 looked at, no spans"]);
+        check_with_lifecycle(lifecycle, absent("db.*"), expect!["fails, 1 looked at, no spans"]);
+        check(lifecycle, Expectation::Span(named("clnrm.run")), expect!["holds, 1 looked at"]);
+        check(lifecycle, Expectation::Span(named("*")), expect!["fails, 0 looked at, no spans"]);
+    }
+
+    #[test]
+    fn predicates_say_what_they_wanted() {
+        let number = |gte, lt| Predicate { gte, lt, ..none() };
+        check(
+            TABLE,
+            one("http.status_code", number(Some(500.0), Some(500.5))),
+            expect!["holds, 3 looked at"],
+        );
+        let everything = Predicate {
+            eq: Some(Literal::Bool(true)),
+            ne: Some(Literal::Float(500.0)),
+            gte: Some(500.5),
+            lte: Some(400.0),
+            gt: Some(500.0),
+            lt: Some(500.0),
+            contains: Some(string("5")),
+            matches: Some("^4".to_owned()),
+            exists: Some(false),
+            one_of: Some(vec![Literal::Int(200), string("204")]),
+        };
+        check(
+            TABLE,
+            one("http.status_code", everything),
+            expect![[r#"
+            fails, 3 looked at
+            : the span `http.get` does not satisfy all of it
+              nearest: `http.get`: attribute `http.status_code` is 500, expected true and anything but 500 and at least 500.5 and at most 400 and more than 500 and less than 500 and something that contains "5" and a match of /^4/ and one of 200, "204" and no such attribute
+        "#]],
+        );
+        check(
+            TABLE,
+            one("absent", Predicate { ne: Some(string("x")), ..none() }),
+            expect!["holds, 3 looked at"],
+        );
+        check(
+            TABLE,
+            one("absent", Predicate { matches: Some("(".to_owned()), ..none() }),
+            expect![[r#"
+                fails, 3 looked at
+                : the span `http.get` does not satisfy all of it
+                  nearest: `http.get`: attribute `absent` is missing, expected a match of /(/
+            "#]],
+        );
+    }
+
+    #[test]
+    fn literals_are_equal_by_value() {
+        let (text, list) = (|it: &str| Value::String(it.to_owned()), Literal::List);
+        let cases = [
+            (string("200"), Value::Int(200), true),
+            (string("200"), Value::Double(200.0), true),
+            (Literal::Int(200), text("200"), true),
+            (Literal::Int(200), text("200.0"), true),
+            (Literal::Int(200), Value::Double(200.0), true),
+            (Literal::Float(200.0), text("200"), true),
+            (string("true"), Value::Bool(true), true),
+            (Literal::Bool(true), text("true"), true),
+            (Literal::Bool(true), Value::Int(1), false),
+            (string("1.10"), text("1.1"), false),
+            (Literal::Int(i64::MAX), text("9223372036854775806"), false),
+            (Literal::Float(f64::INFINITY), text("inf"), false),
+            (string(""), Value::Empty, false),
+            (
+                list(vec![string("1"), string("a")]),
+                Value::Array(vec![Value::Int(1), text("a")]),
+                true,
+            ),
+            (list(vec![string("1")]), Value::Array(vec![Value::Int(1), text("a")]), false),
+            (list(vec![string("1")]), Value::Int(1), false),
+        ];
+        for (literal, value, expected) in cases {
+            assert_eq!(equal(&literal, &value), expected, "{literal:?} and {value:?}");
+        }
+    }
+
+    #[test]
+    fn containing_is_of_texts_and_arrays() {
+        let array = Value::Array(vec![Value::Int(1), Value::String("ab".to_owned())]);
+        assert!(contains_part(&array, &string("1")));
+        assert!(!contains_part(&array, &string("a")));
+        assert!(contains_part(&Value::String("a1b".to_owned()), &Literal::Int(1)));
+        assert!(!contains_part(&Value::Int(11), &Literal::Int(1)));
+    }
+}

@@ -1,0 +1,54 @@
+//! What clnrm means: from a file to a verdict, one query a stage.
+//!
+//! ```text
+//! source → rendered → document → model → shape → check
+//!                                  ├→ plan → outcome → traces ─┐
+//!                                  └→ expectation ─────────────┴→ verdict → report
+//! ```
+//!
+//! Each stage sees the world only through its context, and its value carries no more than the
+//! next stages need: the document has no places, so an edited comment stops there; a plan has no
+//! expectations, so an edited expectation starts no container.
+
+mod diagnostic;
+mod document;
+mod expectation;
+mod judge;
+mod model;
+mod outcome;
+mod plan;
+mod render;
+mod report;
+mod settings;
+mod shape;
+mod source;
+mod traces;
+mod verdict;
+
+use clnrm_engine::AnyQuery;
+
+pub use diagnostic::{Diagnostic, Severity};
+pub use outcome::encode;
+pub use plan::{PLAN, Plan, facts};
+pub use render::{RENDERED, Rendered};
+pub use report::{CHECK, Check, Failure, REPORT, Report, ScenarioReport, State};
+pub use settings::{FILES as SETTINGS_FILES, SETTINGS, Settings, unit as settings_unit};
+
+/// Every query, for the engine.
+pub static QUERIES: [&dyn AnyQuery; 15] = [
+    &source::SOURCE,
+    &render::RENDERED,
+    &document::DOCUMENT,
+    &document::PLACES,
+    &settings::SETTINGS,
+    &model::MODEL,
+    &shape::SHAPE,
+    &report::CHECK,
+    &plan::PLAN,
+    &outcome::OUTCOME,
+    &traces::LIFECYCLE_NAMED,
+    &traces::TRACES,
+    &verdict::EXPECTATION,
+    &verdict::VERDICT,
+    &report::REPORT,
+];

@@ -1,0 +1,164 @@
+//! What a test file says: services, scenarios and expectations, typed.
+
+mod expect;
+mod read;
+mod scenario;
+mod service;
+
+use std::time::Duration;
+
+use clnrm_engine::{Cx, Query, Unit};
+use serde::{Deserialize, Serialize};
+
+use self::read::{Problems, Table};
+use crate::diagnostic::{At, KeyPath, Problem};
+use crate::document::{DOCUMENT, Tree};
+use crate::expectation::Expectation;
+use crate::settings::Settings;
+
+pub use self::scenario::{Exit, Scenario, Step};
+pub use self::service::{Service, Volume, Wait};
+
+/// The test in a file, or why there is none.
+pub static MODEL: Query<Model> = Query::new("model", 1, model);
+
+/// See [`MODEL`].
+pub type Model = Result<Test, Problem>;
+
+/// A test.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Test {
+    /// Whether the file says that it is a test; its name may say so too.
+    pub declared: bool,
+    /// Its name; empty when the file gives none.
+    pub name: String,
+    /// Its tags.
+    pub tags: Vec<String>,
+    /// Limit of the whole test.
+    pub time_limit: Option<Duration>,
+    /// Seed of all generators.
+    pub seed: u64,
+    /// Frozen clock, seconds since the epoch.
+    pub clock: Option<i64>,
+    /// Services, in the order of the file.
+    pub services: Vec<Service>,
+    /// Scenarios, in the order of the file.
+    pub scenarios: Vec<Scenario>,
+    /// Expectations, those of the whole test first.
+    pub expectations: Vec<Placed>,
+    /// What is wrong with the file so far.
+    pub problems: Vec<Problem>,
+}
+
+/// An expectation and where it applies.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Placed {
+    /// The scenario whose spans it looks at; `None`: those of all.
+    pub scenario: Option<usize>,
+    /// Where it is written.
+    pub path: KeyPath,
+    /// What is expected.
+    pub expectation: Expectation,
+}
+
+/// 2025-01-01T00:00:00Z
+const FROZEN_CLOCK: i64 = 1_735_689_600;
+
+fn model(cx: &Cx<'_>, unit: &Unit) -> Model {
+    let document = cx.get(&DOCUMENT, unit);
+    let tree = document.as_ref().as_ref().map_err(Clone::clone)?;
+    Ok(read(tree))
+}
+
+/// Reads a whole document.
+pub(crate) fn read(tree: &Tree) -> Test {
+    let problems = Problems::default();
+    let root = Table::new(tree, KeyPath::default(), &problems);
+    let mut test =
+        Test { declared: is_declared(tree), clock: Some(FROZEN_CLOCK), ..Test::default() };
+    identity(&root, &mut test);
+    determinism(&root, &mut test);
+    service::read_all(&root, &mut test);
+    scenario::read_all(&root, &mut test);
+    expect::read_all(&root, &mut test);
+    // Read where templates are rendered; no part of the test itself.
+    root.skip(&["vars", "author", "description", "version"]);
+    if let Some(template) = root.table(&["template"]) {
+        template.skip(&["vars"]);
+        template.refuse(&["matrix", "otel"]);
+        template.finish();
+    }
+    root.refuse(&["matrix", "assertions", "otel_validation", "policy"]);
+    root.refuse_quietly(&["otel", "otel_headers", "otel_propagators", "limits", "report"]);
+    root.finish();
+    test.problems = problems.take();
+    test
+}
+
+/// What makes any TOML file a test.
+fn is_declared(tree: &Tree) -> bool {
+    let has = |key: &str| tree.get(key).is_some();
+    let works = ["steps", "scenario", "scenarios"].into_iter().any(has);
+    let tables = |key: &str| matches!(tree.get(key), Some(Tree::Table(_)));
+    tables("test") || tables("meta") || (has("name") && works)
+}
+
+/// The name and what goes with it: `[meta]`, `[test.metadata]`, `[test]` or the top.
+fn identity(root: &Table<'_>, test: &mut Test) {
+    let meta = root.table(&["meta"]);
+    let outer = root.table(&["test"]);
+    let inner = outer.as_ref().and_then(|outer| outer.table(&["metadata"]));
+    for table in [&meta, &inner, &outer].into_iter().flatten() {
+        named(table, test);
+        table.finish();
+    }
+    named(root, test);
+}
+
+fn named(table: &Table<'_>, test: &mut Test) {
+    if let Some(name) = table.string(&["name"]).filter(|_| test.name.is_empty()) {
+        test.name = name;
+    }
+    if let Some(tags) = table.strings(&["tags"]) {
+        test.tags.extend(tags);
+    }
+    let limit = table.duration(&["timeout", "timeout_seconds"], Duration::from_secs(1));
+    test.time_limit = test.time_limit.or(limit);
+    table.skip(&["author", "authors", "created", "description", "license", "updated", "version"]);
+    table.refuse(&["isolation"]);
+}
+
+fn determinism(root: &Table<'_>, test: &mut Test) {
+    let Some(table) = root.table(&["determinism"]) else { return };
+    test.seed = table.integer(&["seed"]).map_or(0, |seed| seed as u64);
+    if let Some((value, path)) = table.value(&["freeze_clock"]) {
+        match value {
+            Tree::String(text) | Tree::Datetime(text) => match text.parse::<jiff::Timestamp>() {
+                Ok(clock) => test.clock = Some(clock.as_second()),
+                Err(error) => {
+                    let message = format!("`{text}` is no RFC 3339 time: {error}");
+                    table.problem(Problem::error("parse/time", At::Key(path), message));
+                }
+            },
+            Tree::Boolean(true) => {}
+            Tree::Boolean(false) => table.unsupported(path, "freeze_clock = false"),
+            other => table.wrong_type(path, "a time or a boolean", other),
+        }
+    }
+    table.finish();
+}
+
+/// Reads the workspace's settings.
+pub(crate) fn read_settings(tree: &Tree, settings: &mut Settings) {
+    let problems = Problems::default();
+    let root = Table::new(tree, KeyPath::default(), &problems);
+    if let Some(image) = root.string(&["default_image"]) {
+        settings.default_image = image;
+    }
+    settings.backend = root.string(&["backend"]);
+    settings.jobs = root.count(&["jobs"]).map(|jobs| jobs.max(1) as usize);
+    settings.timeout = root.duration(&["timeout"], Duration::from_secs(1));
+    root.refuse_quietly(&["cache", "network", "report", "vars"]);
+    root.finish();
+    settings.problems = problems.take();
+}

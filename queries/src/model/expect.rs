@@ -1,0 +1,293 @@
+//! `[expect.*]`
+
+use std::collections::BTreeMap;
+
+use super::read::Table;
+use super::{Placed, Test};
+use crate::diagnostic::{At, KeyPath, Problem};
+use crate::document::Tree;
+use crate::expectation::{
+    Bounds, CountsExpectation, Expectation, ExpectedStatus, GraphExpectation, Literal,
+    OrderExpectation, Predicate, Range, SpanExpectation, StatusExpectation,
+};
+
+/// The expectations of the whole test.
+pub(super) fn read_all(root: &Table<'_>, test: &mut Test) {
+    if let Some(expect) = root.table(&["expect"]) {
+        read(&expect, None, test);
+    }
+    // Those of the whole test first, in the order of the file otherwise.
+    test.expectations.sort_by_key(|placed| placed.scenario.map_or(0, |scenario| scenario + 1));
+}
+
+/// One `expect` table.
+pub(super) fn read(expect: &Table<'_>, scenario: Option<usize>, test: &mut Test) {
+    let mut add = |path: &KeyPath, expectation| {
+        test.expectations.push(Placed { scenario, path: path.clone(), expectation });
+    };
+    for table in expect.tables(&["span", "spans"]) {
+        add(table.path(), Expectation::Span(span(&table)));
+    }
+    if let Some(table) = expect.table(&["graph"]) {
+        add(table.path(), Expectation::Graph(graph(&table)));
+    }
+    if let Some(table) = expect.table(&["order"]) {
+        add(table.path(), Expectation::Order(order(&table)));
+    }
+    if let Some(table) = expect.table(&["counts", "count"]) {
+        add(table.path(), Expectation::Counts(counts(&table)));
+    }
+    if let Some(table) = expect.table(&["status"]) {
+        add(table.path(), Expectation::Status(status(&table)));
+    }
+    for (name, _, path) in expect.entries() {
+        if !["span", "spans", "graph", "order", "counts", "count", "status"].contains(&name) {
+            expect.unsupported(path, &format!("expect.{name}"));
+        }
+    }
+}
+
+fn span(table: &Table<'_>) -> SpanExpectation {
+    let attributes = table.table(&["attrs", "attributes"]);
+    let events = table.table(&["events"]);
+    let children = table.table(&["children"]);
+    let part = |table: &Option<Table<'_>>, key| table.as_ref().map(|table| predicates(table, key));
+    let names = |table: &Option<Table<'_>>, key| {
+        table.as_ref().and_then(|table| table.strings(&[key])).unwrap_or_default()
+    };
+    let span = SpanExpectation {
+        name: table.string(&["name"]).unwrap_or_default(),
+        kind: table.string(&["kind"]).map(|kind| kind.to_lowercase()),
+        parent: table.string(&["parent"]),
+        attributes_all: part(&attributes, "all").unwrap_or_default(),
+        attributes_any: part(&attributes, "any").unwrap_or_default(),
+        events_all: names(&events, "all"),
+        events_any: names(&events, "any"),
+        status: table.value(&["status"]).and_then(|(value, path)| one_status(table, value, path)),
+        duration_ms: table.table(&["duration_ms"]).map(|range| {
+            let read = Range { min: range.number(&["min"]), max: range.number(&["max"]) };
+            range.finish();
+            read
+        }),
+        count: table.value(&["count"]).and_then(|(value, path)| bounds(table, value, path)),
+        exists: table.boolean(&["exists"]),
+        children_any: names(&children, "any"),
+        service: table.string(&["service"]),
+    };
+    for inner in [attributes, events, children].iter().flatten() {
+        inner.finish();
+    }
+    table.skip(&["description"]);
+    table.finish();
+    span
+}
+
+/// `all` or `any` of the attributes: a table, or a list of `"k=v"`.
+fn predicates(table: &Table<'_>, key: &'static str) -> BTreeMap<String, Predicate> {
+    let mut read = BTreeMap::new();
+    match table.value(&[key]) {
+        Some((Tree::Table(entries), path)) => {
+            for (name, value) in entries {
+                if let Some(predicate) = predicate(table, value, path.key(name)) {
+                    read.insert(name.clone(), predicate);
+                }
+            }
+        }
+        Some((Tree::Array(items), path)) => {
+            for (index, item) in items.iter().enumerate() {
+                let pair = if let Tree::String(text) = item { text.split_once('=') } else { None };
+                match pair {
+                    Some((name, value)) => {
+                        let eq = Some(Literal::String(value.to_owned()));
+                        read.insert(name.to_owned(), Predicate { eq, ..Predicate::default() });
+                    }
+                    None => table.wrong_type(path.index(index), "a string \"key=value\"", item),
+                }
+            }
+        }
+        Some((other, path)) => table.wrong_type(path, "a table of attributes", other),
+        None => {}
+    }
+    read
+}
+
+fn predicate(table: &Table<'_>, value: &Tree, path: KeyPath) -> Option<Predicate> {
+    if !matches!(value, Tree::Table(_)) {
+        return Some(Predicate { eq: Some(literal(table, value, path)?), ..Predicate::default() });
+    }
+    let rule = table.as_table(value, path)?;
+    let one = |key| rule.value(&[key]).and_then(|(value, path)| literal(&rule, value, path));
+    let predicate = Predicate {
+        eq: one("eq"),
+        ne: one("ne"),
+        gte: rule.number(&["gte"]),
+        lte: rule.number(&["lte"]),
+        gt: rule.number(&["gt"]),
+        lt: rule.number(&["lt"]),
+        contains: one("contains"),
+        matches: rule.string(&["matches"]),
+        exists: rule.boolean(&["exists"]),
+        one_of: match one("one_of") {
+            Some(Literal::List(values)) => Some(values),
+            Some(value) => Some(vec![value]),
+            None => None,
+        },
+    };
+    rule.finish();
+    Some(predicate)
+}
+
+fn literal(table: &Table<'_>, value: &Tree, path: KeyPath) -> Option<Literal> {
+    Some(match value {
+        Tree::String(text) | Tree::Datetime(text) => Literal::String(text.clone()),
+        Tree::Boolean(flag) => Literal::Bool(*flag),
+        Tree::Integer(number) => Literal::Int(*number),
+        Tree::Float(number) => Literal::Float(*number),
+        Tree::Array(items) => {
+            let items = items.iter().enumerate();
+            let read = items.map(|(index, item)| literal(table, item, path.index(index)));
+            Literal::List(read.collect::<Option<_>>()?)
+        }
+        Tree::Table(_) => {
+            table.wrong_type(path, "a plain value", value);
+            return None;
+        }
+    })
+}
+
+fn graph(table: &Table<'_>) -> GraphExpectation {
+    let graph = GraphExpectation {
+        must_include: ["must_include", "parent_child", "edges"]
+            .into_iter()
+            .flat_map(|key| pairs(table, key))
+            .collect(),
+        must_not_cross: pairs(table, "must_not_cross"),
+        acyclic: table.boolean(&["acyclic"]),
+        max_depth: table.count(&["max_depth"]),
+        must_be_connected: table.boolean(&["must_be_connected"]),
+        single_root: table.boolean(&["single_root"]),
+    };
+    table.finish();
+    graph
+}
+
+fn order(table: &Table<'_>) -> OrderExpectation {
+    let reversed = pairs(table, "must_follow").into_iter().map(|(later, earlier)| (earlier, later));
+    let must_precede = pairs(table, "must_precede").into_iter().chain(reversed).collect();
+    table.finish();
+    OrderExpectation { must_precede }
+}
+
+fn counts(table: &Table<'_>) -> CountsExpectation {
+    let total = |keys: &[&'static str]| {
+        table.value(keys).and_then(|(value, path)| bounds(table, value, path))
+    };
+    let by = |keys: &[&'static str]| {
+        let mut read = BTreeMap::new();
+        if let Some(names) = table.table(keys) {
+            for (name, value, path) in names.entries() {
+                if let Some(bounds) = bounds(&names, value, path) {
+                    read.insert(name.to_owned(), bounds);
+                }
+            }
+        }
+        read
+    };
+    let counts = CountsExpectation {
+        spans_total: total(&["spans_total", "spans"]),
+        events_total: total(&["events_total", "events"]),
+        errors_total: total(&["errors_total", "errors"]),
+        by_name: by(&["by_name"]),
+        by_kind: by(&["by_kind", "spans_by_kind"])
+            .into_iter()
+            .map(|(kind, bounds)| (kind.to_lowercase(), bounds))
+            .collect(),
+        by_service: by(&["by_service"]),
+    };
+    table.finish();
+    counts
+}
+
+/// `{gte, lte, eq, min, max}`, or a number for exactly that many.
+fn bounds(table: &Table<'_>, value: &Tree, path: KeyPath) -> Option<Bounds> {
+    if let Tree::Integer(number) = value {
+        return match u64::try_from(*number) {
+            Ok(number) => Some(Bounds { exactly: Some(number), ..Bounds::default() }),
+            Err(_) => {
+                let message = format!("{number} is less than 0");
+                table.problem(Problem::error("parse/range", At::Key(path), message));
+                None
+            }
+        };
+    }
+    let rule = table.as_table(value, path)?;
+    let larger = |a: Option<u64>, b: Option<u64>| a.max(b);
+    let smaller = |a: Option<u64>, b: Option<u64>| match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    };
+    let bounds = Bounds {
+        at_least: larger(rule.count(&["gte"]), rule.count(&["min"])),
+        at_most: smaller(rule.count(&["lte"]), rule.count(&["max"])),
+        exactly: rule.count(&["eq"]),
+    };
+    rule.finish();
+    Some(bounds)
+}
+
+fn status(table: &Table<'_>) -> StatusExpectation {
+    let mut by_name = BTreeMap::new();
+    if let Some(names) = table.table(&["by_name"]) {
+        for (name, value, path) in names.entries() {
+            if let Some(status) = one_status(&names, value, path) {
+                by_name.insert(name.to_owned(), status);
+            }
+        }
+    }
+    let all = table.value(&["all"]).and_then(|(value, path)| one_status(table, value, path));
+    table.finish();
+    StatusExpectation { all, by_name }
+}
+
+fn one_status(table: &Table<'_>, value: &Tree, path: KeyPath) -> Option<ExpectedStatus> {
+    let Tree::String(text) = value else {
+        table.wrong_type(path, "a status", value);
+        return None;
+    };
+    let status = match text.to_lowercase().as_str() {
+        "ok" => ExpectedStatus::Ok,
+        "error" => ExpectedStatus::Error,
+        "unset" => ExpectedStatus::Unset,
+        "explicit_ok" => ExpectedStatus::ExplicitOk,
+        _ => {
+            let message = format!("`{text}` is no status");
+            let problem = Problem::error("parse/status", At::Key(path), message);
+            table.problem(problem.hint("one of ok, error, unset, explicit_ok"));
+            return None;
+        }
+    };
+    Some(status)
+}
+
+/// A list of pairs of names.
+fn pairs(table: &Table<'_>, key: &'static str) -> Vec<(String, String)> {
+    let Some((value, path)) = table.value(&[key]) else { return Vec::new() };
+    let Tree::Array(items) = value else {
+        table.wrong_type(path, "a list of pairs", value);
+        return Vec::new();
+    };
+    let read = |(index, item): (usize, &Tree)| match item {
+        Tree::Array(pair) => match &pair[..] {
+            [Tree::String(first), Tree::String(second)] => Some((first.clone(), second.clone())),
+            _ => {
+                table.wrong_type(path.index(index), "a pair of names", item);
+                None
+            }
+        },
+        _ => {
+            table.wrong_type(path.index(index), "a pair of names", item);
+            None
+        }
+    };
+    items.iter().enumerate().filter_map(read).collect()
+}

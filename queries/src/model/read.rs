@@ -1,0 +1,311 @@
+//! Reads typed values out of a document, and remembers what was not understood.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::diagnostic::{At, KeyPath, Problem};
+use crate::document::Tree;
+
+/// What is wrong with a document, gathered while it is read.
+#[derive(Default)]
+pub(super) struct Problems(RefCell<Vec<Problem>>);
+
+impl Problems {
+    pub(super) fn take(self) -> Vec<Problem> {
+        self.0.into_inner()
+    }
+}
+
+/// A table being read. Every key it is asked for is known; [`Table::finish`] warns of the others.
+pub(super) struct Table<'a> {
+    entries: &'a [(String, Tree)],
+    path: KeyPath,
+    known: RefCell<BTreeSet<&'static str>>,
+    problems: &'a Problems,
+}
+
+impl<'a> Table<'a> {
+    /// Of a tree that is a table; any other has no entries.
+    pub(super) fn new(tree: &'a Tree, path: KeyPath, problems: &'a Problems) -> Table<'a> {
+        let entries = if let Tree::Table(entries) = tree { &entries[..] } else { &[] };
+        Table { entries, path, known: RefCell::default(), problems }
+    }
+
+    pub(super) fn path(&self) -> &KeyPath {
+        &self.path
+    }
+
+    pub(super) fn problem(&self, problem: Problem) {
+        self.problems.0.borrow_mut().push(problem);
+    }
+
+    /// The value of the first of these keys that is there, which are names of one thing.
+    pub(super) fn value(&self, keys: &[&'static str]) -> Option<(&'a Tree, KeyPath)> {
+        self.known.borrow_mut().extend(keys);
+        let mut found = keys.iter().filter_map(|key| self.entry(key));
+        let (name, value) = found.next()?;
+        if let Some((again, _)) = found.next() {
+            let at = At::Key(self.path.key(again));
+            let message = format!("`{again}` says the same as `{name}`, which is set too");
+            self.problem(Problem::error("parse/twice", at, message).hint("keep one of them"));
+        }
+        Some((value, self.path.key(name)))
+    }
+
+    fn entry(&self, key: &str) -> Option<&'a (String, Tree)> {
+        self.entries.iter().find(|(name, _)| name == key)
+    }
+
+    pub(super) fn string(&self, keys: &[&'static str]) -> Option<String> {
+        let (value, path) = self.value(keys)?;
+        match value {
+            Tree::String(text) => Some(text.clone()),
+            other => self.wrong(path, "a string", other),
+        }
+    }
+
+    pub(super) fn boolean(&self, keys: &[&'static str]) -> Option<bool> {
+        let (value, path) = self.value(keys)?;
+        match value {
+            Tree::Boolean(flag) => Some(*flag),
+            other => self.wrong(path, "a boolean", other),
+        }
+    }
+
+    pub(super) fn integer(&self, keys: &[&'static str]) -> Option<i64> {
+        let (value, path) = self.value(keys)?;
+        match value {
+            Tree::Integer(number) => Some(*number),
+            other => self.wrong(path, "an integer", other),
+        }
+    }
+
+    /// An integer that is not negative.
+    pub(super) fn count(&self, keys: &[&'static str]) -> Option<u64> {
+        let path = self.value(keys)?.1;
+        let number = self.integer(keys)?;
+        number.try_into().ok().or_else(|| {
+            let message = format!("{number} is less than 0");
+            self.problem(Problem::error("parse/range", At::Key(path), message));
+            None
+        })
+    }
+
+    pub(super) fn number(&self, keys: &[&'static str]) -> Option<f64> {
+        let (value, path) = self.value(keys)?;
+        match value {
+            Tree::Integer(number) => Some(*number as f64),
+            Tree::Float(number) => Some(*number),
+            other => self.wrong(path, "a number", other),
+        }
+    }
+
+    /// A list of strings, or one string as a list of one.
+    pub(super) fn strings(&self, keys: &[&'static str]) -> Option<Vec<String>> {
+        let (value, path) = self.value(keys)?;
+        match value {
+            Tree::String(text) => Some(vec![text.clone()]),
+            Tree::Array(items) => items
+                .iter()
+                .enumerate()
+                .map(|(index, item)| match item {
+                    Tree::String(text) => Some(text.clone()),
+                    other => self.wrong(path.index(index), "a string", other),
+                })
+                .collect(),
+            other => self.wrong(path, "a list of strings", other),
+        }
+    }
+
+    /// An argument vector: a list of strings, or one string split like a shell does.
+    pub(super) fn argv(&self, keys: &[&'static str]) -> Option<Vec<String>> {
+        if let Some((Tree::String(text), path)) = self.value(keys) {
+            return shlex::split(text).or_else(|| {
+                let message = "a quote is not closed";
+                self.problem(Problem::error("parse/command", At::Key(path), message));
+                None
+            });
+        }
+        self.strings(keys)
+    }
+
+    /// A command: a list of strings, or one string of shell text.
+    pub(super) fn command(&self, keys: &[&'static str]) -> Option<Vec<String>> {
+        match self.value(keys)? {
+            (Tree::String(text), _) => Some(shell(text)),
+            _ => self.strings(keys),
+        }
+    }
+
+    /// `"30s"`, or a number of `unit`s.
+    pub(super) fn duration(&self, keys: &[&'static str], unit: Duration) -> Option<Duration> {
+        let (value, path) = self.value(keys)?;
+        let read = match value {
+            Tree::String(text) => parse_duration(text),
+            Tree::Integer(number) => u32::try_from(*number).ok().map(|number| unit * number),
+            Tree::Float(number) => Duration::try_from_secs_f64(number * unit.as_secs_f64()).ok(),
+            other => return self.wrong(path, "a duration", other),
+        };
+        if read.is_none() {
+            let message = "this is no duration";
+            let problem = Problem::error("parse/duration", At::Key(path), message);
+            self.problem(problem.hint("write it like \"30s\", \"500ms\", \"2m\" or \"1h\""));
+        }
+        read
+    }
+
+    /// Names and values: a table, or a list of `"K=V"`.
+    pub(super) fn environment(&self, keys: &[&'static str]) -> BTreeMap<String, String> {
+        let mut environment = BTreeMap::new();
+        let Some((value, path)) = self.value(keys) else { return environment };
+        match value {
+            Tree::Table(entries) => {
+                for (name, value) in entries {
+                    match scalar(value) {
+                        Some(value) => drop(environment.insert(name.clone(), value)),
+                        None => self.wrong_type(path.key(name), "a string", value),
+                    }
+                }
+            }
+            Tree::Array(items) => {
+                for (index, item) in items.iter().enumerate() {
+                    let pair =
+                        if let Tree::String(text) = item { text.split_once('=') } else { None };
+                    match pair {
+                        Some((name, value)) => {
+                            environment.insert(name.to_owned(), value.to_owned());
+                        }
+                        None => self.wrong_type(path.index(index), "a string \"NAME=value\"", item),
+                    }
+                }
+            }
+            other => self.wrong_type(path, "a table of variables", other),
+        }
+        environment
+    }
+
+    pub(super) fn table(&self, keys: &[&'static str]) -> Option<Table<'a>> {
+        let (value, path) = self.value(keys)?;
+        self.as_table(value, path)
+    }
+
+    /// The tables in a list of tables; a single table is a list of one.
+    pub(super) fn tables(&self, keys: &[&'static str]) -> Vec<Table<'a>> {
+        match self.value(keys) {
+            Some((Tree::Array(items), path)) => items
+                .iter()
+                .enumerate()
+                .filter_map(|(index, item)| self.as_table(item, path.index(index)))
+                .collect(),
+            Some((value, path)) => self.as_table(value, path).into_iter().collect(),
+            None => Vec::new(),
+        }
+    }
+
+    /// Every entry of a table whose keys the author chose.
+    pub(super) fn entries(&self) -> impl Iterator<Item = (&'a str, &'a Tree, KeyPath)> {
+        self.entries.iter().map(|(name, value)| (name.as_str(), value, self.path.key(name)))
+    }
+
+    pub(super) fn as_table(&self, value: &'a Tree, path: KeyPath) -> Option<Table<'a>> {
+        match value {
+            Tree::Table(_) => Some(Table::new(value, path, self.problems)),
+            other => self.wrong(path, "a table", other),
+        }
+    }
+
+    fn wrong<T>(&self, path: KeyPath, expected: &str, found: &Tree) -> Option<T> {
+        self.wrong_type(path, expected, found);
+        None
+    }
+
+    pub(super) fn wrong_type(&self, path: KeyPath, expected: &str, found: &Tree) {
+        let message = format!("`{path}` must be {expected}, it is {}", found.kind());
+        self.problem(Problem::error("parse/type", At::Key(path), message));
+    }
+
+    /// Accepts keys that say nothing about the run.
+    pub(super) fn skip(&self, keys: &[&'static str]) {
+        self.known.borrow_mut().extend(keys);
+    }
+
+    /// Refuses keys whose meaning is not implemented: a test that uses one cannot be trusted.
+    pub(super) fn refuse(&self, keys: &[&'static str]) {
+        for key in keys {
+            if let Some((_, path)) = self.value(&[*key]) {
+                self.unsupported(path, key);
+            }
+        }
+    }
+
+    pub(super) fn unsupported(&self, path: KeyPath, what: &str) {
+        let message = format!("not supported yet: `{what}`");
+        self.problem(Problem::error("unsupported", At::Key(path), message));
+    }
+
+    /// The same for keys without which the verdict is still right.
+    pub(super) fn refuse_quietly(&self, keys: &[&'static str]) {
+        for key in keys {
+            if let Some((_, path)) = self.value(&[*key]) {
+                let message = format!("not supported yet: `{key}` is left out");
+                self.problem(Problem::warning("unsupported", At::Key(path), message));
+            }
+        }
+    }
+
+    /// Warns of the keys nobody asked for.
+    pub(super) fn finish(&self) {
+        let known = self.known.borrow();
+        for (name, _) in self.entries.iter().filter(|(name, _)| !known.contains(name.as_str())) {
+            let at = At::Key(self.path.key(name));
+            let message = format!("unknown key `{name}`");
+            let problem = Problem::warning("parse/unknown-key", at, message);
+            self.problem(problem.did_you_mean(name, known.iter().copied()));
+        }
+    }
+}
+
+/// Shell text as an argument vector.
+pub(super) fn shell(text: &str) -> Vec<String> {
+    ["sh", "-c", text].map(str::to_owned).to_vec()
+}
+
+/// A value as text, as an environment has it.
+pub(super) fn scalar(value: &Tree) -> Option<String> {
+    match value {
+        Tree::String(text) | Tree::Datetime(text) => Some(text.clone()),
+        Tree::Integer(number) => Some(number.to_string()),
+        Tree::Float(number) => Some(number.to_string()),
+        Tree::Boolean(flag) => Some(flag.to_string()),
+        Tree::Table(_) | Tree::Array(_) => None,
+    }
+}
+
+fn parse_duration(text: &str) -> Option<Duration> {
+    let text = text.trim();
+    let unit = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
+    let number: f64 = text[..unit].trim().parse().ok()?;
+    let seconds = match &text[unit..] {
+        "ms" => 0.001,
+        "s" | "sec" | "secs" | "" => 1.0,
+        "m" | "min" | "mins" => 60.0,
+        "h" => 3600.0,
+        _ => return None,
+    };
+    Duration::try_from_secs_f64(number * seconds).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        assert_eq!(parse_duration("500ms"), Some(Duration::from_millis(500)));
+        assert_eq!(parse_duration("30s"), Some(Duration::from_secs(30)));
+        assert_eq!(parse_duration("1.5 m"), Some(Duration::from_secs(90)));
+        assert_eq!(parse_duration("-1s"), None);
+        assert_eq!(parse_duration("fast"), None);
+    }
+}

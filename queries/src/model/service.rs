@@ -1,0 +1,264 @@
+//! `[services.<id>]`
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::Test;
+use super::read::{Table, shell};
+use crate::diagnostic::{At, KeyPath, Problem};
+use crate::document::Tree;
+
+/// A container that runs beside the steps, or in which they run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Service {
+    /// Its name.
+    pub id: String,
+    /// Where it is written.
+    pub path: KeyPath,
+    /// Image reference; the default image when `None`.
+    pub image: Option<String>,
+    /// What it runs; the image's own command when `None`.
+    pub argv: Option<Vec<String>>,
+    /// Its environment.
+    pub env: BTreeMap<String, String>,
+    /// Ports it listens on inside the test network.
+    pub ports: Vec<u16>,
+    /// Files and folders it sees.
+    pub volumes: Vec<Volume>,
+    /// Its working directory.
+    pub workdir: Option<String>,
+    /// Services that must be ready before it starts.
+    pub depends_on: Vec<String>,
+    /// When it is ready; `None`: as soon as its ports answer.
+    pub waits: Option<Vec<Wait>>,
+    /// How long that may take.
+    pub wait_limit: Option<Duration>,
+}
+
+/// A file or folder inside a container.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Volume {
+    /// Where it is written.
+    pub path: KeyPath,
+    /// Relative to the workspace.
+    pub host: String,
+    /// Absolute, inside.
+    pub container: String,
+    /// Whether it may not be written.
+    pub read_only: bool,
+}
+
+/// A condition for being ready.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Wait {
+    /// The log matches a regular expression.
+    Log(String),
+    /// A port accepts a connection.
+    Port(u16),
+    /// A GET of a path answers with a status.
+    Http(u16, String, u16),
+    /// A command ends with 0.
+    Exec(Vec<String>, Duration),
+    /// A pause.
+    After(Duration),
+}
+
+/// Plugins that are nothing but a container.
+const CONTAINERS: [&str; 4] = ["generic_container", "container", "generic", "alpine"];
+/// Plugins with a meaning of their own.
+const SPECIAL: [&str; 6] =
+    ["network_service", "ollama", "otel_collector", "surrealdb", "tgi", "vllm"];
+
+pub(super) fn read_all(root: &Table<'_>, test: &mut Test) {
+    for key in ["services", "service"] {
+        let Some(services) = root.table(&[key]) else { continue };
+        for (id, value, path) in services.entries() {
+            let Some(table) = services.as_table(value, path) else { continue };
+            if test.services.iter().any(|service| service.id == id) {
+                let at = At::Key(table.path().clone());
+                let message = format!("the service `{id}` is already there");
+                root.problem(Problem::error("shape/duplicate-service", at, message));
+                continue;
+            }
+            test.services.push(read(id, &table));
+        }
+    }
+}
+
+fn read(id: &str, table: &Table<'_>) -> Service {
+    let plugins = [table.string(&["plugin"]), table.string(&["type", "service_type"])];
+    let plugin = plugins.into_iter().flatten().find(|name| !CONTAINERS.contains(&name.as_str()));
+    if let Some(name) = plugin.as_deref().filter(|name| SPECIAL.contains(name)) {
+        table.unsupported(table.path().clone(), &format!("plugin {name}"));
+    }
+    let argv = table.argv(&["args"]).or_else(|| table.argv(&["command"]));
+    let mut service = Service {
+        id: id.to_owned(),
+        path: table.path().clone(),
+        image: table.string(&["image"]),
+        argv: argv.filter(|argv| !argv.is_empty()),
+        env: table.environment(&["env", "environment"]),
+        ports: ports(table),
+        volumes: volumes(table),
+        workdir: table.string(&["working_dir", "workdir"]),
+        depends_on: table.strings(&["depends_on"]).unwrap_or_default(),
+        waits: None,
+        wait_limit: None,
+    };
+    if service.image.is_none()
+        && let Some(name) = plugin.filter(|n| !SPECIAL.contains(&n.as_str()))
+    {
+        // An unknown plugin's own name is its image's.
+        service.image = Some(name);
+    }
+    waits(table, &mut service);
+    table.skip(&["description", "name"]);
+    table.refuse(&["network", "publish", "wait_for_span", "wait_for_span_timeout_secs"]);
+    table.finish();
+    service
+}
+
+/// `8080` or `"8080:80"`, of which the second is the one inside.
+fn ports(table: &Table<'_>) -> Vec<u16> {
+    let Some((value, path)) = table.value(&["ports"]) else { return Vec::new() };
+    let items =
+        if let Tree::Array(items) = value { &items[..] } else { std::slice::from_ref(value) };
+    let read = |(index, item): (usize, &Tree)| {
+        let port = match item {
+            Tree::Integer(port) => u16::try_from(*port).ok(),
+            Tree::String(text) => text.rsplit(':').next().and_then(|port| port.parse().ok()),
+            _ => None,
+        };
+        if port.is_none_or(|port| port == 0) {
+            let at = At::Key(path.index(index));
+            let problem = Problem::error("parse/port", at, "this is no port");
+            table.problem(problem.hint("write 8080 or \"8080:80\""));
+        }
+        port
+    };
+    items.iter().enumerate().filter_map(read).collect()
+}
+
+fn volumes(table: &Table<'_>) -> Vec<Volume> {
+    let Some((Tree::Array(items), path)) = table.value(&["volumes"]) else {
+        if let Some((other, path)) = table.value(&["volumes"]) {
+            table.wrong_type(path, "a list of volumes", other);
+        }
+        return Vec::new();
+    };
+    let read = |(index, item): (usize, &Tree)| {
+        let path = path.index(index);
+        let volume = match item {
+            Tree::String(text) => short_volume(text, &path),
+            Tree::Table(_) => long_volume(&table.as_table(item, path.clone())?),
+            _ => None,
+        };
+        if volume.is_none() {
+            let problem = Problem::error("parse/volume", At::Key(path), "this is no volume");
+            table.problem(problem.hint("write \"./folder:/inside:ro\""));
+        }
+        volume
+    };
+    items.iter().enumerate().filter_map(read).collect()
+}
+
+/// `"host:container[:ro]"`
+fn short_volume(text: &str, path: &KeyPath) -> Option<Volume> {
+    let mut parts = text.split(':');
+    let (host, container) = (parts.next()?, parts.next()?);
+    let read_only = match parts.next() {
+        None | Some("rw") => false,
+        Some("ro") => true,
+        Some(_) => return None,
+    };
+    let whole = parts.next().is_none();
+    whole.then(|| volume(path, host, container, read_only))
+}
+
+fn long_volume(table: &Table<'_>) -> Option<Volume> {
+    let host = table.string(&["host_path", "source"]);
+    let container = table.string(&["container_path", "target"]);
+    let read_only = table.boolean(&["read_only", "readonly"]).unwrap_or(false);
+    table.finish();
+    Some(volume(table.path(), &host?, &container?, read_only))
+}
+
+fn volume(path: &KeyPath, host: &str, container: &str, read_only: bool) -> Volume {
+    let host = host.replace("${PWD}", ".").replace("$PWD", ".");
+    let host = host.trim_start_matches("./").trim_end_matches('/').to_owned();
+    let host = if host.is_empty() { ".".to_owned() } else { host };
+    Volume { path: path.clone(), host, container: container.to_owned(), read_only }
+}
+
+/// `wait_for`, `health_check` and `healthcheck`: all that are given must hold.
+fn waits(table: &Table<'_>, service: &mut Service) {
+    let mut waits = Vec::new();
+    for wait in table.tables(&["wait_for"]) {
+        wait_for(&wait, service, &mut waits);
+    }
+    for key in ["health_check", "healthcheck"] {
+        match table.value(&[key]) {
+            Some((Tree::String(text), _)) => waits.push(Wait::Exec(shell(text), INTERVAL)),
+            Some((value, path)) => {
+                if let Some(check) = table.as_table(value, path) {
+                    health_check(&check, service, &mut waits);
+                }
+            }
+            None => {}
+        }
+    }
+    service.waits = (!waits.is_empty()).then_some(waits);
+}
+
+/// The pause between two health checks, unless the file says another.
+const INTERVAL: Duration = Duration::from_millis(100);
+
+fn wait_for(table: &Table<'_>, service: &mut Service, waits: &mut Vec<Wait>) {
+    let port = table.count(&["port"]).and_then(|port| u16::try_from(port).ok());
+    if let Some(pattern) = table.string(&["log"]) {
+        waits.push(Wait::Log(pattern));
+    }
+    let path = table.string(&["http"]);
+    let status = table.count(&["status"]).and_then(|status| u16::try_from(status).ok());
+    match (path, port) {
+        (Some(path), Some(port)) => waits.push(Wait::Http(port, path, status.unwrap_or(200))),
+        (Some(path), None) => match service.ports.first() {
+            Some(port) => waits.push(Wait::Http(*port, path, status.unwrap_or(200))),
+            None => {
+                let at = At::Key(table.path().clone());
+                table.problem(Problem::error("parse/wait", at, "`http` needs a `port`"));
+            }
+        },
+        (None, Some(port)) => waits.push(Wait::Port(port)),
+        (None, None) => {}
+    }
+    if let Some(argv) = table.command(&["exec", "cmd"]) {
+        waits.push(Wait::Exec(argv, INTERVAL));
+    }
+    if let Some(pause) = table.duration(&["seconds"], Duration::from_secs(1)) {
+        waits.push(Wait::After(pause));
+    }
+    let limit = table
+        .duration(&["timeout"], Duration::from_secs(1))
+        .or_else(|| table.duration(&["timeout_ms"], Duration::from_millis(1)));
+    service.wait_limit = service.wait_limit.or(limit);
+    table.refuse(&["span"]);
+    table.finish();
+}
+
+fn health_check(table: &Table<'_>, service: &mut Service, waits: &mut Vec<Wait>) {
+    let second = Duration::from_secs(1);
+    let interval = table.duration(&["interval"], second).unwrap_or(INTERVAL);
+    let single = table.duration(&["timeout"], second).unwrap_or(second * 5);
+    let retries = table.count(&["retries"]).unwrap_or(3);
+    if let Some(argv) = table.command(&["cmd", "command", "test"]) {
+        waits.push(Wait::Exec(argv, interval));
+    }
+    let tries = u32::try_from(retries).unwrap_or(u32::MAX);
+    let limit = (interval + single).saturating_mul(tries.saturating_add(1));
+    service.wait_limit = service.wait_limit.or(Some(limit));
+    table.skip(&["start_period"]);
+    table.finish();
+}

@@ -1,0 +1,47 @@
+//! What came of a scenario's run, as far as it is known.
+
+use clnrm_backends::{ActionKey, BackendError, Outcome};
+use clnrm_engine::{Cx, Digest, Query, Unit};
+use serde::{Deserialize, Serialize};
+
+use crate::diagnostic::Problem;
+use crate::plan::PLAN;
+
+/// What came of a scenario; the unit's part is its index.
+pub static OUTCOME: Query<Run> = Query::new("outcome", 1, outcome);
+
+/// A scenario's run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Run {
+    /// It cannot be run at all.
+    Unplanned(Vec<Problem>),
+    /// It has to be run.
+    Pending(ActionKey),
+    /// The engine failed.
+    Failed(ActionKey, BackendError),
+    /// It ran.
+    Ran(ActionKey, Outcome),
+}
+
+/// What an effect's value holds; see [`encode`].
+type Stored = Result<Outcome, BackendError>;
+
+fn outcome(cx: &Cx<'_>, unit: &Unit) -> Run {
+    let plan = cx.get(&PLAN, unit);
+    let action = match plan.as_ref() {
+        Ok(action) => action,
+        Err(problems) => return Run::Unplanned(problems.clone()),
+    };
+    let key = action.key();
+    let stored = cx.effect(Digest(key.0)).and_then(|bytes| postcard::from_bytes(&bytes).ok());
+    match stored {
+        Some(Stored::Ok(outcome)) => Run::Ran(key, outcome),
+        Some(Stored::Err(error)) => Run::Failed(key, error),
+        None => Run::Pending(key),
+    }
+}
+
+/// The bytes under which a run's result is remembered.
+pub fn encode(result: &Result<Outcome, BackendError>) -> Vec<u8> {
+    postcard::to_stdvec(result).expect("outcomes are plain data")
+}

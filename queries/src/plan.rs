@@ -1,0 +1,199 @@
+//! Plans a scenario: everything a run depends on, made explicit.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use clnrm_backends::{
+    Action, BackendError, BackendKind, Expected, Image, Mount, Network, Process, Readiness,
+    ServicePlan, StepPlan,
+};
+use clnrm_engine::{Cx, Query, Unit};
+
+use crate::diagnostic::{At, Problem};
+use crate::model::{Exit, MODEL, Scenario, Service, Step, Test, Volume, Wait};
+use crate::settings::{SETTINGS, Settings};
+use crate::shape;
+
+/// The run a scenario asks for; the unit's part is the scenario's index.
+pub static PLAN: Query<Plan> = Query::new("plan", 1, plan);
+
+/// See [`PLAN`].
+pub type Plan = Result<Action, Vec<Problem>>;
+
+/// The service in which steps run that name none.
+const DEFAULT_SERVICE: &str = "default";
+/// Limits, unless file or settings say others.
+const STEP_LIMIT: Duration = Duration::from_secs(60);
+const RUN_LIMIT: Duration = Duration::from_secs(300);
+const READY_LIMIT: Duration = Duration::from_secs(30);
+
+/// The kinds of facts plans ask for.
+pub mod facts {
+    /// The backend in use; the value is an encoded `BackendKind`.
+    pub const BACKEND: &str = "backend";
+    /// An image by its reference; the value is an encoded `Result<Option<Image>, BackendError>`.
+    pub const IMAGE: &str = "image";
+}
+
+fn plan(cx: &Cx<'_>, unit: &Unit) -> Plan {
+    let model = cx.get(&MODEL, &Unit::file(unit.path.clone()));
+    let test = model.as_ref().as_ref().map_err(|problem| vec![problem.clone()])?;
+    let scenario = scenario(test, unit).expect("plans are asked for by scenarios that are there");
+    let settings = cx.get(&SETTINGS, &crate::settings::unit());
+    let mut planner = Planner { cx, settings: &settings, problems: Vec::new() };
+    let action = planner.action(test, scenario);
+    if planner.problems.is_empty() { Ok(action) } else { Err(planner.problems) }
+}
+
+/// The scenario a unit's part names.
+pub(crate) fn scenario<'a>(test: &'a Test, unit: &Unit) -> Option<&'a Scenario> {
+    test.scenarios.get(unit.part.parse::<usize>().ok()?)
+}
+
+struct Planner<'a> {
+    cx: &'a Cx<'a>,
+    settings: &'a Settings,
+    problems: Vec<Problem>,
+}
+
+impl Planner<'_> {
+    fn action(&mut self, test: &Test, scenario: &Scenario) -> Action {
+        let order = shape::start_order(&test.services).unwrap_or_default();
+        let mut services: Vec<ServicePlan> =
+            order.iter().map(|index| self.service(&test.services[*index])).collect();
+        if scenario.steps.iter().any(|step| step.service.is_none()) {
+            services.push(self.default_service(scenario));
+        }
+        let place = |name: &str| services.iter().position(|service| service.name == name);
+        let last = scenario.steps.len().saturating_sub(1);
+        let steps = scenario.steps.iter().enumerate().map(|(index, step)| StepPlan {
+            name: step.name.clone(),
+            service: place(step.service.as_deref().unwrap_or(DEFAULT_SERVICE)).unwrap_or(0),
+            argv: step.argv.clone(),
+            env: step.env.clone(),
+            workdir: step.workdir.clone(),
+            time_limit: step.time_limit.or(self.settings.timeout).unwrap_or(STEP_LIMIT),
+            goes_on_after: goes_on_after(step, index == last),
+        });
+        let steps = steps.collect();
+        let limits = [scenario.time_limit, test.time_limit];
+        Action {
+            backend: self.backend(),
+            network: Network::Isolated,
+            seed: test.seed,
+            clock: test.clock,
+            time_limit: limits.into_iter().flatten().min().unwrap_or(RUN_LIMIT),
+            services,
+            steps,
+        }
+    }
+
+    fn backend(&self) -> BackendKind {
+        let fact = self.cx.fact(facts::BACKEND, "").unwrap_or_default();
+        serde_json::from_slice(&fact).unwrap_or(BackendKind::Sandbox)
+    }
+
+    fn service(&mut self, service: &Service) -> ServicePlan {
+        let reference = service.image.as_deref().unwrap_or(&self.settings.default_image);
+        let at = At::Key(if service.image.is_some() {
+            service.path.key("image")
+        } else {
+            service.path.clone()
+        });
+        let image = self.image(reference, at);
+        let process = match &service.argv {
+            Some(argv) => Process::Argv(argv.clone()),
+            None => Process::OfImage,
+        };
+        let ports = || service.ports.iter().map(|port| Readiness::Port(*port)).collect();
+        ServicePlan {
+            name: service.id.clone(),
+            image,
+            process,
+            env: service.env.clone(),
+            mounts: service.volumes.iter().map(|volume| self.mount(volume)).collect(),
+            workdir: service.workdir.clone(),
+            ready: match &service.waits {
+                Some(waits) => waits.iter().map(readiness).collect(),
+                // Nothing that idles ever listens.
+                None if service.argv.is_none() => Vec::new(),
+                None => ports(),
+            },
+            ready_limit: service.wait_limit.unwrap_or(READY_LIMIT),
+        }
+    }
+
+    fn default_service(&mut self, scenario: &Scenario) -> ServicePlan {
+        let image = self.image(&self.settings.default_image, At::Key(scenario.path.clone()));
+        ServicePlan {
+            name: DEFAULT_SERVICE.to_owned(),
+            image,
+            process: Process::Idle,
+            env: BTreeMap::new(),
+            mounts: Vec::new(),
+            workdir: None,
+            ready: Vec::new(),
+            ready_limit: READY_LIMIT,
+        }
+    }
+
+    /// What a reference means on the backend in use; never something else in its place.
+    fn image(&mut self, reference: &str, at: At) -> Image {
+        let fact = self.cx.fact(facts::IMAGE, reference).unwrap_or_default();
+        let answer: Result<Option<Image>, BackendError> =
+            serde_json::from_slice(&fact).unwrap_or(Ok(None));
+        let backend = self.backend().name();
+        let problem = match answer {
+            Ok(Some(image)) => return image,
+            Ok(None) => {
+                let message =
+                    format!("the {backend} backend does not have the image `{reference}`");
+                Problem::error("image/unavailable", at, message).hint(match backend {
+                    "sandbox" => "the sandbox has the image `host` only; use `--backend podman`",
+                    _ => "pull or build it, or use the image `host`",
+                })
+            }
+            Err(error) => {
+                let message = format!("the image `{reference}` cannot be looked up: {error}");
+                Problem::error("backend/failed", at, message)
+            }
+        };
+        self.problems.push(problem);
+        Image::Id(String::new())
+    }
+
+    fn mount(&mut self, volume: &Volume) -> Mount {
+        let digest = self.cx.tree(&volume.host);
+        if digest.is_none() {
+            let message = format!("`{}` is mounted, but is not there", volume.host);
+            let problem =
+                Problem::error("plan/missing-volume", At::Key(volume.path.clone()), message);
+            self.problems.push(problem.hint("paths are relative to the workspace"));
+        }
+        Mount {
+            source: volume.host.clone(),
+            digest: digest.map(|digest| digest.to_string()).unwrap_or_default(),
+            target: volume.container.clone(),
+            read_only: volume.read_only,
+        }
+    }
+}
+
+/// The last step's end changes nothing about the run, so what is expected of it is no part of it.
+fn goes_on_after(step: &Step, last: bool) -> Expected {
+    match step.exit {
+        _ if last || step.continue_on_failure => Expected::Anything,
+        Exit::Code(code) => Expected::Code(code),
+        Exit::Failure => Expected::Failure,
+    }
+}
+
+fn readiness(wait: &Wait) -> Readiness {
+    match wait.clone() {
+        Wait::Log(pattern) => Readiness::Log(pattern),
+        Wait::Port(port) => Readiness::Port(port),
+        Wait::Http(port, path, status) => Readiness::Http { port, path, status },
+        Wait::Exec(argv, interval) => Readiness::Exec { argv, interval },
+        Wait::After(pause) => Readiness::After(pause),
+    }
+}

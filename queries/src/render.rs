@@ -1,0 +1,234 @@
+//! Renders templates; a file without template syntax is its own rendering.
+
+mod functions;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use clnrm_engine::{Content, Cx, Query, Unit};
+use regex::Regex;
+use tera::{Context, Tera};
+
+use self::functions::Environment;
+use crate::diagnostic::{At, Problem};
+use crate::source::{SOURCE, Text, line_and_column};
+
+/// The TOML text of a file.
+pub static RENDERED: Query<Rendered> = Query::new("rendered", 1, rendered);
+
+/// See [`RENDERED`].
+pub type Rendered = Result<Text, Problem>;
+
+/// The most a template may render to.
+const LARGEST: usize = 8 << 20;
+
+fn rendered(cx: &Cx<'_>, unit: &Unit) -> Rendered {
+    let source = cx.get(&SOURCE, unit);
+    let text = source.as_ref().as_ref().map_err(Clone::clone)?;
+    if !is_template(&text.0) {
+        return Ok(text.clone());
+    }
+    let mut tera = Tera::default();
+    tera.autoescape_on(Vec::new());
+    let libraries = libraries(cx, unit, &text.0)?;
+    let files = libraries.iter().map(|(name, text)| (name.as_str(), text.as_str()));
+    let own = [(&*unit.path, text.0.as_str())];
+    tera.add_raw_templates(files.chain(own)).map_err(|error| syntax_error(&error, &unit.path))?;
+    let context = context(&text.0)?;
+    // A function cannot reach `cx`, so it stops at the first variable it does not know yet, and
+    // rendering starts again with that one: exactly the variables that are read are recorded.
+    let mut known = Environment::default();
+    loop {
+        functions::register(&mut tera, &known);
+        let outcome = tera.render(&unit.path, &context);
+        let Some(name) = known.take_wanted() else { return finish(outcome, &text.0) };
+        let value = cx.env(&name);
+        known.insert(name, value);
+    }
+}
+
+/// Whether a text is a template.
+pub(crate) fn is_template(text: &str) -> bool {
+    ["{{", "{%", "{#"].iter().any(|mark| text.contains(mark))
+}
+
+fn finish(outcome: tera::Result<String>, source: &str) -> Rendered {
+    let text = outcome.map_err(|error| render_error(&error, source))?;
+    if text.len() > LARGEST {
+        let message = format!("the template renders to {} MiB, the most is 8", text.len() >> 20);
+        return Err(Problem::error("render/too-large", At::File, message));
+    }
+    Ok(Text(text))
+}
+
+/// The files a template imports, includes or extends, directly or not, by the names it uses.
+fn libraries(cx: &Cx<'_>, unit: &Unit, text: &str) -> Result<BTreeMap<String, String>, Problem> {
+    let (mut found, mut seen) = (BTreeMap::new(), BTreeSet::new());
+    let mut open: Vec<(String, At)> = references(text)
+        .map(|(name, offset)| {
+            let (line, column) = line_and_column(text, offset);
+            (name, At::Source(line, column))
+        })
+        .collect();
+    while let Some((name, at)) = open.pop() {
+        if !seen.insert(name.clone()) {
+            continue;
+        }
+        let library = library(cx, unit, &name, &at)?;
+        open.extend(references(&library).map(|(name, _)| (name, at.clone())));
+        found.insert(name, library);
+    }
+    Ok(found)
+}
+
+/// Looks for a library beside the file, then in the workspace's `templates/`.
+fn library(cx: &Cx<'_>, unit: &Unit, name: &str, at: &At) -> Result<String, Problem> {
+    let outside = name.starts_with('/') || name.split('/').any(|part| part == "..");
+    if outside {
+        let message = format!("`{name}` lies outside the folders templates are taken from");
+        return Err(Problem::error("render/outside", at.clone(), message));
+    }
+    let folder = unit.path.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let places = [join(folder, name), join("templates", name), name.to_owned()];
+    for place in &places {
+        match cx.file(place) {
+            Content::Absent => {}
+            Content::Unreadable(reason) => {
+                let message = format!("`{place}` cannot be read: {reason}");
+                return Err(Problem::error("render/unreadable", at.clone(), message));
+            }
+            Content::Bytes(bytes) => {
+                return String::from_utf8(bytes.to_vec()).map_err(|_| {
+                    let message = format!("`{place}` is not UTF-8");
+                    Problem::error("render/unreadable", at.clone(), message)
+                });
+            }
+        }
+    }
+    let message = format!("there is no template `{name}`");
+    Err(Problem::error("render/missing-template", at.clone(), message)
+        .hint(format!("looked for {}", places.join(", "))))
+}
+
+fn join(folder: &str, name: &str) -> String {
+    if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") }
+}
+
+/// The template files a text names, with the places of the names.
+fn references(text: &str) -> impl Iterator<Item = (String, usize)> {
+    let tag = Regex::new(r#"\{%-?\s*(?:import|include|extends)\s+["'`]([^"'`]+)["'`]"#);
+    let tag = tag.expect("the pattern is a constant");
+    let names: Vec<_> = tag
+        .captures_iter(text)
+        .filter_map(|found| found.get(1))
+        .map(|name| (name.as_str().to_owned(), name.start()))
+        .collect();
+    names.into_iter()
+}
+
+/// What a template sees: its own `[vars]`, as `vars.x` and as `x`.
+fn context(text: &str) -> Result<Context, Problem> {
+    let mut context = Context::new();
+    let mut vars = serde_json::Map::new();
+    for (start, block) in var_blocks(text) {
+        let parsed = toml_edit::Document::parse(block).map_err(|error| {
+            let offset = start + error.span().map_or(0, |range| range.start);
+            let (line, column) = line_and_column(text, offset);
+            let message = error.message().trim().replace('\n', ", ");
+            Problem::error("parse/vars", At::Source(line, column), message)
+        })?;
+        for (key, item) in parsed.as_table() {
+            vars.insert(key.to_owned(), json(item));
+        }
+    }
+    for (key, value) in &vars {
+        context.insert(key, value);
+    }
+    context.insert("vars", &vars);
+    Ok(context)
+}
+
+/// The lines below `[vars]` and `[template.vars]`, up to the next header or template tag.
+fn var_blocks(text: &str) -> Vec<(usize, &str)> {
+    let (mut blocks, mut open, mut offset) = (Vec::new(), None, 0);
+    for line in text.split_inclusive('\n') {
+        let trimmed = line.trim();
+        let ends = trimmed.starts_with('[') || trimmed.starts_with('{');
+        if let Some(start) = open.filter(|_| ends) {
+            blocks.push((start, &text[start..offset]));
+            open = None;
+        }
+        offset += line.len();
+        if trimmed == "[vars]" || trimmed == "[template.vars]" {
+            open = Some(offset);
+        }
+    }
+    blocks.extend(open.map(|start| (start, &text[start..])));
+    blocks
+}
+
+fn json(item: &toml_edit::Item) -> serde_json::Value {
+    item.as_value().map_or(serde_json::Value::Null, json_value)
+}
+
+fn json_value(value: &toml_edit::Value) -> serde_json::Value {
+    use toml_edit::Value;
+    match value {
+        Value::String(text) => text.value().clone().into(),
+        Value::Integer(number) => (*number.value()).into(),
+        Value::Float(number) => (*number.value()).into(),
+        Value::Boolean(flag) => (*flag.value()).into(),
+        Value::Datetime(date) => date.value().to_string().into(),
+        Value::Array(array) => array.iter().map(json_value).collect(),
+        Value::InlineTable(table) => {
+            table.iter().map(|(key, value)| (key.to_owned(), json_value(value))).collect()
+        }
+    }
+}
+
+/// A template that does not parse; Tera tells the place in its message.
+fn syntax_error(error: &tera::Error, path: &str) -> Problem {
+    let text = chain(error);
+    let place = Regex::new(r"--> (\d+):(\d+)").expect("the pattern is a constant");
+    let own = !text.contains("Failed to parse") || text.contains(&format!("'{path}'"));
+    let at = match place.captures(&text).filter(|_| own) {
+        Some(found) => At::Source(found[1].parse().unwrap_or(1), found[2].parse().unwrap_or(1)),
+        None => At::File,
+    };
+    let expected = text.lines().rev().find(|line| line.trim_start().starts_with("= "));
+    let message = expected.map_or_else(
+        || text.lines().next().unwrap_or_default().to_owned(),
+        |line| line.trim_start().trim_start_matches("= ").to_owned(),
+    );
+    Problem::error("render/syntax", at, message)
+}
+
+/// A template that fails while it renders; Tera names what failed but not where, so the first
+/// place where that name is written is shown.
+fn render_error(error: &tera::Error, source: &str) -> Problem {
+    let mut reasons = chain(error).lines().map(str::to_owned).collect::<Vec<_>>();
+    if reasons.len() > 1 && reasons[0].starts_with("Failed to render") {
+        reasons.remove(0);
+    }
+    let message = reasons.join(": ");
+    let named = Regex::new("[`']([^`']+)[`']").expect("the pattern is a constant");
+    let offset =
+        named.captures_iter(&message).find_map(|found| source.find(found.get(1)?.as_str()));
+    let at = offset.map_or(At::File, |offset| {
+        let (line, column) = line_and_column(source, offset);
+        At::Source(line, column)
+    });
+    let first = message.chars().next().map(|first| first.to_lowercase().to_string());
+    let rest: String = message.chars().skip(1).collect();
+    Problem::error("render/failed", at, first.unwrap_or_default() + &rest)
+}
+
+/// An error and its causes, a line each.
+fn chain(error: &tera::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text = format!("{text}\n{error}");
+        cause = error.source();
+    }
+    text
+}

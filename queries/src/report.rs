@@ -1,0 +1,263 @@
+//! Reports: all there is to say about a test, as plain data.
+
+mod locate;
+mod steps;
+
+use std::time::Duration;
+
+use clnrm_backends::{ActionKey, BackendError};
+use clnrm_engine::{Cx, Query, Unit};
+use serde::{Deserialize, Serialize};
+
+use self::locate::Locator;
+use crate::diagnostic::{At, Diagnostic, KeyPath, Problem, Severity};
+use crate::expectation::Verdict;
+use crate::model::{MODEL, Test};
+use crate::outcome::{OUTCOME, Run};
+use crate::shape::SHAPE;
+use crate::verdict::VERDICT;
+
+/// What the shape check says of a file, with places: the root of `dry-run`.
+pub static CHECK: Query<Check> = Query::new("check", 1, check).kept();
+
+/// What came of a test: the root of `run`.
+pub static REPORT: Query<Report> = Query::new("report", 1, report).kept();
+
+/// What can be said of a file without running anything.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Check {
+    /// Whether the file says that it is a test.
+    pub declared: bool,
+    /// The test's name, or the file's path when it has none.
+    pub name: String,
+    /// Its tags.
+    pub tags: Vec<String>,
+    /// How many scenarios it has.
+    pub scenarios: usize,
+    /// What is wrong with it.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+impl Check {
+    /// Whether nothing keeps the test from being run.
+    pub fn is_sound(&self) -> bool {
+        self.diagnostics.iter().all(|diagnostic| diagnostic.severity < Severity::Error)
+    }
+}
+
+/// What came of a test.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// What could be said before anything ran.
+    pub check: Check,
+    /// What came of its scenarios, in the order of the file; empty when it could not be run.
+    pub scenarios: Vec<ScenarioReport>,
+    /// Expectations of the whole test that do not hold.
+    pub failures: Vec<Failure>,
+    /// What came up besides failures while it was run and judged.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// What came of a scenario.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ScenarioReport {
+    /// Its name.
+    pub name: String,
+    /// How it stands.
+    pub state: State,
+    /// The run key, once it could be planned.
+    pub key: Option<ActionKey>,
+    /// How long the run took.
+    pub duration: Duration,
+    /// What went wrong.
+    pub failures: Vec<Failure>,
+    /// Spans of the code under test that came in.
+    pub spans: u64,
+    /// What isolated the run from the machine.
+    pub isolation: Vec<String>,
+}
+
+/// How a scenario or a test stands.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum State {
+    /// All that was expected holds.
+    Passed,
+    /// Something does not.
+    Failed,
+    /// It could not be planned; diagnostics say why.
+    Broken,
+    /// The engine failed.
+    Crashed(BackendError),
+    /// It has not been run yet.
+    Pending,
+}
+
+/// Something expected that does not hold.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Failure {
+    /// What was expected: a step, or a key of the file.
+    pub subject: String,
+    /// Why it does not hold.
+    pub message: String,
+    /// What came closest.
+    pub nearest: Option<String>,
+    /// Output that helps, if there is any.
+    pub output: Option<String>,
+    /// Path relative to the workspace.
+    pub file: String,
+    /// From 1; 0 when the file as a whole is meant.
+    pub line: u32,
+    /// From 1; 0 when the line as a whole is meant.
+    pub column: u32,
+}
+
+impl Report {
+    /// How the test stands as a whole.
+    pub fn state(&self) -> State {
+        let states = || self.scenarios.iter().map(|scenario| &scenario.state);
+        if !self.check.is_sound() || states().any(|state| *state == State::Broken) {
+            return State::Broken;
+        }
+        if let Some(crash) = states().find(|state| matches!(state, State::Crashed(_))) {
+            return crash.clone();
+        }
+        if states().any(|state| *state == State::Pending) {
+            return State::Pending;
+        }
+        let failed = !self.failures.is_empty() || states().any(|state| *state == State::Failed);
+        if failed { State::Failed } else { State::Passed }
+    }
+
+    /// All diagnostics, those of the check first.
+    pub fn diagnostics(&self) -> impl Iterator<Item = &Diagnostic> {
+        self.check.diagnostics.iter().chain(&self.diagnostics)
+    }
+}
+
+fn check(cx: &Cx<'_>, unit: &Unit) -> Check {
+    let shape = cx.get(&SHAPE, unit);
+    let locator = Locator::new(cx, unit);
+    Check {
+        declared: shape.declared,
+        name: if shape.name.is_empty() { unit.path.to_string() } else { shape.name.clone() },
+        tags: shape.tags.clone(),
+        scenarios: shape.scenarios,
+        diagnostics: shape.problems.iter().map(|problem| locator.diagnostic(problem)).collect(),
+    }
+}
+
+fn report(cx: &Cx<'_>, unit: &Unit) -> Report {
+    let check = cx.get(&CHECK, unit).as_ref().clone();
+    let mut report =
+        Report { check, scenarios: Vec::new(), failures: Vec::new(), diagnostics: Vec::new() };
+    let model = cx.get(&MODEL, unit);
+    let Ok(test) = model.as_ref() else { return report };
+    if report.check.is_sound() {
+        let mut reporter = Reporter { cx, unit, test, locator: Locator::new(cx, unit) };
+        reporter.scenarios(&mut report);
+        reporter.expectations(&mut report);
+    }
+    report
+}
+
+struct Reporter<'a> {
+    cx: &'a Cx<'a>,
+    unit: &'a Unit,
+    test: &'a Test,
+    locator: Locator<'a>,
+}
+
+impl Reporter<'_> {
+    fn scenarios(&mut self, report: &mut Report) {
+        for (index, scenario) in self.test.scenarios.iter().enumerate() {
+            let run = self.cx.get(&OUTCOME, &self.unit.part(index.to_string()));
+            let mut entry = ScenarioReport {
+                name: scenario.name.clone(),
+                state: State::Pending,
+                key: None,
+                duration: Duration::ZERO,
+                failures: Vec::new(),
+                spans: 0,
+                isolation: Vec::new(),
+            };
+            match run.as_ref() {
+                Run::Unplanned(problems) => {
+                    entry.state = State::Broken;
+                    self.tell(problems, report);
+                }
+                Run::Pending(key) => entry.key = Some(*key),
+                Run::Failed(key, error) => {
+                    entry.key = Some(*key);
+                    entry.state = State::Crashed(error.clone());
+                }
+                Run::Ran(key, outcome) => {
+                    entry.key = Some(*key);
+                    entry.duration = outcome.duration;
+                    entry.spans = steps::spans_of_code(outcome);
+                    entry.isolation.clone_from(&outcome.isolation);
+                    entry.failures = steps::failures(self.test, scenario, outcome, &self.locator);
+                    let failed = !entry.failures.is_empty();
+                    entry.state = if failed { State::Failed } else { State::Passed };
+                }
+            }
+            report.scenarios.push(entry);
+        }
+    }
+
+    fn expectations(&mut self, report: &mut Report) {
+        for (index, placed) in self.test.expectations.iter().enumerate() {
+            let verdict = self.cx.get(&VERDICT, &self.unit.part(index.to_string()));
+            let Some(verdict) = verdict.as_ref() else { continue };
+            let failures = self.failures(&placed.path, verdict);
+            self.warn(&placed.path, verdict, report);
+            match placed.scenario.and_then(|index| report.scenarios.get_mut(index)) {
+                Some(scenario) if !failures.is_empty() => {
+                    scenario.state = State::Failed;
+                    scenario.failures.extend(failures);
+                }
+                Some(_) => {}
+                None => report.failures.extend(failures),
+            }
+        }
+    }
+
+    fn failures(&self, path: &KeyPath, verdict: &Verdict) -> Vec<Failure> {
+        let spans = verdict.looked_at;
+        let failures = verdict.failures.iter().map(|failure| {
+            let (subject, at) = match failure.rule.as_str() {
+                "" => (path.to_string(), path.clone()),
+                rule => (format!("{path}.{rule}"), steps::rule_path(path, rule)),
+            };
+            let (line, column) = self.locator.place(&At::Key(at));
+            let many = if spans == 1 { "span" } else { "spans" };
+            Failure {
+                subject,
+                message: format!("{} ({spans} {many} looked at)", failure.message),
+                nearest: failure.nearest.clone(),
+                output: None,
+                file: self.unit.path.to_string(),
+                line,
+                column,
+            }
+        });
+        failures.collect()
+    }
+
+    fn warn(&self, path: &KeyPath, verdict: &Verdict, report: &mut Report) {
+        for warning in &verdict.warnings {
+            let at = At::Key(path.clone());
+            let problem = Problem::warning("judge/matches-nothing", at, warning.clone());
+            report.diagnostics.push(self.locator.diagnostic(&problem));
+        }
+    }
+
+    /// Adds problems that are not told yet: scenarios share services, and so their problems.
+    fn tell(&self, problems: &[Problem], report: &mut Report) {
+        for problem in problems {
+            let diagnostic = self.locator.diagnostic(problem);
+            if !report.diagnostics.contains(&diagnostic) {
+                report.diagnostics.push(diagnostic);
+            }
+        }
+    }
+}

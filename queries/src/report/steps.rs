@@ -1,0 +1,120 @@
+//! What went wrong with the services and steps of a scenario.
+
+use clnrm_backends::{Ended, Outcome, Source, StepOutcome};
+use regex::RegexBuilder;
+
+use super::{Failure, Locator};
+use crate::diagnostic::{At, KeyPath, Part};
+use crate::model::{Exit, Scenario, Step, Test};
+use crate::shape;
+use crate::traces::as_expected;
+
+/// How many lines of output are shown.
+const SHOWN_LINES: usize = 12;
+
+/// Everything about a run, spans apart, that is not as expected.
+pub(super) fn failures(
+    test: &Test,
+    scenario: &Scenario,
+    outcome: &Outcome,
+    locator: &Locator<'_>,
+) -> Vec<Failure> {
+    let fail = |path: &KeyPath, subject: String, message: String, output: &str| {
+        let (line, column) = locator.place(&At::Key(path.clone()));
+        let output = last_lines(output);
+        let file = locator.file();
+        Failure { subject, message, nearest: None, output, file, line, column }
+    };
+    let mut failures = Vec::new();
+    let order = shape::start_order(&test.services).unwrap_or_default();
+    for (index, service) in order.iter().map(|index| &test.services[*index]).enumerate() {
+        if let Some(outcome) = outcome.services.get(index)
+            && let Some(reason) = &outcome.failed
+        {
+            let subject = format!("service `{}`", service.id);
+            failures.push(fail(&service.path, subject, reason.clone(), &outcome.log.text()));
+        }
+    }
+    for (step, outcome) in scenario.steps.iter().zip(&outcome.steps) {
+        for (key, message) in step_failures(step, outcome) {
+            let output = format!("{}{}", outcome.stdout.text(), outcome.stderr.text());
+            let subject = format!("step `{}`", step.name);
+            failures.push(fail(&step.path.key(key), subject, message, &output));
+        }
+    }
+    for reason in &outcome.incomplete {
+        failures.push(fail(&scenario.path, "the run".to_owned(), reason.clone(), ""));
+    }
+    failures
+}
+
+/// Spans that were exported by the code under test.
+pub(super) fn spans_of_code(outcome: &Outcome) -> u64 {
+    outcome.spans.iter().filter(|span| span.source == Source::Otlp).count() as u64
+}
+
+/// The key of a rule within an expectation: `must_precede[1]`, `by_kind.server`.
+pub(super) fn rule_path(path: &KeyPath, rule: &str) -> KeyPath {
+    let (head, rest) = rule.split_once('.').unwrap_or((rule, ""));
+    let mut path = match head.strip_suffix(']').and_then(|head| head.split_once('[')) {
+        Some((key, index)) => {
+            let path = path.key(key);
+            index.parse().map_or(path.clone(), |index| path.index(index))
+        }
+        None => path.key(head),
+    };
+    if !rest.is_empty() {
+        path.0.push(Part::Key(rest.to_owned()));
+    }
+    path
+}
+
+/// The keys of the step that do not hold, each with the reason.
+fn step_failures(step: &Step, outcome: &StepOutcome) -> Vec<(&'static str, String)> {
+    let mut failures = Vec::new();
+    if outcome.ended == Ended::Skipped {
+        return failures;
+    }
+    if !as_expected(step.exit, &outcome.ended) {
+        let expected = match step.exit {
+            Exit::Code(code) => format!("expected exit code {code}"),
+            Exit::Failure => "expected it to fail".to_owned(),
+        };
+        let message = format!("{}, {expected}", ended(&outcome.ended, outcome.duration));
+        failures.push(("expected_exit_code", message));
+    }
+    let stdout = outcome.stdout.text();
+    let matches = |pattern: &str| {
+        let regex = RegexBuilder::new(pattern).dot_matches_new_line(true).build();
+        regex.is_ok_and(|regex| regex.is_match(&stdout))
+    };
+    if let Some(pattern) = step.stdout_matches.as_deref().filter(|pattern| !matches(pattern)) {
+        let message = format!("standard output does not match `{pattern}`");
+        failures.push(("expected_output_regex", message));
+    }
+    if let Some(pattern) = step.stdout_matches_not.as_deref().filter(|pattern| matches(pattern)) {
+        let message = format!("standard output matches `{pattern}`, which it must not");
+        failures.push(("expected_output_regex_not", message));
+    }
+    if let Some(text) = step.stdout_contains.as_deref().filter(|text| !stdout.contains(*text)) {
+        let message = format!("standard output does not contain `{text}`");
+        failures.push(("expected_output_contains", message));
+    }
+    failures
+}
+
+fn ended(ended: &Ended, duration: std::time::Duration) -> String {
+    match ended {
+        Ended::Code(code) => format!("ended with exit code {code}"),
+        Ended::Signal(signal) => format!("was ended by signal {signal}"),
+        Ended::TimedOut => format!("was killed at its limit after {:.1} s", duration.as_secs_f64()),
+        Ended::NotStarted(reason) => format!("did not start: {reason}"),
+        Ended::Skipped => "was left out".to_owned(),
+    }
+}
+
+fn last_lines(text: &str) -> Option<String> {
+    let lines: Vec<&str> = text.trim_end().lines().collect();
+    let shown = &lines[lines.len().saturating_sub(SHOWN_LINES)..];
+    (!shown.is_empty()).then(|| shown.join("\n"))
+}

@@ -1,0 +1,72 @@
+//! The shape check: what can be told to be wrong before anything runs.
+
+mod expectations;
+mod names;
+mod patterns;
+mod services;
+mod volumes;
+
+use clnrm_engine::{Cx, Query, Unit};
+use serde::{Deserialize, Serialize};
+
+use crate::diagnostic::{At, Problem};
+use crate::model::{MODEL, Test};
+
+pub(crate) use self::services::start_order;
+
+/// What the shape check has to say of a file.
+pub static SHAPE: Query<Shape> = Query::new("shape", 1, shape);
+
+/// See [`SHAPE`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Shape {
+    /// Whether the file says that it is a test.
+    pub declared: bool,
+    /// The test's name.
+    pub name: String,
+    /// Its tags.
+    pub tags: Vec<String>,
+    /// How many scenarios it has.
+    pub scenarios: usize,
+    /// What is wrong with it, in the order of the rules.
+    pub problems: Vec<Problem>,
+}
+
+/// A rule looks at a test and says what is wrong with it.
+type Rule = fn(&Test, &mut Vec<Problem>);
+
+const RULES: [Rule; 5] =
+    [names::check, services::check, volumes::check, patterns::check, expectations::check];
+
+fn shape(cx: &Cx<'_>, unit: &Unit) -> Shape {
+    match cx.get(&MODEL, unit).as_ref() {
+        Ok(test) => check(test),
+        // Nobody can tell what a file is that cannot be read; its name may.
+        Err(problem) => Shape {
+            declared: false,
+            name: String::new(),
+            tags: Vec::new(),
+            scenarios: 0,
+            problems: vec![problem.clone()],
+        },
+    }
+}
+
+/// Checks a test against all rules.
+pub(crate) fn check(test: &Test) -> Shape {
+    let mut problems = test.problems.clone();
+    for rule in RULES {
+        rule(test, &mut problems);
+    }
+    if test.scenarios.is_empty() {
+        let message = "there is nothing to run: no `[[scenario]]` and no `[[steps]]`";
+        problems.push(Problem::error("shape/nothing-to-run", At::File, message));
+    }
+    Shape {
+        declared: test.declared,
+        name: test.name.clone(),
+        tags: test.tags.clone(),
+        scenarios: test.scenarios.len(),
+        problems,
+    }
+}

@@ -1,0 +1,45 @@
+//! Regular expressions compile.
+
+use regex::Regex;
+
+use crate::diagnostic::{At, KeyPath, Problem};
+use crate::expectation::{Expectation, Predicate};
+use crate::model::{Test, Wait};
+
+pub(super) fn check(test: &Test, problems: &mut Vec<Problem>) {
+    let mut compiles = |pattern: &str, path: KeyPath| {
+        if let Err(error) = Regex::new(pattern) {
+            let reason = error.to_string();
+            let reason = reason.lines().last().unwrap_or_default().trim_start_matches("error: ");
+            let message = format!("`{pattern}` is no regular expression: {reason}");
+            problems.push(Problem::error("shape/regex", At::Key(path), message));
+        }
+    };
+    for service in &test.services {
+        for wait in service.waits.iter().flatten() {
+            if let Wait::Log(pattern) = wait {
+                compiles(pattern, service.path.key("wait_for").key("log"));
+            }
+        }
+    }
+    for step in test.scenarios.iter().flat_map(|scenario| &scenario.steps) {
+        for (pattern, key) in [
+            (&step.stdout_matches, "expected_output_regex"),
+            (&step.stdout_matches_not, "expected_output_regex_not"),
+        ] {
+            if let Some(pattern) = pattern {
+                compiles(pattern, step.path.key(key));
+            }
+        }
+    }
+    for placed in &test.expectations {
+        let Expectation::Span(span) = &placed.expectation else { continue };
+        for (which, predicates) in [("all", &span.attributes_all), ("any", &span.attributes_any)] {
+            for (name, predicate) in predicates {
+                if let Predicate { matches: Some(pattern), .. } = predicate {
+                    compiles(pattern, placed.path.key("attrs").key(which).key(name).key("matches"));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! Services that are named are there, and can be started in some order.
+
+use crate::diagnostic::{At, Problem};
+use crate::model::{Service, Test};
+
+pub(super) fn check(test: &Test, problems: &mut Vec<Problem>) {
+    let ids = || test.services.iter().map(|service| service.id.as_str());
+    for scenario in &test.scenarios {
+        for step in &scenario.steps {
+            let Some(name) = step.service.as_deref().filter(|name| !ids().any(|id| id == *name))
+            else {
+                continue;
+            };
+            let at = At::Key(step.service_path.clone());
+            let message = format!(
+                "scenario `{}` uses service `{name}`, which is not in [services]",
+                scenario.name
+            );
+            let problem = Problem::error("shape/unknown-service", at, message);
+            problems.push(problem.did_you_mean(name, ids()));
+        }
+    }
+    for service in &test.services {
+        for name in service.depends_on.iter().filter(|name| !ids().any(|id| id == **name)) {
+            let at = At::Key(service.path.key("depends_on"));
+            let message =
+                format!("service `{}` depends on `{name}`, which is not there", service.id);
+            let problem = Problem::error("shape/unknown-service", at, message);
+            problems.push(problem.did_you_mean(name, ids()));
+        }
+    }
+    if let Err(cycle) = start_order(&test.services) {
+        let first = &test.services[cycle[0]];
+        let names: Vec<&str> = cycle
+            .iter()
+            .chain(&cycle[..1])
+            .map(|index| test.services[*index].id.as_str())
+            .collect();
+        let message = format!("services depend on each other in a circle: {}", names.join(" → "));
+        let at = At::Key(first.path.key("depends_on"));
+        problems.push(Problem::error("shape/dependency-cycle", at, message));
+    }
+}
+
+/// Indexes of services, each after those it depends on and otherwise in the order of the file.
+///
+/// # Errors
+/// A cycle, as indexes in the order of the dependencies.
+pub(crate) fn start_order(services: &[Service]) -> Result<Vec<usize>, Vec<usize>> {
+    let mut visit = Visit { services, order: Vec::new(), path: Vec::new() };
+    for index in 0..services.len() {
+        visit.service(index)?;
+    }
+    Ok(visit.order)
+}
+
+struct Visit<'a> {
+    services: &'a [Service],
+    order: Vec<usize>,
+    path: Vec<usize>,
+}
+
+impl Visit<'_> {
+    fn service(&mut self, index: usize) -> Result<(), Vec<usize>> {
+        if self.order.contains(&index) {
+            return Ok(());
+        }
+        if let Some(start) = self.path.iter().position(|on_path| *on_path == index) {
+            return Err(self.path[start..].to_vec());
+        }
+        self.path.push(index);
+        for name in &self.services[index].depends_on {
+            let found = self.services.iter().position(|service| service.id == *name);
+            found.map_or(Ok(()), |index| self.service(index))?;
+        }
+        self.path.pop();
+        self.order.push(index);
+        Ok(())
+    }
+}

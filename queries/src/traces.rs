@@ -1,0 +1,157 @@
+//! The trace sets expectations are judged on: a scenario's, and the union of a test's.
+
+use std::collections::BTreeSet;
+
+use clnrm_backends::{
+    Attributes, Ended, Outcome, Source, Span, SpanKind, Status, StatusCode, Value,
+};
+use clnrm_engine::{Cx, Query, Unit};
+
+use crate::judge::{TraceSet, names_lifecycle};
+use crate::model::{Exit, MODEL, Scenario, Test};
+use crate::outcome::{OUTCOME, Run};
+
+/// The spans of a scenario, or with an empty part those of the whole test, laid end to end in the
+/// order of the file; `None` as long as some run of it is not known.
+pub static TRACES: Query<Option<TraceSet>> = Query::new("traces", 1, traces);
+
+/// Whether some expectation of a test names one of clnrm's own spans.
+pub static LIFECYCLE_NAMED: Query<bool> = Query::new("lifecycle-named", 1, lifecycle_named);
+
+fn traces(cx: &Cx<'_>, unit: &Unit) -> Option<TraceSet> {
+    let file = Unit::file(unit.path.clone());
+    let lifecycle_counts = *cx.get(&LIFECYCLE_NAMED, &file);
+    let model = cx.get(&MODEL, &file);
+    let test = model.as_ref().as_ref().ok()?;
+    let wanted: Vec<usize> = match unit.part.parse() {
+        Ok(index) => vec![index],
+        Err(_) => (0..test.scenarios.len()).collect(),
+    };
+    let mut timeline = Timeline::default();
+    for index in wanted {
+        let run = cx.get(&OUTCOME, &file.part(index.to_string()));
+        let Run::Ran(_, outcome) = run.as_ref() else { return None };
+        timeline.append(&test.scenarios[index], outcome);
+    }
+    Some(TraceSet { spans: timeline.end(&test.name), lifecycle_counts })
+}
+
+fn lifecycle_named(cx: &Cx<'_>, unit: &Unit) -> bool {
+    let model = cx.get(&MODEL, unit);
+    let Ok(test) = model.as_ref() else { return false };
+    let names = lifecycle_names(test);
+    test.expectations.iter().any(|placed| names_lifecycle(&placed.expectation, &names))
+}
+
+/// The names of the spans clnrm makes, as far as they are not its own namespace.
+fn lifecycle_names(test: &Test) -> BTreeSet<String> {
+    let services = test.services.iter().map(|service| service.id.as_str()).chain(["default"]);
+    let events = services
+        .flat_map(|service| ["start", "exec", "stop"].map(|event| format!("{service}.{event}")));
+    events.chain(test.scenarios.iter().map(|scenario| scenario.name.clone())).collect()
+}
+
+/// Whether a scenario did what it says, by its steps alone.
+pub(crate) fn steps_succeeded(scenario: &Scenario, outcome: &Outcome) -> bool {
+    let ends = outcome.steps.iter().map(|step| &step.ended);
+    let as_expected =
+        scenario.steps.iter().zip(ends).all(|(step, ended)| as_expected(step.exit, ended));
+    as_expected && outcome.services.iter().all(|service| service.failed.is_none())
+}
+
+/// Whether a step ended as it must.
+pub(crate) fn as_expected(exit: Exit, ended: &Ended) -> bool {
+    match (exit, ended) {
+        (Exit::Code(expected), Ended::Code(code)) => expected == *code,
+        (Exit::Failure, Ended::Code(code)) => *code != 0,
+        (Exit::Failure, Ended::Signal(_)) => true,
+        _ => false,
+    }
+}
+
+/// Id of the trace that `clnrm.run` and `clnrm.test` belong to; runs have random ones.
+const TEST_TRACE: &str = "00000000000000000000000000000001";
+const RUN_SPAN: &str = "0000000000000001";
+const TEST_SPAN: &str = "0000000000000002";
+
+/// Runs laid end to end.
+#[derive(Default)]
+struct Timeline {
+    spans: Vec<Span>,
+    at_ns: i64,
+    failed: bool,
+}
+
+impl Timeline {
+    fn append(&mut self, scenario: &Scenario, outcome: &Outcome) {
+        let good = steps_succeeded(scenario, outcome);
+        self.failed |= !good;
+        let first = outcome.spans.iter().map(|span| span.start_ns).min().unwrap_or(0).min(0);
+        let offset = self.at_ns - first;
+        let of_code = |span: &&Span| span.source == Source::Otlp;
+        let mut names = outcome.spans.iter().filter(of_code).map(|span| &span.name);
+        // A span of the code under test is never mistaken for ours.
+        let name_is_free = !names.any(|name| *name == scenario.name);
+        for span in &outcome.spans {
+            let mut span = moved(span, offset);
+            if span.source == Source::Lifecycle && span.name == "clnrm.scenario" {
+                span.name = format!("clnrm.scenario.{}", scenario.name);
+                span.parent_id = Some(TEST_SPAN.to_owned());
+                if !good {
+                    span.status.code = StatusCode::Error;
+                }
+                if name_is_free {
+                    let span_id = format!("{:016x}", self.spans.len() + 16);
+                    self.spans.push(Span { name: scenario.name.clone(), span_id, ..span.clone() });
+                }
+            }
+            self.at_ns = self.at_ns.max(span.end_ns);
+            self.spans.push(span);
+        }
+    }
+
+    /// All spans, with those of the test as a whole.
+    fn end(mut self, test: &str) -> Vec<Span> {
+        let result = if self.failed { "fail" } else { "pass" };
+        let code = if self.failed { StatusCode::Error } else { StatusCode::Ok };
+        let whole =
+            |name: &str, span_id: &str, parent: Option<&str>, key: &str, value: &str| Span {
+                trace_id: TEST_TRACE.to_owned(),
+                span_id: span_id.to_owned(),
+                parent_id: parent.map(str::to_owned),
+                name: name.to_owned(),
+                kind: SpanKind::Internal,
+                start_ns: 0,
+                end_ns: self.at_ns,
+                status: Status { code, message: String::new() },
+                attributes: Attributes::from([(key.to_owned(), Value::String(value.to_owned()))]),
+                resource: Attributes::new(),
+                scope: "clnrm".to_owned(),
+                events: Vec::new(),
+                source: Source::Lifecycle,
+            };
+        let run = whole("clnrm.run", RUN_SPAN, None, "result", result);
+        let test = whole("clnrm.test", TEST_SPAN, Some(RUN_SPAN), "test.name", test);
+        self.spans.extend([run, test]);
+        self.spans.sort_by(|a, b| {
+            (a.start_ns, a.end_ns, &a.name, &a.trace_id, &a.span_id).cmp(&(
+                b.start_ns,
+                b.end_ns,
+                &b.name,
+                &b.trace_id,
+                &b.span_id,
+            ))
+        });
+        self.spans
+    }
+}
+
+fn moved(span: &Span, offset: i64) -> Span {
+    let mut span = span.clone();
+    span.start_ns += offset;
+    span.end_ns += offset;
+    for event in &mut span.events {
+        event.at_ns += offset;
+    }
+    span
+}

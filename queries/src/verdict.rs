@@ -1,0 +1,33 @@
+//! Verdicts: one memo an expectation, so that editing one judges one.
+
+use clnrm_engine::{Cx, Query, Unit};
+
+use crate::expectation::{Expectation, Verdict};
+use crate::judge::judge;
+use crate::model::MODEL;
+use crate::traces::TRACES;
+
+/// An expectation and the scenario whose spans it looks at; the unit's part is its index.
+///
+/// It has no place in the file, so edits elsewhere in the file end here.
+pub static EXPECTATION: Query<(Option<usize>, Expectation)> =
+    Query::new("expectation", 1, expectation);
+
+/// The verdict on an expectation; `None` as long as some run is not known.
+pub static VERDICT: Query<Option<Verdict>> = Query::new("verdict", 1, verdict);
+
+fn expectation(cx: &Cx<'_>, unit: &Unit) -> (Option<usize>, Expectation) {
+    let model = cx.get(&MODEL, &Unit::file(unit.path.clone()));
+    let test = model.as_ref().as_ref().expect("expectations are asked for by files that have them");
+    let index: usize = unit.part.parse().expect("expectations are asked for by index");
+    let placed = &test.expectations[index];
+    (placed.scenario, placed.expectation.clone())
+}
+
+fn verdict(cx: &Cx<'_>, unit: &Unit) -> Option<Verdict> {
+    let expectation = cx.get(&EXPECTATION, unit);
+    let (scenario, expectation) = expectation.as_ref();
+    let part = scenario.map(|index| index.to_string()).unwrap_or_default();
+    let traces = cx.get(&TRACES, &unit.part(part));
+    traces.as_ref().as_ref().map(|traces| judge(traces, expectation))
+}
