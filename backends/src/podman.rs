@@ -114,7 +114,6 @@ struct PodmanCell<'a> {
 impl Cell for PodmanCell<'_> {
     async fn start(&mut self, container: &Container<'_>) -> Result<Started, BackendError> {
         let Podman { service, images, .. } = self.podman;
-        let t = std::time::Instant::now();
         let limit = tokio::time::sleep(START_LIMIT);
         let started = async {
             let facts = images.facts(service, &container.service.image).await?;
@@ -129,7 +128,6 @@ impl Cell for PodmanCell<'_> {
                 }
                 link => link?,
             };
-            eprint!("up {:?} ", t.elapsed());
             Ok(Started { link, command: facts.command })
         };
         tokio::select! {
@@ -154,13 +152,9 @@ impl Cell for PodmanCell<'_> {
     }
 
     async fn destroy(&mut self) -> Result<(), BackendError> {
-        let t = std::time::Instant::now();
         self.making.close();
         let _ = tokio::time::timeout(START_LIMIT, self.making.wait()).await;
-        eprint!("making {:?} ", t.elapsed());
-        let r = containers::remove(&self.podman.service, &self.names).await;
-        eprintln!("destroy {:?}", t.elapsed());
-        r
+        containers::remove(&self.podman.service, &self.names).await
     }
 }
 

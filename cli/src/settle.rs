@@ -2,6 +2,13 @@
 //!
 //! The one place where containers start. No query is evaluated while one does.
 
+#[cfg(test)]
+mod lab;
+#[cfg(test)]
+mod proof;
+#[cfg(test)]
+mod what_ran;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::mpsc::channel;
@@ -66,7 +73,7 @@ impl Settle<'_> {
         }
         loop {
             let reports = engine.demand(&REPORT, units);
-            let stale = self.stale(&reports, ran);
+            let stale = self.stale(engine, units, &reports, ran);
             if !stale.is_empty() {
                 stale.iter().for_each(|key| engine.forget_effect(Digest(key.0)));
                 continue;
@@ -80,17 +87,31 @@ impl Settle<'_> {
         }
     }
 
-    /// Keys whose outcome is known but must be seen again: of failed tests, or of all.
+    /// Keys whose outcome is known but must be seen again: with `force` all of them, else those of
+    /// tests that failed before. A test that fails only now, after an edit, is not run for it.
     fn stale(
         &self,
+        engine: &Engine,
+        units: &[Unit],
         reports: &[Result<Arc<Report>, Bug>],
         ran: &BTreeSet<ActionKey>,
     ) -> BTreeSet<ActionKey> {
-        let seen_again = |report: &&Arc<Report>| self.force || is_failed(report);
-        let reports = reports.iter().flatten().filter(seen_again);
-        let scenarios = reports.flat_map(|report| &report.scenarios);
-        let known = scenarios.filter(|scenario| scenario.state != State::Pending);
-        known.filter_map(|scenario| scenario.key).filter(|key| !ran.contains(key)).collect()
+        let new = engine.came_out_new(&REPORT);
+        let mut stale = BTreeSet::new();
+        for (unit, report) in units.iter().zip(reports) {
+            let Ok(report) = report else { continue };
+            let all = self.force || (is_failed(report) && !new.contains(unit));
+            // Of a report that is not final it cannot be told whether it fails only now.
+            let failed = report.scenarios.iter().any(|scenario| scenario.state == State::Pending);
+            let again = report.scenarios.iter().filter(|scenario| match scenario.state {
+                State::Pending => false,
+                State::Failed => all || failed,
+                _ => all,
+            });
+            stale.extend(again.filter_map(|scenario| scenario.key));
+        }
+        stale.retain(|key| !ran.contains(key));
+        stale
     }
 
     /// Runs actions on the pool, whose threads hold no handle of the engine.

@@ -189,6 +189,16 @@ impl Engine {
         Graph::new(&snapshot.map(|snapshot| snapshot.nodes()).unwrap_or_default())
     }
 
+    /// The units for which `query` ran in this process and gave another value than was remembered.
+    pub fn came_out_new<V>(&self, query: &Query<V>) -> BTreeSet<Unit> {
+        let events = self.session().events.lock().expect("no holder panics");
+        let new = events.iter().filter_map(|event| match event {
+            QueryEvent::Executed { node, cut_off: false, .. } => Some(node),
+            _ => None,
+        });
+        new.filter(|node| **node == query.node(&node.unit)).map(|node| node.unit.clone()).collect()
+    }
+
     /// What happened since this was last asked.
     pub fn take_events(&self) -> Vec<QueryEvent> {
         std::mem::take(&mut *self.session().events.lock().expect("no holder panics"))

@@ -14,21 +14,21 @@ use crate::diagnostic::{At, KeyPath, Problem};
 use crate::render::RENDERED;
 
 /// The values of a file.
-pub static DOCUMENT: Query<Document> = Query::new("document", 1, document);
+pub(crate) static DOCUMENT: Query<Document> = Query::new("document", 1, document);
 
 /// Where the keys and values of a file are in its rendered text; empty when it does not parse.
-pub static PLACES: Query<Places> = Query::new("places", 1, places);
+pub(crate) static PLACES: Query<Places> = Query::new("places", 1, places);
 
 /// See [`DOCUMENT`].
-pub type Document = Result<Tree, Problem>;
+pub(crate) type Document = Result<Tree, Problem>;
 
 /// See [`PLACES`]: byte ranges of keys, and of values in arrays.
-pub type Places = BTreeMap<KeyPath, Range<usize>>;
+pub(crate) type Places = BTreeMap<KeyPath, Range<usize>>;
 
 /// A TOML value.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "TOML's own types")]
-pub enum Tree {
+pub(crate) enum Tree {
     /// In the order of the file.
     Table(Vec<(String, Tree)>),
     Array(Vec<Tree>),
@@ -42,13 +42,13 @@ pub enum Tree {
 
 impl Tree {
     /// The value of a key, when this is a table that has it.
-    pub fn get(&self, key: &str) -> Option<&Tree> {
+    pub(crate) fn get(&self, key: &str) -> Option<&Tree> {
         let Tree::Table(entries) = self else { return None };
         entries.iter().find(|(name, _)| name == key).map(|(_, value)| value)
     }
 
     /// What it is, for a message.
-    pub fn kind(&self) -> &'static str {
+    pub(crate) fn kind(&self) -> &'static str {
         match self {
             Tree::Table(_) => "a table",
             Tree::Array(_) => "an array",

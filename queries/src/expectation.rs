@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// One thing that must hold of a trace set, judged by itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum Expectation {
+pub(crate) enum Expectation {
     /// `[[expect.span]]`
     Span(SpanExpectation),
     /// `[expect.graph]`
@@ -22,7 +22,7 @@ pub enum Expectation {
 
 /// Some span, or so many, satisfies all of this together.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct SpanExpectation {
+pub(crate) struct SpanExpectation {
     /// Exact name, or a glob when it contains `*`, `?`, `[` or `{`.
     pub name: String,
     /// Kind, lower case: `internal`, `server`, `client`, `producer`, `consumer`.
@@ -53,7 +53,7 @@ pub struct SpanExpectation {
 
 /// What an attribute value must be. Values compare by value: `"200"` equals the integer 200.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Predicate {
+pub(crate) struct Predicate {
     /// Equal to this.
     pub eq: Option<Literal>,
     /// Not equal to this; an absent attribute is not equal to anything.
@@ -79,7 +79,7 @@ pub struct Predicate {
 /// A value written in a test file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "TOML's own types")]
-pub enum Literal {
+pub(crate) enum Literal {
     String(String),
     Bool(bool),
     Int(i64),
@@ -89,7 +89,7 @@ pub enum Literal {
 
 /// An inclusive range of a measured quantity.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Range {
+pub(crate) struct Range {
     /// Lower bound.
     pub min: Option<f64>,
     /// Upper bound.
@@ -98,7 +98,7 @@ pub struct Range {
 
 /// Bounds on a count; all given ones hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Bounds {
+pub(crate) struct Bounds {
     /// At least (`gte`, `min`; the larger when both are given).
     pub at_least: Option<u64>,
     /// At most (`lte`, `max`; the smaller when both are given).
@@ -109,7 +109,7 @@ pub struct Bounds {
 
 /// The shape of the span forest.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct GraphExpectation {
+pub(crate) struct GraphExpectation {
     /// Some span of the second name lies directly under a span of the first.
     pub must_include: Vec<(String, String)>,
     /// No span of the second name lies anywhere under a span of the first.
@@ -126,7 +126,7 @@ pub struct GraphExpectation {
 
 /// Which spans come before which.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct OrderExpectation {
+pub(crate) struct OrderExpectation {
     /// Pairs `(a, b)`: both occur, and every `b` has an `a` that ended no later than it began
     /// (where that `a` is its ancestor: began no later). `must_follow` pairs come in reversed.
     pub must_precede: Vec<(String, String)>,
@@ -134,7 +134,7 @@ pub struct OrderExpectation {
 
 /// How many there are.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct CountsExpectation {
+pub(crate) struct CountsExpectation {
     /// Spans.
     pub spans_total: Option<Bounds>,
     /// Span events.
@@ -151,7 +151,7 @@ pub struct CountsExpectation {
 
 /// How spans ended.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct StatusExpectation {
+pub(crate) struct StatusExpectation {
     /// All spans, but for those that `by_name` matches.
     pub all: Option<ExpectedStatus>,
     /// Spans of a name or glob. Where several match one span, an exact name wins, then the longest
@@ -161,7 +161,7 @@ pub struct StatusExpectation {
 
 /// What a status must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum ExpectedStatus {
+pub(crate) enum ExpectedStatus {
     /// Not an error: OTLP's OK or UNSET.
     Ok,
     /// OTLP's ERROR.
@@ -174,7 +174,7 @@ pub enum ExpectedStatus {
 
 /// What judging an expectation came to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Verdict {
+pub(crate) struct Verdict {
     /// How many spans were looked at.
     pub looked_at: u64,
     /// Why it does not hold; empty when it does.
@@ -185,7 +185,7 @@ pub struct Verdict {
 
 /// One way in which an expectation does not hold.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Failure {
+pub(crate) struct Failure {
     /// The rule, as a key path within the expectation (`must_precede[1]`, `by_kind.server`), empty
     /// for the whole of it.
     pub rule: String,

@@ -14,7 +14,7 @@ use crate::expectation::{Expectation, Failure, GraphExpectation, SpanExpectation
 use names::Pattern;
 use traces::Index;
 
-pub use traces::TraceSet;
+pub(crate) use traces::TraceSet;
 
 const NO_SPANS: &str = "no spans were collected from the code under test; it may not export OTLP, \
                         or not to the address in OTEL_EXPORTER_OTLP_ENDPOINT";
@@ -22,7 +22,7 @@ const NO_SPANS: &str = "no spans were collected from the code under test; it may
 /// Judges one expectation.
 ///
 /// Depends on nothing but its arguments, and neither on the order of the spans nor on their ids.
-pub fn judge(traces: &TraceSet, expectation: &Expectation) -> Verdict {
+pub(crate) fn judge(traces: &TraceSet, expectation: &Expectation) -> Verdict {
     let index = Index::new(traces);
     let patterns: Vec<_> = names(expectation).into_iter().map(Pattern::new).collect();
     let looked_at = index.looked_at(&patterns);
@@ -45,7 +45,7 @@ pub fn judge(traces: &TraceSet, expectation: &Expectation) -> Verdict {
 /// `lifecycle`.
 ///
 /// If one expectation of a file does, all of them are judged with `lifecycle_counts`.
-pub fn names_lifecycle(expectation: &Expectation, lifecycle: &BTreeSet<String>) -> bool {
+pub(crate) fn names_lifecycle(expectation: &Expectation, lifecycle: &BTreeSet<String>) -> bool {
     names(expectation)
         .into_iter()
         .any(|name| lifecycle.contains(name) || Pattern::new(name).is_reserved())

@@ -16,18 +16,18 @@ use crate::document::{DOCUMENT, Tree};
 use crate::expectation::Expectation;
 use crate::settings::Settings;
 
-pub use self::scenario::{Exit, Scenario, Step};
-pub use self::service::{Service, Volume, Wait};
+pub(crate) use self::scenario::{Exit, Scenario, Step};
+pub(crate) use self::service::{Service, Volume, Wait};
 
 /// The test in a file, or why there is none.
-pub static MODEL: Query<Model> = Query::new("model", 1, model);
+pub(crate) static MODEL: Query<Model> = Query::new("model", 1, model);
 
 /// See [`MODEL`].
-pub type Model = Result<Test, Problem>;
+pub(crate) type Model = Result<Test, Problem>;
 
 /// A test.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Test {
+pub(crate) struct Test {
     /// Whether the file says that it is a test; its name may say so too.
     pub declared: bool,
     /// Its name; empty when the file gives none.
@@ -52,7 +52,7 @@ pub struct Test {
 
 /// An expectation and where it applies.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Placed {
+pub(crate) struct Placed {
     /// The scenario whose spans it looks at; `None`: those of all.
     pub scenario: Option<usize>,
     /// Where it is written.

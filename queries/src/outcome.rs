@@ -8,11 +8,11 @@ use crate::diagnostic::Problem;
 use crate::plan::PLAN;
 
 /// What came of a scenario; the unit's part is its index.
-pub static OUTCOME: Query<Run> = Query::new("outcome", 1, outcome);
+pub(crate) static OUTCOME: Query<Run> = Query::new("outcome", 1, outcome);
 
 /// A scenario's run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum Run {
+pub(crate) enum Run {
     /// It cannot be run at all.
     Unplanned(Vec<Problem>),
     /// It has to be run.

@@ -36,7 +36,7 @@ fn rendered(cx: &Cx<'_>, unit: &Unit) -> Rendered {
     let context = context(&text.0)?;
     // A function cannot reach `cx`, so it stops at the first variable it does not know yet, and
     // rendering starts again with that one: exactly the variables that are read are recorded.
-    let mut known = Environment::default();
+    let known = Environment::default();
     loop {
         functions::register(&mut tera, &known);
         let outcome = tera.render(&unit.path, &context);

@@ -15,11 +15,11 @@ use crate::model::{MODEL, Test};
 pub(crate) use self::services::start_order;
 
 /// What the shape check has to say of a file.
-pub static SHAPE: Query<Shape> = Query::new("shape", 1, shape);
+pub(crate) static SHAPE: Query<Shape> = Query::new("shape", 1, shape);
 
 /// See [`SHAPE`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Shape {
+pub(crate) struct Shape {
     /// Whether the file says that it is a test.
     pub declared: bool,
     /// The test's name.

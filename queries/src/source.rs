@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 use crate::diagnostic::{At, Problem};
 
 /// The text of a file, or why it has none.
-pub static SOURCE: Query<Source> = Query::new("source", 1, source);
+pub(crate) static SOURCE: Query<Source> = Query::new("source", 1, source);
 
 /// See [`SOURCE`].
-pub type Source = Result<Text, Problem>;
+pub(crate) type Source = Result<Text, Problem>;
 
 /// Text as the author wrote it, without a byte order mark.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -13,10 +13,10 @@ use crate::outcome::{OUTCOME, Run};
 
 /// The spans of a scenario, or with an empty part those of the whole test, laid end to end in the
 /// order of the file; `None` as long as some run of it is not known.
-pub static TRACES: Query<Option<TraceSet>> = Query::new("traces", 1, traces);
+pub(crate) static TRACES: Query<Option<TraceSet>> = Query::new("traces", 1, traces);
 
 /// Whether some expectation of a test names one of clnrm's own spans.
-pub static LIFECYCLE_NAMED: Query<bool> = Query::new("lifecycle-named", 1, lifecycle_named);
+pub(crate) static LIFECYCLE_NAMED: Query<bool> = Query::new("lifecycle-named", 1, lifecycle_named);
 
 fn traces(cx: &Cx<'_>, unit: &Unit) -> Option<TraceSet> {
     let file = Unit::file(unit.path.clone());

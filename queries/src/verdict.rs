@@ -10,11 +10,11 @@ use crate::traces::TRACES;
 /// An expectation and the scenario whose spans it looks at; the unit's part is its index.
 ///
 /// It has no place in the file, so edits elsewhere in the file end here.
-pub static EXPECTATION: Query<(Option<usize>, Expectation)> =
+pub(crate) static EXPECTATION: Query<(Option<usize>, Expectation)> =
     Query::new("expectation", 1, expectation);
 
 /// The verdict on an expectation; `None` as long as some run is not known.
-pub static VERDICT: Query<Option<Verdict>> = Query::new("verdict", 1, verdict);
+pub(crate) static VERDICT: Query<Option<Verdict>> = Query::new("verdict", 1, verdict);
 
 fn expectation(cx: &Cx<'_>, unit: &Unit) -> (Option<usize>, Expectation) {
     let model = cx.get(&MODEL, &Unit::file(unit.path.clone()));

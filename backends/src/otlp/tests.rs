@@ -416,6 +416,10 @@ async fn finish_takes_queued_connections_and_waits_for_open_ones() {
     assert_eq!(names, ["slow", "queued"]);
 }
 
+fn first_words(notes: Vec<String>) -> Vec<String> {
+    notes.iter().filter_map(|note| note.split(": ").next()).map(str::to_owned).collect()
+}
+
 #[tokio::test]
 async fn an_export_that_does_not_end_is_told() {
     let whole = request("/v1/traces", JSON, JSON_BODY.as_bytes());
@@ -429,7 +433,8 @@ async fn an_export_that_does_not_end_is_told() {
     let notes = [
         broken.notes().await,
         hanging.receiver.finish(brief).await.incomplete,
-        streaming.receiver.finish(brief).await.incomplete,
+        // What follows is the words of the HTTP/2 library.
+        first_words(streaming.receiver.finish(brief).await.incomplete),
     ];
     assert_ne!(call.await.unwrap().code(), tonic::Code::Ok);
     expect_test::expect![[r#"
@@ -441,7 +446,7 @@ async fn an_export_that_does_not_end_is_told() {
                 "an OTLP request was still under way when its connection was closed",
             ],
             [
-                "an OTLP/gRPC request was refused: error reading a body from connection",
+                "an OTLP/gRPC request was refused",
             ],
         ]
     "#]]

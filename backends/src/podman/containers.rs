@@ -15,6 +15,8 @@ use crate::error::BackendError;
 
 /// How often a container that has not called yet is looked after.
 const GLANCE: Duration = Duration::from_millis(200);
+/// How long a container may take to end by itself; to end one by force takes the engine longer.
+const PATIENCE: Duration = Duration::from_millis(150);
 /// How long the removal of a container may take.
 const REMOVE_LIMIT: Duration = Duration::from_secs(20);
 /// A container that was not started for this long never will be.
@@ -23,9 +25,7 @@ const ABANDONED: Duration = Duration::from_secs(60);
 /// Makes a container and starts it.
 pub(super) async fn start(service: Service, name: String, spec: Value) -> Result<(), BackendError> {
     let failed = |refusal| service.error("make a container", refusal);
-    let t = Instant::now();
     service.create(&spec).await.map_err(failed)?;
-    eprint!("create {:?} ", t.elapsed());
     let container = service.api.containers().get(&name);
     container.start(None).await.map_err(|error| failed(error.into()))
 }
@@ -53,26 +53,27 @@ pub(super) async fn remove(service: &Service, names: &[String]) -> Result<(), Ba
 }
 
 async fn remove_one(service: &Service, name: &str) -> Result<(), BackendError> {
-    let deadline = Instant::now() + REMOVE_LIMIT;
-    let options = ContainerDeleteOpts::builder().force(true).volumes(true).timeout(0).build();
-    let mut pause = Duration::from_micros(100);
+    let began = Instant::now();
+    let options = ContainerDeleteOpts::builder().volumes(true).timeout(0);
+    let mut pause = Duration::from_millis(2);
     loop {
+        let force = began.elapsed() > PATIENCE;
         let container = service.api.containers().get(name);
+        let options = options.clone().force(force).build();
         let refusal = match timeout(REMOVE_LIMIT, container.delete(&options)).await {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(error)) => Refusal::from(error),
             Err(_) => Refusal::Unreachable(format!("no answer within {REMOVE_LIMIT:?}")),
         };
-        if let Refusal::Answer(c, m) = &refusal {
-            eprint!("[{c} {m} {pause:?}] ");
-        }
         match refusal {
             Refusal::Answer(404, _) => return Ok(()),
-            // It ended, or is being removed, at this very moment.
-            Refusal::Answer(..) if Instant::now() < deadline => sleep(pause).await,
+            // It is ending, or being removed, at this very moment.
+            Refusal::Answer(..) if began.elapsed() < REMOVE_LIMIT => sleep(pause).await,
             refusal => return Err(service.error("remove a container", refusal)),
         }
-        pause = (pause * 2).min(GLANCE);
+        if force {
+            pause = (pause * 2).min(GLANCE);
+        }
     }
 }
 

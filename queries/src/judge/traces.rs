@@ -9,7 +9,7 @@ use super::names::{self, Pattern};
 
 /// The spans of a test or scenario.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct TraceSet {
+pub(crate) struct TraceSet {
     /// Sorted by start, end, name, trace id and span id.
     pub spans: Vec<Span>,
     /// Whether totals, `all` rules and globs look at lifecycle spans too.
@@ -377,7 +377,7 @@ mod tests {
         assert_eq!(named(&set, "container.*"), [0]);
         assert_eq!(named(&set, "clnrm.step:*"), [1]);
         assert_eq!(named(&set, "*"), [2]);
-        assert_eq!(named(&set, "alpine.*"), []);
+        assert_eq!(named(&set, "alpine.*"), Vec::<usize>::new());
         set.lifecycle_counts = true;
         assert_eq!(named(&set, "*"), [0, 1, 2]);
         assert_eq!(named(&set, "alpine.*"), [0]);

@@ -12,7 +12,7 @@ use crate::document::Tree;
 
 /// Steps in a fresh environment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Scenario {
+pub(crate) struct Scenario {
     /// Its name.
     pub name: String,
     /// Where it is written.
@@ -25,7 +25,7 @@ pub struct Scenario {
 
 /// A command in a service's container, and how it must end.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Step {
+pub(crate) struct Step {
     /// Its name.
     pub name: String,
     /// Where it is written.
@@ -56,7 +56,7 @@ pub struct Step {
 
 /// How a step must end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Exit {
+pub(crate) enum Exit {
     /// With this exit code.
     Code(i32),
     /// With any but 0.

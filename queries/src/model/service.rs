@@ -12,7 +12,7 @@ use crate::document::Tree;
 
 /// A container that runs beside the steps, or in which they run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Service {
+pub(crate) struct Service {
     /// Its name.
     pub id: String,
     /// Where it is written.
@@ -39,7 +39,7 @@ pub struct Service {
 
 /// A file or folder inside a container.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Volume {
+pub(crate) struct Volume {
     /// Where it is written.
     pub path: KeyPath,
     /// Relative to the workspace.
@@ -52,7 +52,7 @@ pub struct Volume {
 
 /// A condition for being ready.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum Wait {
+pub(crate) enum Wait {
     /// The log matches a regular expression.
     Log(String),
     /// A port accepts a connection.
