@@ -10,6 +10,8 @@
 //! next stages need: the document has no places, so an edited comment stops there; a plan has no
 //! expectations, so an edited expectation starts no container.
 
+#![deny(clippy::disallowed_methods)]
+
 mod diagnostic;
 mod document;
 mod expectation;
