@@ -90,7 +90,8 @@ fn first_minute(folder: &Path) {
     show("`clnrm init && clnrm run`, new folder, sandbox", 5, None, || {
         number += 1;
         let demo = folder.join(format!("demo{number}"));
-        let script = format!("{CLNRM} init {0} && {CLNRM} run {0} --backend sandbox", demo.display());
+        let script =
+            format!("{CLNRM} init {0} && {CLNRM} run {0} --backend sandbox", demo.display());
         let mut command = Command::new("sh");
         command.args(["-c", &script]);
         command

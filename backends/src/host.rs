@@ -1,9 +1,14 @@
 //! The image `host`: the machine's own system folders, and a digest of what they hold.
 
+use std::ffi::{CStr, CString, OsStr};
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
+use rustix::io::Errno;
 
 /// The folders of the machine that `host` shows; links among them (`/bin`) are shown as links.
 pub(crate) const SHOWN: [&str; 8] =
@@ -63,46 +68,60 @@ pub(crate) fn digest() -> io::Result<String> {
 }
 
 /// Of a folder and every folder below.
-fn stat_folders(hasher: &mut blake3::Hasher, folder: &Path) -> io::Result<()> {
-    stat(hasher, folder);
-    for child in sorted(folder)? {
-        if !child.is_symlink() && child.is_dir() && !is_masked(&child) {
+fn stat_folders(hasher: &mut blake3::Hasher, path: &Path) -> io::Result<()> {
+    let Some((folder, entries)) = open(path)? else { return Ok(()) };
+    stat(hasher, &folder, path.as_os_str().as_bytes(), c".");
+    for (name, kind) in entries {
+        let child = path.join(OsStr::from_bytes(name.to_bytes()));
+        if kind == FileType::Directory && !is_masked(&child) {
             stat_folders(hasher, &child)?;
         }
     }
     Ok(())
 }
 
-fn stat_all(hasher: &mut blake3::Hasher, folder: &Path) -> io::Result<()> {
-    for child in sorted(folder)? {
-        stat(hasher, &child);
+/// Of everything in a folder.
+fn stat_all(hasher: &mut blake3::Hasher, path: &Path) -> io::Result<()> {
+    let Some((folder, entries)) = open(path)? else { return Ok(()) };
+    hasher.update(path.as_os_str().as_bytes());
+    for (name, _) in entries {
+        stat(hasher, &folder, name.to_bytes(), &name);
     }
     Ok(())
 }
 
-fn stat(hasher: &mut blake3::Hasher, path: &Path) {
-    let Ok(meta) = fs::symlink_metadata(path) else { return };
-    let name = path.as_os_str().as_encoded_bytes();
+/// Adds `name` and the stat of `path`, which is relative to a folder.
+fn stat(hasher: &mut blake3::Hasher, folder: &OwnedFd, name: &[u8], path: &CStr) {
+    let Ok(stat) = rustix::fs::statat(folder, path, AtFlags::SYMLINK_NOFOLLOW) else { return };
+    let is_folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+    let size = if is_folder { 0 } else { stat.st_size as u64 };
     hasher.update(&(name.len() as u64).to_le_bytes());
     hasher.update(name);
-    let folder = meta.is_dir();
-    let size = if folder { 0 } else { meta.size() };
-    for number in [u64::from(meta.mode()), size, meta.mtime() as u64, meta.mtime_nsec() as u64] {
+    let mode = u64::from(stat.st_mode);
+    for number in [mode, size, stat.st_mtime as u64, stat.st_mtime_nsec as u64] {
         hasher.update(&number.to_le_bytes());
     }
 }
 
-fn sorted(folder: &Path) -> io::Result<Vec<PathBuf>> {
-    let entries = match fs::read_dir(folder) {
-        Ok(entries) => entries,
-        // What this user may not read, a run of this user cannot read either.
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(Vec::new()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error),
+/// A folder and what is in it, sorted; `None` when this user may not read it, as then a run of
+/// this user cannot either.
+fn open(path: &Path) -> io::Result<Option<(OwnedFd, Vec<(CString, FileType)>)>> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let folder = match rustix::fs::open(path, flags, Mode::empty()) {
+        Ok(folder) => folder,
+        Err(Errno::ACCESS | Errno::NOENT) => return Ok(None),
+        Err(error) => return Err(error.into()),
     };
-    let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
-    paths.sort();
-    Ok(paths)
+    let mut entries = Vec::new();
+    for entry in Dir::read_from(&folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name != c"." && name != c".." {
+            entries.push((name.to_owned(), entry.file_type()));
+        }
+    }
+    entries.sort_by(|(a, _), (b, _)| a.cmp(b));
+    Ok(Some((folder, entries)))
 }
 
 fn is_masked(path: &Path) -> bool {

@@ -9,6 +9,8 @@ use std::io::{IsTerminal, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
+use anstream::adapter::strip_str;
+use anstream::{AutoStream, ColorChoice};
 use clnrm_backends::BackendError;
 use clnrm_engine::{Bug, Counts, Engine, Node};
 use clnrm_queries::{Check, Diagnostic, Report};
@@ -127,16 +129,22 @@ fn clear_progress() {
     }
 }
 
-/// A reader that has gone away is no reason to fail.
 fn out(text: &str) {
-    let mut stdout = anstream::stdout().lock();
-    let _ = stdout.write_all(text.as_bytes());
-    let _ = stdout.flush();
+    let stdout = std::io::stdout();
+    put(AutoStream::choice(&stdout), stdout.lock(), text);
 }
 
 fn err(text: &str) {
-    let mut stderr = anstream::stderr().lock();
-    let _ = stderr.write_all(text.as_bytes());
+    let stderr = std::io::stderr();
+    put(AutoStream::choice(&stderr), stderr.lock(), text);
+}
+
+/// Writes in one piece, without colours where nobody sees them.
+fn put(choice: ColorChoice, mut stream: impl Write, text: &str) {
+    let plain = (choice == ColorChoice::Never).then(|| strip_str(text).to_string());
+    // A reader that has gone away is no reason to fail.
+    let _ = stream.write_all(plain.as_deref().unwrap_or(text).as_bytes());
+    let _ = stream.flush();
 }
 
 /// `1 test`, `2 tests`

@@ -70,9 +70,10 @@ impl Engine {
         units: &[Unit],
     ) -> Vec<Option<Arc<V>>> {
         let session = self.session();
+        let Some(snapshot) = session.snapshot() else { return vec![None; units.len()] };
         let recall = |unit: &Unit| {
             let node = query.node(unit);
-            let trace = session.snapshot()?.root(&node)?;
+            let trace = snapshot.root(&node)?;
             if !session.holds(&trace) {
                 return None;
             }
@@ -81,7 +82,8 @@ impl Engine {
             session.event(QueryEvent::RootRecalled(node));
             value.downcast::<V>().ok()
         };
-        units.par_iter().map(recall).collect()
+        // In order, on one thread: a root costs less than handing it to another.
+        units.iter().map(recall).collect()
     }
 
     /// The values of a query for many units, evaluated in parallel; a unit whose evaluation
