@@ -67,6 +67,9 @@ pub(crate) fn digest() -> io::Result<String> {
     Ok(hasher.finalize().to_hex().to_string())
 }
 
+/// What is in a folder: names and kinds, sorted by name.
+type Entries = Vec<(CString, FileType)>;
+
 /// Of a folder and every folder below.
 fn stat_folders(hasher: &mut blake3::Hasher, path: &Path) -> io::Result<()> {
     let Some((folder, entries)) = open(path)? else { return Ok(()) };
@@ -98,14 +101,15 @@ fn stat(hasher: &mut blake3::Hasher, folder: &OwnedFd, name: &[u8], path: &CStr)
     hasher.update(&(name.len() as u64).to_le_bytes());
     hasher.update(name);
     let mode = u64::from(stat.st_mode);
-    for number in [mode, size, stat.st_mtime as u64, stat.st_mtime_nsec as u64] {
+    for number in [mode, size, stat.st_mtime as u64] {
         hasher.update(&number.to_le_bytes());
     }
+    hasher.update(&stat.st_mtime_nsec.to_le_bytes());
 }
 
-/// A folder and what is in it, sorted; `None` when this user may not read it, as then a run of
+/// A folder and what is in it; `None` when this user may not read it, as then a run of
 /// this user cannot either.
-fn open(path: &Path) -> io::Result<Option<(OwnedFd, Vec<(CString, FileType)>)>> {
+fn open(path: &Path) -> io::Result<Option<(OwnedFd, Entries)>> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let folder = match rustix::fs::open(path, flags, Mode::empty()) {
         Ok(folder) => folder,

@@ -119,7 +119,7 @@ impl Cell for PodmanCell<'_> {
             let facts = images.facts(service, &container.service.image).await?;
             self.as_root |= facts.as_root;
             let link = match self.make(container, &facts).await {
-                Err(_) if facts.of_host && !self.read_only_host => {
+                Err(error) if self.may_show_read_only(&facts, &error) => {
                     self.discard_last().await?;
                     self.read_only_host = true;
                     let link = self.make(container, &facts).await?;
@@ -146,6 +146,8 @@ impl Cell for PodmanCell<'_> {
             .into_iter()
             .chain(
                 [capabilities, "no new privileges", "the engine's seccomp filter"]
+                    .into_iter()
+                    .chain(self.read_only_host.then_some("the machine's folders read-only"))
                     .map(str::to_owned),
             )
             .collect()
@@ -197,10 +199,17 @@ impl PodmanCell<'_> {
         }
     }
 
+    /// Whether the engine may have failed for the layers over the machine's folders.
+    fn may_show_read_only(&self, facts: &image::Facts, error: &BackendError) -> bool {
+        facts.of_host && !self.read_only_host && error.to_string().contains("overlay")
+    }
+
     /// Removes the container that was made last.
     async fn discard_last(&mut self) -> Result<(), BackendError> {
-        let last: Vec<_> = self.names.pop().into_iter().collect();
-        containers::remove(&self.podman.service, &last).await
+        let last = &self.names[self.names.len() - 1..];
+        containers::remove(&self.podman.service, last).await?;
+        self.names.pop();
+        Ok(())
     }
 }
 

@@ -5,7 +5,7 @@ mod service;
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -27,6 +27,9 @@ use crate::output::Capture;
 const GRACE: Duration = Duration::from_secs(3);
 /// How long connections to the receiver may stay open once everything has ended.
 const SETTLE: Duration = Duration::from_secs(5);
+
+/// What the names of runs' folders begin with; the process id follows.
+const FOLDER_PREFIX: &str = "clnrm-run-";
 
 /// A wish to stop, shared by all runs.
 #[derive(Clone, Debug, Default)]
@@ -256,7 +259,24 @@ fn skipped() -> StepOutcome {
 
 /// A folder on this machine for the sockets of a run, for this user alone.
 fn private_folder() -> Result<TempDir, BackendError> {
-    tempfile::Builder::new().prefix("clnrm-").tempdir().map_err(unusable_folder)
+    static SWEPT: Once = Once::new();
+    SWEPT.call_once(sweep);
+    let prefix = format!("{FOLDER_PREFIX}{}-", std::process::id());
+    tempfile::Builder::new().prefix(&prefix).tempdir().map_err(unusable_folder)
+}
+
+/// Removes the folders of processes that were killed.
+fn sweep() {
+    for entry in std::fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let owner =
+            name.to_str().and_then(|name| name.strip_prefix(FOLDER_PREFIX)?.split('-').next());
+        let pid = owner.and_then(|pid| pid.parse::<u32>().ok());
+        if pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+            // Of another user it cannot be removed, nor need it be.
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
 }
 
 /// Makes a container's folder and listens in it for the container's agent.

@@ -12,7 +12,7 @@ use crate::db::Database;
 use crate::digest::Digest;
 use crate::event::QueryEvent;
 use crate::graph::Graph;
-use crate::key::{Key, Leaf, Node, Unit};
+use crate::key::{Leaf, Node, Unit};
 use crate::query::{AnyQuery, Query};
 use crate::session::Session;
 use crate::store::{Batch, Store, StoreStats};
@@ -152,37 +152,26 @@ impl Engine {
 
     /// Writes down what this process has learned.
     ///
-    /// What rests on a file that has changed since it was read is left out.
+    /// A trace is true whatever has happened to its files since: it says what comes of reads with
+    /// these digests, and content and digest are taken from the same bytes.
     pub fn commit(&mut self) {
         let session = self.session();
-        let staged = std::mem::take(&mut *session.staged());
-        let fresh = !staged.nodes.is_empty() || !staged.effects.is_empty();
-        let changed: BTreeSet<Leaf> =
-            if fresh { session.world.changed().into_iter().collect() } else { BTreeSet::new() };
-        let tainted = tainted(&staged.nodes, &changed);
-        *session.staged() = staged;
-        let mut roots = std::collections::BTreeMap::new();
         let demanded = std::mem::take(&mut session.staged().roots);
-        for root in demanded.into_iter().filter(|root| !tainted.contains(root)) {
-            let Some(trace) = session.leaves_of(&root) else { continue };
+        let roots = demanded.into_iter().filter_map(|root| {
+            let trace = session.leaves_of(&root)?;
             let stored = session.snapshot().and_then(|snapshot| snapshot.root(&root));
-            if stored.as_ref() != Some(&trace)
-                && !trace.leaves.iter().any(|(leaf, _)| changed.contains(leaf))
-            {
-                roots.insert(root, trace);
-            }
-        }
+            (stored.as_ref() != Some(&trace)).then_some((root, trace))
+        });
+        let roots = roots.collect();
         session.release();
-        let mut staged = std::mem::take(&mut *session.staged());
-        staged.nodes.retain(|node, _| !tainted.contains(node));
-        let batch = Batch {
+        let staged = std::mem::take(&mut *session.staged());
+        session.store.commit(&Batch {
             nodes: staged.nodes,
             roots,
             values: staged.values,
             effects: staged.effects,
             index: session.world.take_changed_index(),
-        };
-        session.store.commit(&batch);
+        });
     }
 
     /// The graph as it was last committed.
@@ -249,30 +238,4 @@ fn demand_root<V: Send + Sync + 'static>(db: &Database, node: &Node) -> Result<A
 fn message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a query panicked").to_owned()
-}
-
-/// The staged nodes that rest on a changed leaf.
-fn tainted(
-    nodes: &std::collections::BTreeMap<Node, crate::trace::Trace>,
-    changed: &BTreeSet<Leaf>,
-) -> BTreeSet<Node> {
-    let mut tainted = BTreeSet::new();
-    if changed.is_empty() {
-        return tainted;
-    }
-    loop {
-        let before = tainted.len();
-        for (node, trace) in nodes {
-            let rests = trace.reads.iter().any(|(key, _)| match key {
-                Key::Leaf(leaf) => changed.contains(leaf),
-                Key::Node(node) => tainted.contains(node),
-            });
-            if rests {
-                tainted.insert(node.clone());
-            }
-        }
-        if tainted.len() == before {
-            return tainted;
-        }
-    }
 }

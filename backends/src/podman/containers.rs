@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use futures_util::future::try_join_all;
+use futures_util::future::join_all;
 use podman_api::models::ContainerStatus;
 use podman_api::opts::{ContainerDeleteOpts, ContainerListFilter, ContainerListOpts};
 use serde_json::Value;
@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_millis(150);
 /// How long the removal of a container may take.
 const REMOVE_LIMIT: Duration = Duration::from_secs(20);
 /// A container that was not started for this long never will be.
-const ABANDONED: Duration = Duration::from_secs(60);
+const ABANDONED: Duration = Duration::from_secs(30);
 
 /// Makes a container and starts it.
 pub(super) async fn start(service: Service, name: String, spec: Value) -> Result<(), BackendError> {
@@ -48,8 +48,9 @@ pub(super) async fn until_gone(service: &Service, name: &str, folder: &Path) -> 
 /// Removes the containers of a cell, of which the first is removed last: the others joined it.
 pub(super) async fn remove(service: &Service, names: &[String]) -> Result<(), BackendError> {
     let Some((first, others)) = names.split_first() else { return Ok(()) };
-    try_join_all(others.iter().map(|name| remove_one(service, name))).await?;
-    remove_one(service, first).await
+    let others = join_all(others.iter().map(|name| remove_one(service, name))).await;
+    let first = remove_one(service, first).await;
+    others.into_iter().chain([first]).collect()
 }
 
 async fn remove_one(service: &Service, name: &str) -> Result<(), BackendError> {
@@ -79,7 +80,8 @@ async fn remove_one(service: &Service, name: &str) -> Result<(), BackendError> {
 
 /// Removes what killed runs have left: containers that were made and never started.
 ///
-/// Those that were started end with their run, and the engine removes them.
+/// Those that were started end with their run, and the engine removes them. The age keeps away
+/// from what other processes are making at this moment.
 pub(super) async fn sweep(service: Service) {
     let options = ContainerListOpts::builder().all(true).filter([
         ContainerListFilter::LabelKey(spec::STARTED_LABEL.to_owned()),

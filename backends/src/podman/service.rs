@@ -4,18 +4,14 @@ use std::error::Error;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use axum::body::{Body, to_bytes};
-use hyper::Request;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
 use crate::error::BackendError;
 
 /// More than the engine has to say about the making of a container.
-const LONGEST_ANSWER: usize = 1 << 20;
-
+const LONGEST_ANSWER: u64 = 1 << 20;
 /// Podman's service at a socket.
 #[derive(Clone)]
 pub(super) struct Service {
@@ -56,27 +52,19 @@ impl Service {
     ///
     /// `podman-api` does this too, but misspells `no_new_privileges`, which the engine ignores.
     pub(super) async fn create(&self, spec: &Value) -> Result<(), Refusal> {
-        let lost = |error: &(dyn Error + 'static)| Refusal::Unreachable(chain(error));
-        let stream = TokioIo::new(self.connect().await?);
-        let (mut sender, connection) =
-            http1::handshake(stream).await.map_err(|error| lost(&error))?;
-        tokio::spawn(connection);
-        let request = Request::post("/v4.0.0/libpod/containers/create")
-            .header("Host", "podman")
-            .header("Content-Type", "application/json")
-            .body(Body::from(spec.to_string()))
-            .expect("its parts are constants");
-        let response = sender.send_request(request).await.map_err(|error| lost(&error))?;
-        let status = response.status();
-        let body = to_bytes(Body::new(response.into_body()), LONGEST_ANSWER).await;
-        let body = body.map_err(|error| lost(&error))?;
-        if status.is_success() {
-            return Ok(());
-        }
-        let answer: Value = serde_json::from_slice(&body).unwrap_or_default();
-        let message = answer["message"].as_str().map(str::to_owned);
-        let message = message.unwrap_or_else(|| String::from_utf8_lossy(&body).into_owned());
-        Err(Refusal::Answer(status.as_u16(), message))
+        let lost = |error| Refusal::Unreachable(explain(&error));
+        let mut stream = self.connect().await?;
+        let body = spec.to_string();
+        // With HTTP 1.0 the answer is everything until the end.
+        let request = format!(
+            "POST /v4.0.0/libpod/containers/create HTTP/1.0\r\nHost: podman\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len(),
+        );
+        stream.write_all(request.as_bytes()).await.map_err(lost)?;
+        let mut answer = Vec::new();
+        stream.take(LONGEST_ANSWER).read_to_end(&mut answer).await.map_err(lost)?;
+        judge(&String::from_utf8_lossy(&answer))
     }
 
     async fn connect(&self) -> Result<UnixStream, Refusal> {
@@ -113,6 +101,20 @@ impl From<podman_api::Error> for Refusal {
             }
             error => Refusal::Unreachable(chain(&error)),
         }
+    }
+}
+
+/// Whether an HTTP answer is a success; otherwise what it says.
+fn judge(answer: &str) -> Result<(), Refusal> {
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((answer, ""));
+    let status = head.split(' ').nth(1).and_then(|status| status.parse::<u16>().ok());
+    match status {
+        Some(200..=299) => Ok(()),
+        Some(status) => {
+            let answer: Value = serde_json::from_str(body).unwrap_or_default();
+            Err(Refusal::Answer(status, answer["message"].as_str().unwrap_or(body).to_owned()))
+        }
+        None => Err(Refusal::Unreachable("it hung up".to_owned())),
     }
 }
 
