@@ -154,7 +154,11 @@ fn take_in(
 ) {
     let lasting = result.as_ref().is_ok_and(Outcome::is_complete);
     let mounts = action.services.iter().flat_map(|service| &service.mounts);
-    let inputs: Vec<Leaf> = mounts.map(|mount| Leaf::Tree(mount.source.as_str().into())).collect();
+    let inputs: Vec<(Leaf, Digest)> = mounts
+        .filter_map(|mount| {
+            Some((Leaf::Tree(mount.source.as_str().into()), mount.digest.parse().ok()?))
+        })
+        .collect();
     engine.set_effect(Digest(key.0), &encode(result), lasting, &inputs);
 }
 

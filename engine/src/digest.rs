@@ -1,6 +1,7 @@
 //! Digests: blake3 of a canonical encoding, in a domain of its own for every kind of thing.
 
 use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +26,27 @@ impl Digest {
     }
 }
 
+impl FromStr for Digest {
+    type Err = NotADigest;
+
+    fn from_str(text: &str) -> Result<Digest, NotADigest> {
+        let mut digest = Digest([0; 32]);
+        if text.len() != 64 || !text.is_ascii() {
+            return Err(NotADigest);
+        }
+        for (index, byte) in digest.0.iter_mut().enumerate() {
+            let digits = &text[2 * index..2 * index + 2];
+            *byte = u8::from_str_radix(digits, 16).map_err(|_| NotADigest)?;
+        }
+        Ok(digest)
+    }
+}
+
+/// A text that is not 64 hex digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not 64 hex digits")]
+pub struct NotADigest;
+
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
@@ -40,6 +62,13 @@ impl fmt::Debug for Digest {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn text_and_back() {
+        let digest = Digest::of("t", b"x");
+        assert_eq!(digest.to_string().parse(), Ok(digest));
+        assert_eq!("00".parse::<Digest>(), Err(NotADigest));
+    }
 
     #[test]
     fn parts_are_framed() {

@@ -125,18 +125,21 @@ impl Engine {
 
     /// Tells what came of an effect. Unless it is `lasting` it is valid for this process only.
     ///
-    /// `inputs` are what the effect was computed from besides its key: if one of them is no longer
-    /// as it was, the result describes nothing, and is not kept either.
-    pub fn set_effect(&mut self, key: Digest, value: &[u8], lasting: bool, inputs: &[Leaf]) {
-        let same = |leaf: &Leaf| {
-            let before = self.session().world.state(leaf).digest;
-            self.session().world.forget(std::slice::from_ref(leaf));
-            self.session().world.state(leaf).digest == before
-        };
-        let unchanged = inputs.iter().all(same);
+    /// `inputs` are what the effect was computed from besides its key, with their digests: if one
+    /// of them is now another, the result describes nothing, and is not kept either.
+    pub fn set_effect(
+        &mut self,
+        key: Digest,
+        value: &[u8],
+        lasting: bool,
+        inputs: &[(Leaf, Digest)],
+    ) {
+        let leaves: Vec<Leaf> = inputs.iter().map(|(leaf, _)| leaf.clone()).collect();
+        self.look_again(&leaves);
+        let world = &self.session().world;
+        let unchanged = inputs.iter().all(|(leaf, digest)| world.state(leaf).digest == *digest);
         self.session().set_effect(key, value.into(), lasting && unchanged);
         self.db.refresh(&Leaf::Effect(key));
-        self.look_again(inputs);
     }
 
     /// Makes an effect unknown, so that whoever needs it asks for it again.

@@ -25,10 +25,12 @@ mod query;
 mod session;
 mod store;
 mod system;
+#[cfg(test)]
+mod tests;
 mod trace;
 mod world;
 
-pub use digest::Digest;
+pub use digest::{Digest, NotADigest};
 pub use engine::{Bug, Engine, Options};
 pub use event::{Counts, QueryEvent, Why};
 pub use graph::Graph;

@@ -1,0 +1,359 @@
+//! The engine on a language of its own: a file holds words; `@name` stands for another file.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tempfile::TempDir;
+
+use crate::{
+    AnyQuery, Content, Counts, Cx, Digest, Engine, Memory, Options, Query, QueryEvent, System, Unit,
+};
+
+static TEXT: Query<String> = Query::new("text", 1, text);
+static WORDS: Query<Vec<String>> = Query::new("words", 1, words).kept();
+static EFFECT: Query<Option<String>> = Query::new("effect", 1, effect).kept();
+static IMPURE: Query<u64> = Query::new("impure", 1, impure);
+static ABOVE_IMPURE: Query<u64> = Query::new("above-impure", 1, above_impure);
+
+static QUERIES: [&dyn AnyQuery; 5] = [&TEXT, &WORDS, &EFFECT, &IMPURE, &ABOVE_IMPURE];
+
+/// A file's text without comments, or `(none)`.
+fn text(cx: &Cx<'_>, unit: &Unit) -> String {
+    match cx.file(&unit.path) {
+        Content::Bytes(bytes) => {
+            let text = String::from_utf8_lossy(&bytes);
+            assert!(!text.contains("panic"), "told to panic");
+            text.lines().filter(|line| !line.starts_with('#')).collect::<Vec<_>>().join("\n")
+        }
+        Content::Absent => "(none)".to_owned(),
+        Content::Unreadable(reason) => format!("({reason})"),
+    }
+}
+
+fn words(cx: &Cx<'_>, unit: &Unit) -> Vec<String> {
+    let text = cx.get(&TEXT, unit);
+    let expand = |word: &str| match (word.strip_prefix('@'), word.strip_prefix('$')) {
+        (Some(name), _) => cx.get(&WORDS, &Unit::file(name)).to_vec(),
+        (_, Some(name)) => vec![cx.env(name).unwrap_or_default()],
+        _ => vec![word.to_owned()],
+    };
+    text.split_whitespace().flat_map(expand).collect()
+}
+
+fn effect(cx: &Cx<'_>, unit: &Unit) -> Option<String> {
+    let words = cx.get(&WORDS, unit).join(" ");
+    let value = cx.effect(Digest::of("ask", words.as_bytes()))?;
+    Some(String::from_utf8_lossy(&value).into_owned())
+}
+
+fn impure(_: &Cx<'_>, _: &Unit) -> u64 {
+    static CALLS: AtomicU64 = AtomicU64::new(0);
+    CALLS.fetch_add(1, Ordering::Relaxed)
+}
+
+fn above_impure(cx: &Cx<'_>, unit: &Unit) -> u64 {
+    // Reads a file, so that it can be made to run again.
+    let _ = cx.file(&unit.path);
+    *cx.get(&IMPURE, unit)
+}
+
+struct Case {
+    files: Memory,
+    folder: TempDir,
+    engine: Engine,
+}
+
+impl Case {
+    fn new(files: &[(&str, &str)]) -> Case {
+        let memory = Memory::default();
+        files.iter().for_each(|(path, text)| memory.write(path, *text));
+        let folder = TempDir::new().unwrap();
+        let engine = engine(Arc::new(memory.clone()), folder.path().join("store.redb"));
+        Case { files: memory, folder, engine }
+    }
+
+    fn store(&self) -> PathBuf {
+        self.folder.path().join("store.redb")
+    }
+
+    fn restart(&mut self) {
+        self.engine = engine(Arc::new(self.files.clone()), self.store());
+    }
+
+    /// The words of `a`, as roots are asked for: recalled, else computed; then written down.
+    fn words(&mut self) -> String {
+        self.engine.sync();
+        let unit = [Unit::file("a")];
+        let words = match &self.engine.recall(&WORDS, &unit)[..] {
+            [Some(words)] => words.clone(),
+            _ => self.engine.demand(&WORDS, &unit).pop().unwrap().unwrap(),
+        };
+        self.engine.commit();
+        words.join(" ")
+    }
+
+    fn executed(&self) -> Vec<String> {
+        let events = self.engine.take_events().into_iter();
+        let executed = events.filter_map(|event| match event {
+            QueryEvent::Executed { node, cut_off, .. } => {
+                Some(format!("{node}{}", if cut_off { " =" } else { "" }))
+            }
+            _ => None,
+        });
+        executed.collect()
+    }
+}
+
+fn engine(system: Arc<dyn System>, store: PathBuf) -> Engine {
+    Engine::new(Options {
+        system,
+        facts: Arc::new(|_, _| None),
+        tool: b"test",
+        queries: &QUERIES,
+        store: Some(store),
+    })
+}
+
+#[test]
+fn a_new_process_recalls() {
+    let mut case = Case::new(&[("a", "one @b"), ("b", "two")]);
+    assert_eq!(case.words(), "one two");
+    assert_eq!(case.executed().len(), 4);
+    case.restart();
+    assert_eq!(case.words(), "one two");
+    assert_eq!(case.executed(), [""; 0]);
+}
+
+#[test]
+fn equal_values_stop_the_wave() {
+    let mut case = Case::new(&[("a", "one @b"), ("b", "two")]);
+    case.words();
+    case.executed();
+    for restart in [false, true] {
+        case.files.write("b", format!("# {restart}\ntwo"));
+        if restart {
+            case.restart();
+        }
+        assert_eq!(case.words(), "one two");
+        assert_eq!(case.executed(), ["text b ="], "restart: {restart}");
+    }
+}
+
+#[test]
+fn absence_is_a_state() {
+    let mut case = Case::new(&[("a", "one @b")]);
+    assert_eq!(case.words(), "one (none)");
+    case.files.write("b", "two");
+    case.restart();
+    assert_eq!(case.words(), "one two");
+    case.files.remove("b");
+    case.restart();
+    assert_eq!(case.words(), "one (none)");
+}
+
+#[test]
+fn a_variable_that_is_unset_is_a_state() {
+    let mut case = Case::new(&[("a", "is $NAME")]);
+    assert_eq!(case.words(), "is ");
+    case.files.set_env("NAME", Some("set"));
+    case.files.set_env("OTHER", Some("set"));
+    case.restart();
+    assert_eq!(case.words(), "is set");
+    assert_eq!(case.executed(), ["words a"]);
+}
+
+#[test]
+fn going_back_runs_nothing_twice() {
+    let mut case = Case::new(&[("a", "one")]);
+    case.words();
+    case.files.write("a", "two");
+    case.words();
+    case.files.write("a", "one");
+    case.restart();
+    assert_eq!(case.words(), "one");
+}
+
+#[test]
+fn a_panic_is_told_and_disturbs_nobody() {
+    let mut case = Case::new(&[("a", "panic"), ("b", "fine")]);
+    let units = [Unit::file("a"), Unit::file("b")];
+    let values = case.engine.demand(&WORDS, &units);
+    assert_eq!(values[0].as_ref().unwrap_err().0, "told to panic");
+    assert_eq!(values[1].as_ref().unwrap().join(" "), "fine");
+    case.engine.commit();
+    case.files.write("a", "mended");
+    assert_eq!(case.words(), "mended");
+}
+
+#[test]
+fn effects_are_asked_for_once_they_last() {
+    let mut case = Case::new(&[("a", "question")]);
+    let (unit, key) = ([Unit::file("a")], Digest::of("ask", b"question"));
+    let ask = |case: &mut Case| case.engine.demand(&EFFECT, &unit).pop().unwrap().unwrap();
+    assert_eq!(*ask(&mut case), None);
+    case.engine.set_effect(key, b"passing", false, &[]);
+    assert_eq!(ask(&mut case).as_deref(), Some("passing"));
+    case.engine.commit();
+    case.restart();
+    assert_eq!(*ask(&mut case), None, "what does not last is not kept");
+    case.engine.set_effect(key, b"lasting", true, &[]);
+    assert_eq!(ask(&mut case).as_deref(), Some("lasting"));
+    case.engine.commit();
+    case.restart();
+    assert_eq!(case.engine.recall(&EFFECT, &unit)[0].as_ref().unwrap().as_deref(), Some("lasting"));
+    case.engine.forget_effect(key);
+    assert!(case.engine.recall(&EFFECT, &unit)[0].is_none());
+    assert_eq!(*ask(&mut case), None);
+}
+
+#[test]
+fn an_effect_of_a_changed_input_is_not_kept() {
+    let mut case = Case::new(&[("a", "question"), ("mounted", "before")]);
+    let (unit, key) = ([Unit::file("a")], Digest::of("ask", b"question"));
+    let tree = crate::Leaf::Tree("mounted".into());
+    let _ = case.engine.demand(&EFFECT, &unit);
+    let before = Digest::of("what it was", b"");
+    case.engine.set_effect(key, b"answer", true, &[(tree, before)]);
+    assert_eq!(case.engine.demand(&EFFECT, &unit)[0].as_ref().unwrap().as_deref(), Some("answer"));
+    case.engine.commit();
+    case.restart();
+    assert_eq!(*case.engine.demand(&EFFECT, &unit)[0].as_ref().unwrap().as_ref(), None);
+}
+
+#[test]
+fn a_query_that_is_not_pure_is_found_out() {
+    let mut case = Case::new(&[("a", "one")]);
+    let unit = [Unit::file("a")];
+    let _ = case.engine.demand(&ABOVE_IMPURE, &unit);
+    case.engine.commit();
+    assert_eq!(case.engine.take_impure(), []);
+    case.files.write("a", "two");
+    case.restart();
+    let _ = case.engine.demand(&ABOVE_IMPURE, &unit);
+    assert_eq!(case.engine.take_impure(), [IMPURE.node(&unit[0])]);
+}
+
+#[test]
+fn garbage_instead_of_a_store_is_set_aside() {
+    let mut case = Case::new(&[("a", "one")]);
+    case.words();
+    std::fs::write(case.store(), vec![b'x'; 100_000]).unwrap();
+    case.restart();
+    assert_eq!(case.words(), "one");
+    let trouble = case.engine.take_store_trouble();
+    assert_eq!(trouble.len(), 1, "{trouble:?}");
+    assert!(trouble[0].contains("store.redb.bad"), "{trouble:?}");
+    case.restart();
+    case.executed();
+    assert_eq!(case.words(), "one");
+    assert_eq!(case.executed(), [""; 0], "the new store works");
+}
+
+#[test]
+fn a_damaged_store_is_cold_or_right() {
+    let mut case = Case::new(&[("a", "one @b @c"), ("b", "two"), ("c", "three")]);
+    case.words();
+    let sound = std::fs::read(case.store()).unwrap();
+    for damage in 0..120 {
+        let mut bytes = sound.clone();
+        let at = (damage * 7919 + 13) % bytes.len();
+        match damage % 3 {
+            0 => bytes.truncate(at),
+            1 => bytes[at] ^= 1 << (damage % 8),
+            _ => bytes[at..].iter_mut().take(4096).for_each(|byte| *byte = 0),
+        }
+        std::fs::write(case.store(), bytes).unwrap();
+        case.restart();
+        assert_eq!(case.words(), "one two three", "damage {damage}");
+        case.restart();
+        assert_eq!(case.words(), "one two three", "after damage {damage}");
+    }
+}
+
+#[test]
+fn two_processes_share_a_store() {
+    let mut case = Case::new(&[("a", "one")]);
+    let mut other = engine(Arc::new(case.files.clone()), case.store());
+    case.words();
+    let unit = [Unit::file("a")];
+    let _ = other.demand(&WORDS, &unit);
+    other.commit();
+    assert_eq!(other.take_store_trouble(), [""; 0]);
+    case.restart();
+    case.executed();
+    case.words();
+    assert_eq!(case.executed(), [""; 0]);
+}
+
+#[test]
+fn a_store_that_cannot_be_made_is_told_once() {
+    let mut case = Case::new(&[("a", "one")]);
+    let file = case.folder.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    case.engine = engine(Arc::new(case.files.clone()), file.join("store.redb"));
+    assert_eq!(case.words(), "one");
+    assert_eq!(case.engine.take_store_trouble().len(), 1);
+}
+
+#[test]
+fn the_graph_is_what_was_read() {
+    let mut case = Case::new(&[("a", "one @b"), ("b", "two")]);
+    case.words();
+    let graph = case.engine.graph();
+    let expected = "text a\n  clnrm itself\n  file a\nwords a\n  clnrm itself\n  text a\n  words b\n\
+                    text b\n  clnrm itself\n  file b\nwords b\n  clnrm itself\n  text b\n";
+    assert_eq!(graph.text(), expected);
+    assert_eq!(graph.dot().matches(" -> ").count(), 9);
+}
+
+#[test]
+fn a_file_that_changes_while_it_is_read_is_looked_at_again() {
+    /// Tells of a change only after a file was read once.
+    struct Slippery {
+        memory: Memory,
+        reads: AtomicU64,
+    }
+    impl System for Slippery {
+        fn stat(&self, path: &str) -> std::io::Result<crate::Stat> {
+            self.memory.stat(path)
+        }
+        fn read(&self, path: &str) -> std::io::Result<Vec<u8>> {
+            if self.reads.fetch_add(1, Ordering::Relaxed) == 0 {
+                self.memory.write("a", "after");
+            }
+            self.memory.read(path)
+        }
+        fn list(&self, path: &str) -> std::io::Result<Vec<String>> {
+            self.memory.list(path)
+        }
+        fn env(&self, name: &str) -> Option<String> {
+            self.memory.env(name)
+        }
+        fn now_ns(&self) -> i64 {
+            self.memory.now_ns()
+        }
+    }
+    let mut case = Case::new(&[("a", "before")]);
+    case.words();
+    // The digest is known by the file's stat; the bytes are read only now, and are others.
+    let slippery = Slippery { memory: case.files.clone(), reads: AtomicU64::new(0) };
+    case.engine = engine(Arc::new(slippery), case.store());
+    let value = case.engine.demand(&TEXT, &[Unit::file("a")]).pop().unwrap().unwrap();
+    assert_eq!(*value, "after");
+    case.engine.commit();
+    case.restart();
+    assert_eq!(case.words(), "after");
+}
+
+#[test]
+fn counts_add_up() {
+    let mut case = Case::new(&[("a", "one")]);
+    case.words();
+    let counts = Counts::of(&case.engine.take_events());
+    assert_eq!((counts.executed, counts.recalled, counts.cut_off), (2, 0, 0));
+    case.restart();
+    case.words();
+    let counts = Counts::of(&case.engine.take_events());
+    assert_eq!((counts.executed, counts.recalled, counts.cut_off), (0, 1, 0));
+}
