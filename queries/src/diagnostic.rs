@@ -152,5 +152,7 @@ pub(crate) fn nearest<'a>(
         .into_iter()
         .map(|candidate| (strsim::damerau_levenshtein(name, candidate), candidate));
     let (distance, candidate) = scored.min()?;
-    (distance <= 1 + name.chars().count() / 4).then_some(candidate)
+    let length = name.chars().count();
+    // Short names are near to everything.
+    (length > 2 && distance <= 1 + length / 4).then_some(candidate)
 }

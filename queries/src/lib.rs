@@ -24,6 +24,8 @@ mod report;
 mod settings;
 mod shape;
 mod source;
+#[cfg(test)]
+mod tests;
 mod traces;
 mod verdict;
 

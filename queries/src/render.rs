@@ -210,6 +210,7 @@ fn render_error(error: &tera::Error, source: &str) -> Problem {
         reasons.remove(0);
     }
     let message = reasons.join(": ");
+    let message = message.split(" while rendering ").next().unwrap_or_default();
     let named = Regex::new("[`']([^`']+)[`']").expect("the pattern is a constant");
     let offset =
         named.captures_iter(&message).find_map(|found| source.find(found.get(1)?.as_str()));

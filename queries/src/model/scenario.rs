@@ -64,7 +64,7 @@ pub(crate) enum Exit {
 }
 
 pub(super) fn read_all(root: &Table<'_>, test: &mut Test) {
-    let top = steps(root, &KeyPath::default());
+    let top = steps(root);
     if !top.is_empty() {
         let (name, path) = (test.name.clone(), KeyPath::top("steps"));
         test.scenarios.push(Scenario { name, path, steps: top, time_limit: None });
@@ -81,7 +81,7 @@ fn read(table: &Table<'_>, test: &mut Test) -> Scenario {
     let index = test.scenarios.len();
     let name = table.string(&["name"]).unwrap_or_default();
     let mut scenario = Scenario {
-        steps: steps(table, table.path()),
+        steps: steps(table),
         path: table.path().clone(),
         time_limit: table
             .duration(&["timeout_ms"], Duration::from_millis(1))
@@ -134,7 +134,7 @@ fn run(table: &Table<'_>, name: &str) -> Vec<Step> {
     }
 }
 
-fn steps(table: &Table<'_>, _path: &KeyPath) -> Vec<Step> {
+fn steps(table: &Table<'_>) -> Vec<Step> {
     let steps = table.tables(&["steps", "step"]).into_iter().enumerate();
     steps.filter_map(|(index, table)| step(&table, &format!("step-{}", index + 1))).collect()
 }

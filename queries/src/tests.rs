@@ -1,0 +1,401 @@
+//! Given this file, this is what the stages before a run say of it.
+
+use std::sync::Arc;
+
+use clnrm_engine::{Engine, Memory, Options, Unit};
+use expect_test::{Expect, expect};
+
+use crate::{CHECK, PLAN, QUERIES, RENDERED, facts};
+
+const FILE: &str = "tests/t.clnrm.toml";
+
+fn engine(files: &[(&str, &str)]) -> Engine {
+    let memory = Memory::default();
+    files.iter().for_each(|(path, text)| memory.write(path, *text));
+    memory.set_env("SET", Some("from the environment"));
+    Engine::new(Options {
+        system: Arc::new(memory),
+        facts: Arc::new(|kind, name| match (kind, name) {
+            (facts::BACKEND, _) => Some(br#""sandbox""#.to_vec()),
+            (_, "host") => Some(br#"{"Ok":{"Host":"h"}}"#.to_vec()),
+            _ => Some(br#"{"Ok":null}"#.to_vec()),
+        }),
+        tool: b"test",
+        queries: &QUERIES,
+        store: None,
+    })
+}
+
+/// What the check says of a file, a line each.
+fn check(text: &str, expected: Expect) {
+    let mut engine = engine(&[(FILE, text)]);
+    let check = engine.demand(&CHECK, &[Unit::file(FILE)]).pop().unwrap().unwrap();
+    let mut said = String::new();
+    for d in &check.diagnostics {
+        said += &format!("{}:{} {:?}[{}] {}\n", d.line, d.column, d.severity, d.code, d.message);
+        if let Some(hint) = &d.hint {
+            said += &format!("    {hint}\n");
+        }
+    }
+    expected.assert_eq(&said);
+}
+
+/// What a template renders to, or why it does not.
+fn render(files: &[(&str, &str)], expected: Expect) {
+    let mut engine = engine(files);
+    let rendered = engine.demand(&RENDERED, &[Unit::file(files[0].0)]).pop().unwrap().unwrap();
+    expected.assert_eq(&match rendered.as_ref() {
+        Ok(text) => text.0.clone(),
+        Err(problem) => format!("{:?} [{}] {}\n", problem.at, problem.code, problem.message),
+    });
+}
+
+/// The action of a file's first scenario.
+fn plan(files: &[(&str, &str)], expected: Expect) {
+    let mut engine = engine(files);
+    let unit = Unit::file(files[0].0).part("0");
+    let plan = engine.demand(&PLAN, &[unit]).pop().unwrap().unwrap();
+    expected.assert_eq(&match plan.as_ref() {
+        Ok(action) => format!("{action:#?}\n"),
+        Err(problems) => problems.iter().map(|p| format!("[{}] {}\n", p.code, p.message)).collect(),
+    });
+}
+
+#[test]
+fn the_three_families_are_read() {
+    for text in [
+        "[meta]\nname = \"a\"\nversion = \"1\"\n[[scenario]]\nname = \"s\"\nrun = \"true\"\n",
+        "[test.metadata]\nname = \"a\"\n[services.x]\ntype = \"generic_container\"\n\
+         [[steps]]\nname = \"s\"\ncommand = [\"true\"]\nservice = \"x\"\n",
+        "name = \"a\"\n[[scenarios]]\nname = \"s\"\nsteps = [\n  { name = \"x\", cmd = [\"true\"] },\n]\n",
+    ] {
+        check(text, expect![[""]]);
+    }
+}
+
+#[test]
+fn toml_errors_have_a_place() {
+    check(
+        "[meta]\nname = \"a\n",
+        expect![[r#"
+        2:10 Error[parse/syntax] invalid basic string, expected `"`
+    "#]],
+    );
+    check(
+        "[meta]\nname = \"a\"\nname = \"b\"\n",
+        expect![[r#"
+        3:1 Error[parse/syntax] duplicate key
+            a key may be set once; merge the two
+    "#]],
+    );
+}
+
+#[test]
+fn names_are_needed_and_told_apart() {
+    check(
+        "[meta]\n[[scenario]]\nrun = \"true\"\n[[scenario]]\nname = \"s\"\nrun = \"true\"\n\
+         [[scenario]]\nname = \"s\"\n",
+        expect![[r#"
+            0:0 Error[shape/no-name] the test has no name
+                add `[meta]` with `name = "…"`
+            2:1 Error[shape/no-name] the scenario has no name
+            7:1 Error[shape/duplicate-name] two scenarios are named `s`
+            7:1 Error[shape/nothing-to-run] the scenario `s` does nothing
+                add `run = "…"` or steps
+        "#]],
+    );
+}
+
+#[test]
+fn services_are_found_and_started_in_some_order() {
+    check(
+        "[meta]\nname = \"a\"\n[services.api]\ndepends_on = [\"db\"]\n[services.db]\n\
+         depends_on = [\"api\"]\n[services.x]\ndepends_on = [\"y\"]\n\
+         [[scenario]]\nname = \"s\"\nservice = \"apii\"\nrun = \"true\"\n",
+        expect![[r#"
+            4:1 Error[shape/dependency-cycle] services depend on each other in a circle: api → db → api
+            8:1 Error[shape/unknown-service] service `x` depends on `y`, which is not there
+            11:1 Error[shape/unknown-service] scenario `s` uses service `apii`, which is not in [services]
+                did you mean `api`?
+        "#]],
+    );
+}
+
+#[test]
+fn unknown_keys_are_warnings_with_a_guess() {
+    check(
+        "[meta]\nname = \"a\"\ndescripton = \"x\"\n[[scenario]]\nname = \"s\"\nrun = \"true\"\n\
+         expected_exit_cod = 1\n",
+        expect![[r#"
+            3:1 Warning[parse/unknown-key] unknown key `descripton`
+                did you mean `description`?
+            7:1 Warning[parse/unknown-key] unknown key `expected_exit_cod`
+                did you mean `expected_exit_code`?
+        "#]],
+    );
+}
+
+#[test]
+fn what_is_not_supported_is_told() {
+    check(
+        "[meta]\nname = \"a\"\n[matrix]\nx = [1]\n[limits]\npids = 1\n[[scenario]]\nname = \"s\"\n\
+         run = \"true\"\nretries = 2\n[expect.window]\nmax_duration_ms = 1\n",
+        expect![[r#"
+            3:1 Error[unsupported] not supported yet: `matrix`
+            5:1 Warning[unsupported] not supported yet: `limits` is left out
+            10:1 Error[unsupported] not supported yet: `retries`
+            11:1 Error[unsupported] not supported yet: `expect.window`
+        "#]],
+    );
+}
+
+#[test]
+fn values_have_types_and_bounds() {
+    check(
+        "[meta]\nname = 1\n[services.a]\nports = [0, \"x\"]\nvolumes = [\"a\", \"./b:/proc\", \"c:d\"]\n\
+         [[scenario]]\nname = \"s\"\nrun = \"true\"\ntimeout_ms = \"soon\"\n\
+         [[expect.span]]\nname = \"\"\nkind = \"srever\"\nduration_ms = { min = 5, max = 1 }\n\
+         [expect.counts]\nspans_total = { min = 3, max = 2 }\nby_kind.foo = {}\n\
+         [expect.status]\nall = \"good\"\n[expect.graph]\nmust_include = [[\"a\"]]\n",
+        expect![[r#"
+            0:0 Error[shape/no-name] the test has no name
+                add `[meta]` with `name = "…"`
+            2:1 Error[parse/type] `meta.name` must be a string, it is an integer
+            4:10 Error[parse/port] this is no port
+                write 8080 or "8080:80"
+            4:13 Error[parse/port] this is no port
+                write 8080 or "8080:80"
+            5:12 Error[parse/volume] this is no volume
+                write "./folder:/inside:ro"
+            5:17 Error[shape/volume-target] `/proc` belongs to the container
+            5:30 Error[shape/volume-target] `d` is no absolute path
+            9:1 Error[parse/duration] this is no duration
+                write it like "30s", "500ms", "2m" or "1h"
+            10:1 Error[shape/span-name] an expected span needs a name
+            12:1 Error[shape/span-kind] `srever` is no span kind
+                did you mean `server`? the kinds are internal, server, client, producer, consumer
+            13:1 Error[shape/min-max] nothing is at least 5 and at most 1
+            15:1 Error[shape/min-max] nothing is at least 3 and at most 2
+            16:9 Error[shape/no-bound] `expect.counts.by_kind.foo` has no bound
+                give min, max or eq
+            16:9 Error[shape/span-kind] `foo` is no span kind
+                the kinds are internal, server, client, producer, consumer
+            17:1 Error[shape/empty-expectation] `expect.status` expects nothing
+            18:1 Error[parse/status] `good` is no status
+                one of ok, error, unset, explicit_ok
+            19:1 Error[shape/empty-expectation] `expect.graph` expects nothing
+            20:17 Error[parse/type] `expect.graph.must_include[0]` must be a pair of names, it is an array
+        "#]],
+    );
+}
+
+#[test]
+fn orders_that_cannot_be_are_refused() {
+    check(
+        "[meta]\nname = \"a\"\n[[scenario]]\nname = \"s\"\nrun = \"true\"\n[expect.order]\n\
+         must_precede = [[\"a\", \"b\"], [\"b\", \"c\"]]\nmust_follow = [[\"a\", \"c\"]]\n",
+        expect![[r#"
+            6:1 Error[shape/order-cycle] no order satisfies a → b → c → a
+        "#]],
+    );
+}
+
+#[test]
+fn regular_expressions_compile() {
+    check(
+        "[meta]\nname = \"a\"\n[[steps]]\nname = \"s\"\ncommand = \"true\"\n\
+         expected_output_regex = \"(\"\n[[expect.span]]\nname = \"x\"\n\
+         attrs.all = { k = { matches = \"[\" } }\n",
+        expect![[r#"
+            6:1 Error[shape/regex] `(` is no regular expression: unclosed group
+            9:21 Error[shape/regex] `[` is no regular expression: unclosed character class
+        "#]],
+    );
+}
+
+#[test]
+fn a_file_that_is_no_text() {
+    let mut engine = engine(&[]);
+    let check = engine.demand(&CHECK, &[Unit::file("gone.clnrm.toml")]).pop().unwrap().unwrap();
+    assert_eq!(check.diagnostics[0].message, "the file cannot be read: there is no such file");
+}
+
+#[test]
+fn templates_see_functions_and_their_own_variables() {
+    let text = "[vars]\nname = \"n\"\n\n{{ vars.name }} {{ name }} {{ env(name=\"SET\") }} \
+                {{ env(name=\"UNSET\", default=\"d\") }} {{ now_rfc3339() }}\n\
+                {{ sha256(s=\"abc\") }}\n{{ toml_encode(value=[1, 'a\"b', true]) }}\n";
+    render(
+        &[("t.toml.tera", text)],
+        expect![[r#"
+            [vars]
+            name = "n"
+
+            n n from the environment d 2025-01-01T00:00:00Z
+            ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad
+            [1, 'a"b', true]
+        "#]],
+    );
+}
+
+#[test]
+fn libraries_are_found_beside_the_file_and_in_templates() {
+    let text = "{% import \"a.tera\" as a %}{{ a::say() }}{% include \"b.tera\" %}\n";
+    let a = "{% macro say() %}beside{% endmacro say %}";
+    render(
+        &[("tests/t.toml.tera", text), ("tests/a.tera", a), ("templates/b.tera", " below")],
+        expect![[r#"
+            beside below
+        "#]],
+    );
+    render(
+        &[("tests/t.toml.tera", text), ("tests/a.tera", a)],
+        expect![[r#"
+        Source(1, 53) [render/missing-template] there is no template `b.tera`
+    "#]],
+    );
+    render(
+        &[("t.toml.tera", "{% include \"../etc/passwd\" %}")],
+        expect![[r#"
+        Source(1, 13) [render/outside] `../etc/passwd` lies outside the folders templates are taken from
+    "#]],
+    );
+}
+
+#[test]
+fn template_errors_have_a_place() {
+    render(
+        &[("t.toml.tera", "a\n{% if %}\n")],
+        expect![[r#"
+        Source(2, 7) [render/syntax] expected a value that can be negated
+    "#]],
+    );
+    render(
+        &[("t.toml.tera", "a\n  {{ nobody }}\n")],
+        expect![[r#"
+            Source(2, 6) [render/failed] variable `nobody` not found in context
+        "#]],
+    );
+    render(
+        &[("t.toml.tera", "a\n{{ env(name=\"UNSET\") }}\n")],
+        expect![[r#"
+        Source(2, 4) [render/failed] function call 'env' failed: the environment variable `UNSET` is not set, and there is no default
+    "#]],
+    );
+}
+
+#[test]
+fn a_plan_says_everything() {
+    let text = "[meta]\nname = \"a\"\n[determinism]\nseed = 7\n[services.db]\nargs = [\"db\"]\nports = [5432]\n\
+                [services.app]\nargs = \"app --fast\"\ndepends_on = [\"db\"]\nenv = { A = 1 }\n\
+                volumes = [\"${PWD}/bin:/bin/app:ro\"]\nwait_for = { http = \"/health\", port = 80 }\n\
+                [[scenario]]\nname = \"s\"\nservice = \"app\"\n\
+                steps = [{ command = \"false\", should_fail = true }, { command = [\"true\"], expected_exit_code = 3 }]\n";
+    plan(
+        &[(FILE, text), ("bin", "binary")],
+        expect![[r#"
+        Action {
+            backend: Sandbox,
+            network: Isolated,
+            seed: 7,
+            clock: Some(
+                1735689600,
+            ),
+            time_limit: 300s,
+            services: [
+                ServicePlan {
+                    name: "db",
+                    image: Host(
+                        "h",
+                    ),
+                    process: Argv(
+                        [
+                            "db",
+                        ],
+                    ),
+                    env: {},
+                    mounts: [],
+                    workdir: None,
+                    ready: [
+                        Port(
+                            5432,
+                        ),
+                    ],
+                    ready_limit: 30s,
+                },
+                ServicePlan {
+                    name: "app",
+                    image: Host(
+                        "h",
+                    ),
+                    process: Argv(
+                        [
+                            "app",
+                            "--fast",
+                        ],
+                    ),
+                    env: {
+                        "A": "1",
+                    },
+                    mounts: [
+                        Mount {
+                            source: "bin",
+                            digest: "c60eac64b2e66f8851b14d0da26ac31ce8143e140d02b0967c5952e4c38833dc",
+                            target: "/bin/app",
+                            read_only: true,
+                        },
+                    ],
+                    workdir: None,
+                    ready: [
+                        Http {
+                            port: 80,
+                            path: "/health",
+                            status: 200,
+                        },
+                    ],
+                    ready_limit: 30s,
+                },
+            ],
+            steps: [
+                StepPlan {
+                    name: "step-1",
+                    service: 1,
+                    argv: [
+                        "sh",
+                        "-c",
+                        "false",
+                    ],
+                    env: {},
+                    workdir: None,
+                    time_limit: 60s,
+                    goes_on_after: Failure,
+                },
+                StepPlan {
+                    name: "step-2",
+                    service: 1,
+                    argv: [
+                        "true",
+                    ],
+                    env: {},
+                    workdir: None,
+                    time_limit: 60s,
+                    goes_on_after: Anything,
+                },
+            ],
+        }
+    "#]],
+    );
+}
+
+#[test]
+fn what_cannot_be_planned_is_told() {
+    let text = "[meta]\nname = \"a\"\n[services.app]\nimage = \"nginx:1\"\nvolumes = [\"./gone:/x\"]\n\
+                [[scenario]]\nname = \"s\"\nservice = \"app\"\nrun = \"true\"\n";
+    plan(
+        &[(FILE, text)],
+        expect![[r#"
+        [image/unavailable] the sandbox backend does not have the image `nginx:1`
+        [plan/missing-volume] `gone` is mounted, but is not there
+    "#]],
+    );
+}
