@@ -47,6 +47,8 @@ pub(crate) struct Stats {
 /// All there is to say of a dry run.
 pub(crate) struct DrySummary {
     pub(crate) files: Vec<CheckResult>,
+    /// Those that belong to no test.
+    pub(crate) diagnostics: Vec<Diagnostic>,
     pub(crate) counts: Counts,
     pub(crate) duration: Duration,
 }

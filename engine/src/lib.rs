@@ -37,5 +37,5 @@ pub use graph::Graph;
 pub use key::{Key, Leaf, Node, Unit};
 pub use query::{AnyQuery, Cx, Query};
 pub use store::StoreStats;
-pub use system::{Kind, Memory, Os, Stat, System};
+pub use system::{Entry, Kind, Memory, Os, Stat, System};
 pub use world::{Content, Facts};

@@ -120,9 +120,16 @@ impl<'a> Cx<'a> {
     }
 
     /// The digest of a file or of a folder with everything below it; `None` when it is absent.
-    pub fn tree(&self, path: &str) -> Option<Digest> {
-        let digest = self.leaf(Leaf::Tree(path.into())).digest;
-        (digest != Digest::of("absent", b"")).then_some(digest)
+    ///
+    /// # Errors
+    /// Why some of it cannot be read.
+    pub fn tree(&self, path: &str) -> Result<Option<Digest>, Arc<str>> {
+        let state = self.leaf(Leaf::Tree(path.into()));
+        match state.content {
+            Some(Content::Absent) => Ok(None),
+            Some(Content::Unreadable(reason)) => Err(reason),
+            Some(Content::Bytes(_)) | None => Ok(Some(state.digest)),
+        }
     }
 
     /// An environment variable.

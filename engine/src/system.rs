@@ -1,6 +1,7 @@
 //! The outside world as the engine reads it: files and environment.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -15,17 +16,17 @@ pub trait System: Send + Sync {
     ///
     /// # Errors
     /// `NotFound` when nothing is there, anything else when it cannot be looked at.
-    fn stat(&self, path: &str) -> io::Result<Stat>;
+    fn stat(&self, path: &Path) -> io::Result<Stat>;
     /// The file's content.
     ///
     /// # Errors
     /// As the operating system has them.
-    fn read(&self, path: &str) -> io::Result<Vec<u8>>;
-    /// The names in a folder, sorted.
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
+    /// What is in a folder, sorted by name.
     ///
     /// # Errors
     /// As the operating system has them.
-    fn list(&self, path: &str) -> io::Result<Vec<String>>;
+    fn list(&self, path: &Path) -> io::Result<Vec<Entry>>;
     /// An environment variable; `None` when unset or not Unicode.
     fn env(&self, name: &str) -> Option<String>;
     /// Now, on the clock of the file system, in nanoseconds since the epoch.
@@ -47,6 +48,15 @@ pub struct Stat {
     pub ctime_ns: i64,
     /// Device and inode.
     pub inode: (u64, u64),
+}
+
+/// Something in a folder.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Entry {
+    /// Its name.
+    pub name: OsString,
+    /// Where it leads, when it is a symbolic link.
+    pub link: Option<PathBuf>,
 }
 
 /// What a path names.
@@ -73,7 +83,7 @@ impl Os {
 }
 
 impl System for Os {
-    fn stat(&self, path: &str) -> io::Result<Stat> {
+    fn stat(&self, path: &Path) -> io::Result<Stat> {
         let wanted = StatxFlags::BASIC_STATS;
         let path = self.workspace.join(path);
         let stat = rustix::fs::statx(CWD, path, AtFlags::empty(), wanted)?;
@@ -95,18 +105,20 @@ impl System for Os {
         })
     }
 
-    fn read(&self, path: &str) -> io::Result<Vec<u8>> {
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         std::fs::read(self.workspace.join(path))
     }
 
-    fn list(&self, path: &str) -> io::Result<Vec<String>> {
-        let mut names = Vec::new();
+    fn list(&self, path: &Path) -> io::Result<Vec<Entry>> {
+        let mut entries = Vec::new();
         for entry in std::fs::read_dir(self.workspace.join(path))? {
-            let name = entry?.file_name().into_string();
-            names.push(name.map_err(|_| io::Error::from(io::ErrorKind::InvalidFilename))?);
+            let entry = entry?;
+            let is_link = entry.file_type()?.is_symlink();
+            let link = if is_link { Some(std::fs::read_link(entry.path())?) } else { None };
+            entries.push(Entry { name: entry.file_name(), link });
         }
-        names.sort();
-        Ok(names)
+        entries.sort();
+        Ok(entries)
     }
 
     fn env(&self, name: &str) -> Option<String> {
@@ -187,7 +199,8 @@ impl Memory {
 }
 
 impl System for Memory {
-    fn stat(&self, path: &str) -> io::Result<Stat> {
+    fn stat(&self, path: &Path) -> io::Result<Stat> {
+        let path = path.to_str().ok_or(io::ErrorKind::NotFound)?;
         let world = self.lock();
         if let Some((_, stat)) = world.files.get(path) {
             return Ok(*stat);
@@ -206,18 +219,18 @@ impl System for Memory {
         })
     }
 
-    fn read(&self, path: &str) -> io::Result<Vec<u8>> {
-        self.content(path).ok_or(io::ErrorKind::NotFound.into())
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        path.to_str().and_then(|path| self.content(path)).ok_or(io::ErrorKind::NotFound.into())
     }
 
-    fn list(&self, path: &str) -> io::Result<Vec<String>> {
-        let folder = format!("{path}/");
+    fn list(&self, path: &Path) -> io::Result<Vec<Entry>> {
+        let folder = format!("{}/", path.display());
         let world = self.lock();
         let below = world.files.keys().filter_map(|file| file.strip_prefix(&folder));
-        let mut names: Vec<String> =
-            below.map(|rest| rest.split('/').next().unwrap_or(rest).to_owned()).collect();
+        let mut names: Vec<&str> =
+            below.map(|rest| rest.split('/').next().unwrap_or(rest)).collect();
         names.dedup();
-        Ok(names)
+        Ok(names.into_iter().map(|name| Entry { name: name.into(), link: None }).collect())
     }
 
     fn env(&self, name: &str) -> Option<String> {

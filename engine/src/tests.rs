@@ -1,6 +1,6 @@
 //! The engine on a language of its own: a file holds words; `@name` stands for another file.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -315,16 +315,16 @@ fn a_file_that_changes_while_it_is_read_is_looked_at_again() {
         reads: AtomicU64,
     }
     impl System for Slippery {
-        fn stat(&self, path: &str) -> std::io::Result<crate::Stat> {
+        fn stat(&self, path: &Path) -> std::io::Result<crate::Stat> {
             self.memory.stat(path)
         }
-        fn read(&self, path: &str) -> std::io::Result<Vec<u8>> {
+        fn read(&self, path: &Path) -> std::io::Result<Vec<u8>> {
             if self.reads.fetch_add(1, Ordering::Relaxed) == 0 {
                 self.memory.write("a", "after");
             }
             self.memory.read(path)
         }
-        fn list(&self, path: &str) -> std::io::Result<Vec<String>> {
+        fn list(&self, path: &Path) -> std::io::Result<Vec<crate::Entry>> {
             self.memory.list(path)
         }
         fn env(&self, name: &str) -> Option<String> {

@@ -5,13 +5,15 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::key::Leaf;
-use crate::system::{Kind, Stat, System};
+use crate::system::{Entry, Kind, Stat, System};
 
 /// An entry whose times are not this much older than the scan is racy: the file may change again
 /// without its times telling (git's rule for its index).
@@ -110,14 +112,17 @@ impl World {
             return Some(content.clone());
         }
         let Leaf::File(path) = leaf else { return None };
-        let fresh = self.read(path);
+        let fresh = self.read(Path::new(&**path));
         (fresh.digest == state.digest).then_some(fresh.content).flatten()
     }
 
     fn look(&self, leaf: &Leaf) -> State {
         match leaf {
             Leaf::File(path) => self.file(path),
-            Leaf::Tree(path) => State { digest: self.tree(path), content: None },
+            Leaf::Tree(path) => match self.tree(Path::new(&**path)) {
+                Ok(digest) => State { digest, content: None },
+                Err(error) => unreadable(&error),
+            },
             Leaf::Env(name) => value("env", self.system.env(name).map(String::into_bytes)),
             Leaf::Fact(kind, name) => value("fact", (self.facts)(kind, name)),
             Leaf::Tool => State { digest: self.tool, content: None },
@@ -126,7 +131,7 @@ impl World {
     }
 
     fn file(&self, path: &str) -> State {
-        let stat = match self.system.stat(path) {
+        let stat = match self.system.stat(Path::new(path)) {
             Ok(stat) => stat,
             Err(error) => return unreadable(&error),
         };
@@ -141,9 +146,9 @@ impl World {
         }
         drop(index);
         let scan_ns = self.system.now_ns();
-        let state = self.read(path);
+        let state = self.read(Path::new(path));
         // Only a stat that was the same before and after describes the bytes in between.
-        let settled = self.system.stat(path).is_ok_and(|after| after == stat);
+        let settled = self.system.stat(Path::new(path)).is_ok_and(|after| after == stat);
         let safe = stat.mtime_ns.max(stat.ctime_ns) < scan_ns - RACY_NS;
         if settled && safe && matches!(state.content, Some(Content::Bytes(_))) {
             let mut index = self.index.lock().expect("no holder panics");
@@ -153,7 +158,7 @@ impl World {
         state
     }
 
-    fn read(&self, path: &str) -> State {
+    fn read(&self, path: &Path) -> State {
         match self.system.read(path) {
             Ok(bytes) => State {
                 digest: Digest::of("file", &bytes),
@@ -163,27 +168,36 @@ impl World {
         }
     }
 
-    /// Of a file: its digest and whether it can be executed; of a folder: names and trees below.
-    fn tree(&self, path: &str) -> Digest {
-        match self.system.stat(path) {
-            Ok(Stat { kind: Kind::Folder, .. }) => {
-                let Ok(names) = self.system.list(path) else {
-                    return Digest::of("tree unreadable", b"");
+    /// Of a file: its digest and whether it can be executed; of a folder: what is in it, with
+    /// links as links: a container sees where they lead inside.
+    fn tree(&self, path: &Path) -> io::Result<Digest> {
+        let stat = self.system.stat(path)?;
+        match stat.kind {
+            Kind::Special => Err(io::Error::other("not a regular file or folder")),
+            Kind::File => {
+                let state = match path.to_str() {
+                    Some(path) => self.file(path),
+                    // Names that are not Unicode have no place in the index.
+                    None => self.read(path),
                 };
-                let trees: Vec<Digest> =
-                    names.iter().map(|name| self.tree(&format!("{path}/{name}"))).collect();
-                let parts: Vec<&[u8]> = names
-                    .iter()
-                    .zip(&trees)
-                    .flat_map(|(name, tree)| [name.as_bytes(), &tree.0[..]])
-                    .collect();
-                Digest::of_parts("tree folder", &parts)
+                if let Some(Content::Unreadable(reason)) = state.content {
+                    return Err(io::Error::other(reason.to_string()));
+                }
+                let executable = [u8::from(stat.executable)];
+                Ok(Digest::of_parts("tree file", &[&state.digest.0, &executable]))
             }
-            Ok(stat) => {
-                let digest = self.file(path).digest;
-                Digest::of_parts("tree file", &[&digest.0, &[u8::from(stat.executable)]])
+            Kind::Folder => {
+                let mut parts = Vec::new();
+                for Entry { name, link } in self.system.list(path)? {
+                    let digest = match link {
+                        Some(target) => Digest::of("tree link", target.as_os_str().as_bytes()),
+                        None => self.tree(&path.join(&name))?,
+                    };
+                    parts.extend([name.as_bytes().to_vec(), digest.0.to_vec()]);
+                }
+                let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
+                Ok(Digest::of_parts("tree folder", &parts))
             }
-            Err(error) => unreadable(&error).digest,
         }
     }
 }

@@ -148,8 +148,8 @@ fn determinism(root: &Table<'_>, test: &mut Test) {
     table.finish();
 }
 
-/// Reads the workspace's settings.
-pub(crate) fn read_settings(tree: &Tree, settings: &mut Settings) {
+/// Reads the workspace's settings; gives what is wrong with them.
+pub(crate) fn read_settings(tree: &Tree, settings: &mut Settings) -> Vec<Problem> {
     let problems = Problems::default();
     let root = Table::new(tree, KeyPath::default(), &problems);
     if let Some(image) = root.string(&["default_image"]) {
@@ -160,5 +160,5 @@ pub(crate) fn read_settings(tree: &Tree, settings: &mut Settings) {
     settings.timeout = root.duration(&["timeout"], Duration::from_secs(1));
     root.refuse_quietly(&["cache", "network", "report", "vars"]);
     root.finish();
-    settings.problems = problems.take();
+    problems.take()
 }

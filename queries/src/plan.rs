@@ -163,16 +163,25 @@ impl Planner<'_> {
     }
 
     fn mount(&mut self, volume: &Volume) -> Mount {
-        let digest = self.cx.tree(&volume.host);
-        if digest.is_none() {
-            let message = format!("`{}` is mounted, but is not there", volume.host);
-            let problem =
-                Problem::error("plan/missing-volume", At::Key(volume.path.clone()), message);
-            self.problems.push(problem.hint("paths are relative to the workspace"));
-        }
+        let at = || At::Key(volume.path.clone());
+        let problem = |code, message| Problem::error(code, at(), message);
+        let digest = match self.cx.tree(&volume.host) {
+            Ok(Some(digest)) => digest.to_string(),
+            Ok(None) => {
+                let message = format!("`{}` is mounted, but is not there", volume.host);
+                let problem = problem("plan/missing-volume", message);
+                self.problems.push(problem.hint("paths are relative to the workspace"));
+                String::new()
+            }
+            Err(reason) => {
+                let message = format!("`{}` is mounted, but cannot be read: {reason}", volume.host);
+                self.problems.push(problem("plan/unreadable-volume", message));
+                String::new()
+            }
+        };
         Mount {
             source: volume.host.clone(),
-            digest: digest.map(|digest| digest.to_string()).unwrap_or_default(),
+            digest,
             target: volume.container.clone(),
             read_only: volume.read_only,
         }

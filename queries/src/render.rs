@@ -212,8 +212,7 @@ fn render_error(error: &tera::Error, source: &str) -> Problem {
     let message = reasons.join(": ");
     let message = message.split(" while rendering ").next().unwrap_or_default();
     let named = Regex::new("[`']([^`']+)[`']").expect("the pattern is a constant");
-    let offset =
-        named.captures_iter(&message).find_map(|found| source.find(found.get(1)?.as_str()));
+    let offset = named.captures_iter(message).find_map(|found| source.find(found.get(1)?.as_str()));
     let at = offset.map_or(At::File, |offset| {
         let (line, column) = line_and_column(source, offset);
         At::Source(line, column)

@@ -9,7 +9,7 @@ use clnrm_backends::{ActionKey, BackendError};
 use clnrm_engine::{Cx, Query, Unit};
 use serde::{Deserialize, Serialize};
 
-use self::locate::Locator;
+pub(crate) use self::locate::Locator;
 use crate::diagnostic::{At, Diagnostic, KeyPath, Problem, Severity};
 use crate::expectation::Verdict;
 use crate::model::{MODEL, Test};

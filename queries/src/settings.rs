@@ -5,11 +5,15 @@ use std::time::Duration;
 use clnrm_engine::{Cx, Query, Unit};
 use serde::{Deserialize, Serialize};
 
-use crate::diagnostic::{At, Problem};
+use crate::diagnostic::{At, Diagnostic, KeyPath, Problem};
 use crate::document::DOCUMENT;
+use crate::report::Locator;
 
 /// The settings file, or its older name.
 pub const FILES: [&str; 2] = ["clnrm.toml", "cleanroom.toml"];
+
+/// What `backend` may be.
+const BACKENDS: [&str; 3] = ["auto", "podman", "sandbox"];
 
 /// The workspace's settings; ask for [`unit`].
 pub static SETTINGS: Query<Settings> = Query::new("settings", 1, settings).kept();
@@ -26,9 +30,7 @@ pub struct Settings {
     /// Limit of a step.
     pub timeout: Option<Duration>,
     /// What is wrong with the file.
-    pub problems: Vec<Problem>,
-    /// The file they come from, when there is one.
-    pub file: Option<String>,
+    pub diagnostics: Vec<Diagnostic>,
 }
 
 impl Default for Settings {
@@ -38,8 +40,7 @@ impl Default for Settings {
             backend: None,
             jobs: None,
             timeout: None,
-            problems: Vec::new(),
-            file: None,
+            diagnostics: Vec::new(),
         }
     }
 }
@@ -53,19 +54,19 @@ fn settings(cx: &Cx<'_>, _: &Unit) -> Settings {
     let mut settings = Settings::default();
     let there = |file: &&&str| cx.file(file).bytes().is_some();
     let Some(file) = FILES.iter().find(there) else { return settings };
-    settings.file = Some((*file).to_owned());
-    match cx.get(&DOCUMENT, &Unit::file(*file)).as_ref() {
+    let unit = Unit::file(*file);
+    let mut problems = match cx.get(&DOCUMENT, &unit).as_ref() {
         Ok(tree) => crate::model::read_settings(tree, &mut settings),
-        Err(problem) => settings.problems.push(problem.clone()),
-    }
-    let backends = ["auto", "podman", "sandbox"];
+        Err(problem) => vec![problem.clone()],
+    };
     if let Some(name) = &settings.backend
-        && !backends.contains(&name.as_str())
+        && !BACKENDS.contains(&name.as_str())
     {
-        let at = At::Key(crate::diagnostic::KeyPath::top("backend"));
+        let at = At::Key(KeyPath::top("backend"));
         let problem = Problem::error("settings/backend", at, format!("unknown backend `{name}`"));
-        let problem = problem.did_you_mean(name, backends);
-        settings.problems.push(problem);
+        problems.push(problem.did_you_mean(name, BACKENDS));
     }
+    let locator = Locator::new(cx, &unit);
+    settings.diagnostics = problems.iter().map(|problem| locator.diagnostic(problem)).collect();
     settings
 }

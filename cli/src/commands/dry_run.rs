@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use clnrm_engine::{Bug, Counts, Engine, Unit};
-use clnrm_queries::{CHECK, Check};
+use clnrm_queries::{CHECK, Check, Severity};
 
 use crate::args::DryRunArgs;
 use crate::exit::Exit;
@@ -17,6 +17,7 @@ pub(crate) fn run(args: &DryRunArgs) -> anyhow::Result<Exit> {
     let workspace = Workspace::find(&args.paths, &args.common.store)?;
     let selection = select(&workspace, &args.paths)?;
     let mut engine = workspace.engine();
+    let settings = super::run::settings(&mut engine)?;
     let units = super::run::tests(&mut engine, &selection)?;
     if units.is_empty() {
         printer::talk("no tests found; `clnrm init` makes some");
@@ -26,7 +27,12 @@ pub(crate) fn run(args: &DryRunArgs) -> anyhow::Result<Exit> {
     let counts = Counts::of(&engine.take_events());
     let files = units.iter().zip(checks);
     let files = files.map(|(unit, check)| CheckResult { file: unit.path.to_string(), check });
-    let summary = DrySummary { files: files.collect(), counts, duration: began.elapsed() };
+    let summary = DrySummary {
+        files: files.collect(),
+        diagnostics: settings.diagnostics.clone(),
+        counts,
+        duration: began.elapsed(),
+    };
     printer::dry_run(&summary, args.common.format);
     engine.commit();
     printer::store_trouble(&engine);
@@ -53,5 +59,6 @@ fn exit(summary: &DrySummary) -> Exit {
         Ok(check) if check.is_sound() => Exit::Green,
         Ok(_) => Exit::Diagnostics,
     });
-    worst.max().unwrap_or(Exit::Nothing)
+    let sound = summary.diagnostics.iter().all(|d| d.severity < Severity::Error);
+    worst.max().unwrap_or(Exit::Nothing).max(if sound { Exit::Green } else { Exit::Diagnostics })
 }

@@ -1,5 +1,6 @@
 //! `clnrm run`
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -24,6 +25,13 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
     let mut engine = workspace.engine_for(&backend);
     let settings = settings(&mut engine)?;
     backend.choose(choice(args.backend, &settings));
+    if settings.diagnostics.iter().any(|d| d.severity == Severity::Error) {
+        // Whatever they were to say, nothing is run without it.
+        let nothing = Settled { reports: Vec::new(), ran: BTreeSet::new() };
+        let summary = summarise(&engine, &[], nothing, &settings, &backend, began);
+        printer::run(&summary, args.common.format);
+        return Ok(Exit::Diagnostics);
+    }
     let units = tests(&mut engine, &selection)?;
     if units.is_empty() {
         printer::talk("no tests found; `clnrm init` makes some");
@@ -56,7 +64,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
     Ok(exit(&summary, &engine, &cancel))
 }
 
-fn settings(engine: &mut Engine) -> anyhow::Result<Arc<Settings>> {
+pub(crate) fn settings(engine: &mut Engine) -> anyhow::Result<Arc<Settings>> {
     if let [Some(settings)] = &engine.recall(&SETTINGS, &[settings_unit()])[..] {
         return Ok(settings.clone());
     }
@@ -119,26 +127,11 @@ fn summarise(
         .map(|(unit, report)| TestResult { file: unit.path.to_string(), report });
     RunSummary {
         tests: tests.collect(),
-        diagnostics: settings_diagnostics(settings),
+        diagnostics: settings.diagnostics.clone(),
         stats,
         backend: backend.reason().unwrap_or_default().to_owned(),
         duration: began.elapsed(),
     }
-}
-
-/// What is wrong with the settings; their file has no report of its own.
-fn settings_diagnostics(settings: &Settings) -> Vec<Diagnostic> {
-    let file = settings.file.clone().unwrap_or_default();
-    let diagnostics = settings.problems.iter().map(|problem| Diagnostic {
-        code: problem.code.clone(),
-        severity: problem.severity,
-        message: problem.message.clone(),
-        file: file.clone(),
-        line: 0,
-        column: 0,
-        hint: problem.hint.clone(),
-    });
-    diagnostics.collect()
 }
 
 fn exit(summary: &RunSummary, engine: &Engine, cancel: &Cancel) -> Exit {
@@ -151,7 +144,6 @@ fn exit(summary: &RunSummary, engine: &Engine, cancel: &Cancel) -> Exit {
     if cancel.is_cancelled() {
         return Exit::Interrupted;
     }
-    let settings = summary.diagnostics.iter().any(|d| d.severity == Severity::Error);
     let worst = summary.tests.iter().map(|test| match &test.report {
         Err(_) => Exit::Bug,
         Ok(report) => match report.state() {
@@ -166,6 +158,5 @@ fn exit(summary: &RunSummary, engine: &Engine, cancel: &Cancel) -> Exit {
             }
         },
     });
-    let worst = worst.max().unwrap_or(Exit::Nothing);
-    if settings { worst.max(Exit::Diagnostics) } else { worst }
+    worst.max().unwrap_or(Exit::Nothing)
 }

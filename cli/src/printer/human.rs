@@ -9,10 +9,7 @@ use super::style::{bad, doubtful, good, quiet};
 use super::{DrySummary, RunSummary, TestResult, many};
 
 pub(super) fn run(summary: &RunSummary) -> String {
-    let mut text = String::new();
-    for diagnostic in &summary.diagnostics {
-        text += &self::diagnostic(diagnostic);
-    }
+    let mut text: String = summary.diagnostics.iter().map(self::diagnostic).collect();
     let width = summary.tests.iter().map(|test| test.file.chars().count()).max().unwrap_or(0);
     for test in &summary.tests {
         text += &one_test(test, width);
@@ -105,7 +102,7 @@ fn failure(failure: &Failure, scenario: Option<&str>) -> String {
 }
 
 pub(super) fn dry_run(summary: &DrySummary) -> String {
-    let mut text = String::new();
+    let mut text: String = summary.diagnostics.iter().map(self::diagnostic).collect();
     let (mut sound, mut broken) = (0u64, 0u64);
     for file in &summary.files {
         let check = match &file.check {

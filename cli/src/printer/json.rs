@@ -107,7 +107,8 @@ pub(super) fn dry_run(summary: &DrySummary) -> String {
             Err(bug) => json!({ "file": file.file, "state": "bug", "error": bug.0 }),
         })
         .collect();
-    let diagnostics: Vec<&Diagnostic> = checks().flat_map(|check| &check.diagnostics).collect();
+    let diagnostics: Vec<&Diagnostic> =
+        summary.diagnostics.iter().chain(checks().flat_map(|check| &check.diagnostics)).collect();
     pretty(&json!({
         "summary": {
             "passed": sound,

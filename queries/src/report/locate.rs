@@ -9,21 +9,21 @@ use crate::source::{SOURCE, line_and_column};
 
 /// Looks places up. It reads the file's text only when asked for one, so a report without
 /// diagnostics does not depend on where anything stands.
-pub(super) struct Locator<'a> {
+pub(crate) struct Locator<'a> {
     cx: &'a Cx<'a>,
     unit: Unit,
 }
 
 impl<'a> Locator<'a> {
-    pub(super) fn new(cx: &'a Cx<'a>, unit: &Unit) -> Locator<'a> {
+    pub(crate) fn new(cx: &'a Cx<'a>, unit: &Unit) -> Locator<'a> {
         Locator { cx, unit: Unit::file(unit.path.clone()) }
     }
 
-    pub(super) fn file(&self) -> String {
+    pub(crate) fn file(&self) -> String {
         self.unit.path.to_string()
     }
 
-    pub(super) fn diagnostic(&self, problem: &Problem) -> Diagnostic {
+    pub(crate) fn diagnostic(&self, problem: &Problem) -> Diagnostic {
         let (line, column) = self.place(&problem.at);
         Diagnostic {
             code: problem.code.clone(),
@@ -36,7 +36,7 @@ impl<'a> Locator<'a> {
         }
     }
 
-    pub(super) fn place(&self, at: &At) -> (u32, u32) {
+    pub(crate) fn place(&self, at: &At) -> (u32, u32) {
         match at {
             At::File => (0, 0),
             At::Source(line, column) => (*line, *column),
