@@ -1,0 +1,907 @@
+//! Broken files, broken stores, broken engines: what is said, and what stands nevertheless.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+
+use expect_test::{Expect, expect};
+
+use crate::case::{Case, Ran, clnrm, wait_until};
+use crate::engines::{Line, On, podman, with_argument};
+
+/// What `run` says of one file.
+#[track_caller]
+fn check(text: &str, expected: Expect) {
+    let case = Case::new("");
+    case.write("a.clnrm.toml", text);
+    case.clnrm(&["run"]).check(expected);
+}
+
+#[test]
+fn toml_that_does_not_parse() {
+    check(
+        "[meta]\nname = \"a\nversion = 1\n",
+        expect![[r#"
+        exit 3
+        -- stdout
+        ERR   a.clnrm.toml  a.clnrm.toml
+          a.clnrm.toml:2:10: error[parse/syntax]: invalid basic string, expected `"`
+
+        0 passed, 1 not run in [TIME]
+        0 runs, 0 outcomes reused, [N] queries executed, [N] recalled; the built-in sandbox
+    "#]],
+    );
+    check(
+        "[meta]\nname = \"a\"\n\n[[scenario]]\nname = \"s\"\nrun = \n",
+        expect![[r#"
+        exit 3
+        -- stdout
+        ERR   a.clnrm.toml  a.clnrm.toml
+          a.clnrm.toml:6:7: error[parse/syntax]: string values must be quoted, expected literal string
+
+        0 passed, 1 not run in [TIME]
+        0 runs, 0 outcomes reused, [N] queries executed, [N] recalled; the built-in sandbox
+    "#]],
+    );
+    check(
+        "[meta]\nname = \"a\"\nname = \"b\"\n",
+        expect![[r#"
+        exit 3
+        -- stdout
+        ERR   a.clnrm.toml  a.clnrm.toml
+          a.clnrm.toml:3:1: error[parse/syntax]: duplicate key
+            hint: a key may be set once; merge the two
+
+        0 passed, 1 not run in [TIME]
+        0 runs, 0 outcomes reused, [N] queries executed, [N] recalled; the built-in sandbox
+    "#]],
+    );
+    check(
+        "",
+        expect![[r#"
+        exit 3
+        -- stdout
+        ERR   a.clnrm.toml  a.clnrm.toml
+          a.clnrm.toml: error[shape/no-name]: the test has no name
+            hint: add `[meta]` with `name = "…"`
+          a.clnrm.toml: error[shape/nothing-to-run]: there is nothing to run: no `[[scenario]]` and no `[[steps]]`
+
+        0 passed, 1 not run in [TIME]
+        0 runs, 0 outcomes reused, [N] queries executed, [N] recalled; the built-in sandbox
+    "#]],
+    );
+}
+
+#[test]
+fn a_file_that_is_not_utf8() {
+    let case = Case::new("");
+    case.write("a.clnrm.toml", b"[meta]\nname = \"a\xff\"\n");
+    case.clnrm(&["run"]).check(expect![[r#"
+        exit 3
+        -- stdout
+        ERR   a.clnrm.toml  a.clnrm.toml
+          a.clnrm.toml:2:10: error[source/not-utf8]: byte 16 is not UTF-8
+            hint: save the file as UTF-8
+
+        0 passed, 1 not run in [TIME]
+        0 runs, 0 outcomes reused, [N] queries executed, [N] recalled; the built-in sandbox
+    "#]]);
+}
+
+#[test]
+fn templates_that_do_not_render() {
+    check(
+        "[meta]\nname = \"{{ nobody }}\"\n",
+        expect![[r#"
+        exit 3
+        -- stdout
+        ERR   a.clnrm.toml  a.clnrm.toml
+          a.clnrm.toml:2:12: error[render/failed]: variable `nobody` not found in context
+
+        0 passed, 1 not run in [TIME]
+        0 runs, 0 outcomes reused, [N] queries executed, [N] recalled; the built-in sandbox
+    "#]],
+    );
+    check(
+        "[meta]\nname = \"{{ oops\"\n",
+        expect![[r#"
+        exit 3
+        -- stdout
+        ERR   a.clnrm.toml  a.clnrm.toml
+          a.clnrm.toml:2:16: error[render/syntax]: expected `or`, `and`, `not`, `<=`, `>=`, `<`, `>`, `==`, `!=`, `+`, `-`, `*`, `/`, `%`, a filter, or a variable end (`}}`)
+
+        0 passed, 1 not run in [TIME]
+        0 runs, 0 outcomes reused, [N] queries executed, [N] recalled; the built-in sandbox
+    "#]],
+    );
+    check(
+        "{% for x in [1] %}\n[meta]\nname = \"a\"\n",
+        expect![[r#"
+        exit 3
+        -- stdout
+        ERR   a.clnrm.toml  a.clnrm.toml
+          a.clnrm.toml:4:1: error[render/syntax]: expected tag or some content
+
+        0 passed, 1 not run in [TIME]
+        0 runs, 0 outcomes reused, [N] queries executed, [N] recalled; the built-in sandbox
+    "#]],
+    );
+    check(
+        "{% import \"_missing.tera\" as m %}\n[meta]\nname = \"a\"\n",
+        expect![[r#"
+        exit 3
+        -- stdout
+        ERR   a.clnrm.toml  a.clnrm.toml
+          a.clnrm.toml:1:12: error[render/missing-template]: there is no template `_missing.tera`
+            hint: looked for _missing.tera, templates/_missing.tera
+
+        0 passed, 1 not run in [TIME]
+        0 runs, 0 outcomes reused, [N] queries executed, [N] recalled; the built-in sandbox
+    "#]],
+    );
+    check(
+        "[meta]\nname = \"{{ env(name=\"UNSET\") }}\"\n",
+        expect![[r#"
+        exit 3
+        -- stdout
+        ERR   a.clnrm.toml  a.clnrm.toml
+          a.clnrm.toml:2:12: error[render/failed]: function call 'env' failed: the environment variable `UNSET` is not set, and there is no default
+
+        0 passed, 1 not run in [TIME]
+        0 runs, 0 outcomes reused, [N] queries executed, [N] recalled; the built-in sandbox
+    "#]],
+    );
+    check(
+        "{# nothing #}\n[meta]\nname = \"a\n",
+        expect![[r#"
+        exit 3
+        -- stdout
+        ERR   a.clnrm.toml  a.clnrm.toml
+          a.clnrm.toml:3:10: error[parse/syntax]: invalid basic string, expected `"`
+
+        0 passed, 1 not run in [TIME]
+        0 runs, 0 outcomes reused, [N] queries executed, [N] recalled; the built-in sandbox
+    "#]],
+    );
+}
+
+#[test]
+fn an_imported_file_that_does_not_parse() {
+    let case = Case::new(
+        r#"
+//- /a.clnrm.toml
+{% import "_broken.tera" as broken %}
+[meta]
+name = "a"
+
+//- /_broken.tera
+{% macro m() %}
+"#,
+    );
+    let ran = case.clnrm(&["run"]);
+    assert_eq!(ran.exit, Some(3), "{}", ran.seen());
+    // The place is that of the import; where the mistake is must be told as well.
+    assert!(ran.stdout.contains("a.clnrm.toml:1:12: error[render/syntax]"), "{}", ran.seen());
+    assert!(ran.stdout.contains("_broken.tera"), "{}", ran.seen());
+}
+
+#[test]
+fn a_service_that_is_not_there() {
+    check(
+        r#"[meta]
+name = "a"
+
+[services.api]
+args = ["sleep", "1"]
+
+[[scenario]]
+name = "login"
+service = "apii"
+run = "true"
+"#,
+        expect![[r#"
+            exit 3
+            -- stdout
+            ERR   a.clnrm.toml  a
+              a.clnrm.toml:9:1: error[shape/unknown-service]: scenario `login` uses service `apii`, which is not in [services]
+                hint: did you mean `api`?
+
+            0 passed, 1 not run in [TIME]
+            0 runs, 0 outcomes reused, [N] queries executed, [N] recalled; the built-in sandbox
+        "#]],
+    );
+}
+
+#[test]
+fn keys_that_are_not_supported_yet() {
+    check(
+        r#"[meta]
+name = "a"
+isolation = "test"
+
+[[scenario]]
+name = "s"
+run = "true"
+concurrent = true
+
+[expect.hermeticity]
+no_external_services = true
+"#,
+        expect![[r#"
+            exit 3
+            -- stdout
+            ERR   a.clnrm.toml  a
+              a.clnrm.toml:3:1: error[unsupported]: not supported yet: `isolation`
+              a.clnrm.toml:8:1: error[unsupported]: not supported yet: `concurrent`
+              a.clnrm.toml:10:1: error[unsupported]: not supported yet: `expect.hermeticity`
+
+            0 passed, 1 not run in [TIME]
+            0 runs, 0 outcomes reused, [N] queries executed, [N] recalled; the built-in sandbox
+        "#]],
+    );
+}
+
+#[test]
+fn keys_that_nobody_knows() {
+    check(
+        r#"[meta]
+name = "a"
+
+[[scenario]]
+nmae = "s"
+name = "s"
+run = "true"
+"#,
+        expect![[r#"
+            exit 0
+            -- stdout
+            PASS  a.clnrm.toml  a  [TIME]
+              a.clnrm.toml:5:1: warning[parse/unknown-key]: unknown key `nmae`
+                hint: did you mean `name`?
+
+            1 passed in [TIME]
+            1 run, 0 outcomes reused, [N] queries executed, [N] recalled; the built-in sandbox
+        "#]],
+    );
+}
+
+#[test]
+fn expectations_that_cannot_hold() {
+    check(
+        r#"[meta]
+name = "a"
+
+[[scenario]]
+name = "s"
+run = "true"
+
+[[expect.span]]
+kind = "sever"
+
+[expect.order]
+must_precede = [["a", "b"], ["b", "a"]]
+
+[expect.counts]
+spans_total = { min = 3, max = 2 }
+
+[expect.status]
+all = "fine"
+"#,
+        expect![[r#"
+            exit 3
+            -- stdout
+            ERR   a.clnrm.toml  a
+              a.clnrm.toml:8:1: error[shape/span-name]: an expected span needs a name
+              a.clnrm.toml:9:1: error[shape/span-kind]: `sever` is no span kind
+                hint: did you mean `server`? the kinds are internal, server, client, producer, consumer
+              a.clnrm.toml:11:1: error[shape/order-cycle]: no order satisfies a → b → a
+              a.clnrm.toml:15:1: error[shape/min-max]: nothing is at least 3 and at most 2
+              a.clnrm.toml:17:1: error[shape/empty-expectation]: `expect.status` expects nothing
+              a.clnrm.toml:18:1: error[parse/status]: `fine` is no status
+                hint: one of ok, error, unset, explicit_ok
+
+            0 passed, 1 not run in [TIME]
+            0 runs, 0 outcomes reused, [N] queries executed, [N] recalled; the built-in sandbox
+        "#]],
+    );
+}
+
+#[test]
+fn the_settings_may_be_wrong_too() {
+    let case = Case::new(
+        r#"
+//- /clnrm.toml
+backend = "sandbx"
+default_imgae = "host"
+
+//- /a.clnrm.toml
+[meta]
+name = "a"
+
+[[scenario]]
+name = "s"
+run = "true"
+"#,
+    );
+    let ran = case.clnrm(&["run", "--backend", "sandbox"]);
+    ran.check(expect![[r#"
+        exit 3
+        -- stdout
+        clnrm.toml:1:1: error[settings/backend]: unknown backend `sandbx`
+          hint: did you mean `sandbox`?
+        clnrm.toml:2:1: warning[parse/unknown-key]: unknown key `default_imgae`
+          hint: did you mean `default_image`?
+
+        0 passed in [TIME]
+        0 runs, 0 outcomes reused, [N] queries executed, [N] recalled
+    "#]]);
+    let dry = case.clnrm(&["dry-run"]);
+    assert_eq!(dry.exit, Some(3), "{}", dry.seen());
+    assert!(dry.stdout.contains("clnrm.toml:1:1: error[settings/backend]"), "{}", dry.seen());
+    assert_eq!(case.clnrm(&["build"]).exit, Some(3));
+    case.write("clnrm.toml", "jobs = [\n");
+    let ran = case.clnrm(&["run", "--backend", "sandbox"]);
+    assert_eq!(ran.exit, Some(3), "{}", ran.seen());
+    assert!(ran.stdout.contains("clnrm.toml:1:9: error[parse/syntax]"), "{}", ran.seen());
+}
+
+const NAMED_IMAGE: &str = r#"
+//- /a.clnrm.toml
+[meta]
+name = "a"
+
+[services.app]
+image = "localhost/clnrm/no-such-image:1"
+
+[[scenario]]
+name = "s"
+service = "app"
+run = "echo on the host"
+
+//- /b.clnrm.toml
+[meta]
+name = "b"
+
+[[scenario]]
+name = "s"
+run = "true"
+"#;
+
+#[test]
+fn an_image_the_sandbox_does_not_have() {
+    let case = Case::new(NAMED_IMAGE);
+    case.clnrm(&["run"]).check(expect![[r#"
+        exit 5
+        -- stdout
+        ERR   a.clnrm.toml  a
+          a.clnrm.toml:5:1: error[image/unavailable]: the sandbox backend does not have the image `localhost/clnrm/no-such-image:1`
+            hint: the sandbox has the image `host` only; use `--backend podman`
+        PASS  b.clnrm.toml  b  [TIME]
+
+        1 passed, 1 not run in [TIME]
+        1 run, 0 outcomes reused, [N] queries executed, [N] recalled; the built-in sandbox
+    "#]]);
+    case.run(&[]).check(expect![[r#"
+        exit 5
+        broken  a.clnrm.toml
+        passed  b.clnrm.toml
+        a.clnrm.toml:5:1: error[image/unavailable]: the sandbox backend does not have the image `localhost/clnrm/no-such-image:1`
+        0 started, 1 reused, no queries executed
+    "#]]);
+}
+
+#[test]
+fn an_image_podman_does_not_have() {
+    let test = "bad_input::an_image_podman_does_not_have";
+    let Some(case) = On::Host.case(test, NAMED_IMAGE) else { return };
+    case.run(&[]).check(expect![[r#"
+        exit 5
+        broken  a.clnrm.toml
+        passed  b.clnrm.toml
+        a.clnrm.toml:5:1: error[image/unavailable]: the podman backend does not have the image `localhost/clnrm/no-such-image:1`
+        1 started, 0 reused, some queries executed
+    "#]]);
+}
+
+#[test]
+fn a_mounted_file_that_is_not_there() {
+    check(
+        r#"[meta]
+name = "a"
+
+[services.app]
+volumes = ["./target/release/app:/app:ro"]
+
+[[scenario]]
+name = "s"
+service = "app"
+run = "/app"
+"#,
+        expect![[r#"
+            exit 3
+            -- stdout
+            ERR   a.clnrm.toml  a
+              a.clnrm.toml:5:12: error[plan/missing-volume]: `target/release/app` is mounted, but is not there
+                hint: paths are relative to the workspace
+
+            0 passed, 1 not run in [TIME]
+            0 runs, 0 outcomes reused, [N] queries executed, [N] recalled; the built-in sandbox
+        "#]],
+    );
+}
+
+#[test]
+fn a_step_that_never_ends() {
+    let case = Case::new(
+        r#"
+//- /a.clnrm.toml
+[meta]
+name = "a"
+
+[[scenario]]
+name = "s"
+
+[[scenario.steps]]
+name = "wait"
+command = "echo waiting; sleep 1000"
+timeout = "300ms"
+
+[[scenario.steps]]
+name = "after"
+command = "echo never"
+"#,
+    );
+    case.clnrm(&["run"]).check(expect![[r#"
+        exit 1
+        -- stdout
+        FAIL  a.clnrm.toml  a  [TIME]
+          a.clnrm.toml:7:1: scenario `s`, step `wait`
+            was killed at its limit after [TIME], expected exit code 0
+            | waiting
+
+        0 passed, 1 failed in [TIME]
+        1 run, 0 outcomes reused, [N] queries executed, [N] recalled; the built-in sandbox
+    "#]]);
+    // Such a run is not complete, so nobody may rest on it.
+    assert_eq!(case.run(&[]).containers_started(), 1);
+}
+
+#[test]
+fn a_test_that_never_ends() {
+    check(
+        r#"[meta]
+name = "a"
+timeout = "400ms"
+
+[[scenario]]
+name = "s"
+run = "sleep 1000"
+"#,
+        expect![[r#"
+            exit 1
+            -- stdout
+            FAIL  a.clnrm.toml  a  [TIME]
+              a.clnrm.toml:7:1: scenario `s`, step `s`
+                was killed at its limit after [TIME], expected exit code 0
+              a.clnrm.toml:5:1: scenario `s`, the run
+                the run reached its limit of 400ms
+
+            0 passed, 1 failed in [TIME]
+            1 run, 0 outcomes reused, [N] queries executed, [N] recalled; the built-in sandbox
+        "#]],
+    );
+}
+
+#[test]
+fn a_service_that_never_gets_ready() {
+    check(
+        r#"[meta]
+name = "a"
+
+[services.app]
+args = ["sh", "-c", "echo starting; exec sleep 1000"]
+wait_for = { port = 80, timeout = "300ms" }
+
+[[scenario]]
+name = "s"
+service = "app"
+run = "true"
+"#,
+        expect![[r#"
+            exit 1
+            -- stdout
+            FAIL  a.clnrm.toml  a  [TIME]
+              a.clnrm.toml:4:1: scenario `s`, service `app`
+                service `app` was not ready within 300ms: port 80 does not accept a connection
+                | starting
+
+            0 passed, 1 failed in [TIME]
+            1 run, 0 outcomes reused, [N] queries executed, [N] recalled; the built-in sandbox
+        "#]],
+    );
+}
+
+#[test]
+fn a_step_that_fails() {
+    check(
+        r#"[meta]
+name = "a"
+
+[[scenario]]
+name = "s"
+
+[[scenario.steps]]
+name = "one"
+command = "echo out; echo err >&2; exit 7"
+
+[[scenario.steps]]
+name = "two"
+command = "echo never"
+
+[[scenario]]
+name = "t"
+
+[[scenario.steps]]
+name = "program"
+command = ["no-such-program"]
+"#,
+        expect![[r#"
+            exit 1
+            -- stdout
+            FAIL  a.clnrm.toml  a  [TIME]
+              a.clnrm.toml:7:1: scenario `s`, step `one`
+                ended with exit code 7, expected exit code 0
+                | out
+                | err
+              a.clnrm.toml:18:1: scenario `t`, step `program`
+                did not start: cannot start `no-such-program`: No such file or directory (os error 2), expected exit code 0
+
+            0 passed, 1 failed in [TIME]
+            2 runs, 0 outcomes reused, [N] queries executed, [N] recalled; the built-in sandbox
+        "#]],
+    );
+}
+
+#[test]
+fn a_span_that_never_comes() {
+    check(
+        r#"[meta]
+name = "a"
+
+[[scenario]]
+name = "s"
+
+[[scenario.steps]]
+name = "greet"
+command = "echo hello"
+
+[[expect.span]]
+name = "clnrm.step:greeet"
+
+[[expect.span]]
+name = "clnrm.step:greet"
+kind = "server"
+
+[[expect.span]]
+name = "GET /"
+"#,
+        expect![[r#"
+            exit 1
+            -- stdout
+            FAIL  a.clnrm.toml  a  [TIME]
+              a.clnrm.toml:11:1: expect.span[0]
+                no span is named `clnrm.step:greeet` (8 spans looked at)
+                nearest: did you mean `clnrm.step:greet`? there are `clnrm.run` (1), `clnrm.scenario.s` (1), `clnrm.step:greet` (1), `clnrm.test` (1), `default.exec` (1), `default.start` (1), `default.stop` (1), `s` (1)
+              a.clnrm.toml:14:1: expect.span[1]
+                the span `clnrm.step:greet` does not satisfy all of it (8 spans looked at)
+                nearest: `clnrm.step:greet`: kind is internal, expected server
+              a.clnrm.toml:18:1: expect.span[2]
+                no spans were collected from the code under test; it may not export OTLP, or not to the address in OTEL_EXPORTER_OTLP_ENDPOINT (8 spans looked at)
+
+            0 passed, 1 failed in [TIME]
+            1 run, 0 outcomes reused, [N] queries executed, [N] recalled; the built-in sandbox
+        "#]],
+    );
+}
+
+#[test]
+fn endless_output_takes_no_memory() {
+    let case = Case::new(
+        r#"
+//- /a.clnrm.toml
+[meta]
+name = "a"
+
+[[scenario]]
+name = "s"
+
+[[scenario.steps]]
+command = "head -c 200000000 /dev/zero"
+
+[[scenario.steps]]
+command = "echo told"
+expected_output_contains = "told"
+"#,
+    );
+    let mut running = case.start(&["run"]);
+    let (mut peak, status) = (0, format!("/proc/{}/status", running.pid()));
+    wait_until("its end", Duration::from_secs(60), || {
+        let status = fs::read_to_string(&status).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse().ok());
+        peak = peak.max(kilobytes.unwrap_or(0));
+        !running.is_running()
+    });
+    let ran = running.finish();
+    assert_eq!(ran.exit, Some(0), "{}", ran.seen());
+    assert!((1..200_000).contains(&peak), "{peak} kB");
+}
+
+const ONE: &str = r#"
+//- /a.clnrm.toml
+[meta]
+name = "a"
+
+[[scenario]]
+name = "s"
+run = "echo a"
+"#;
+
+/// Damages a store of one run; the next run is cold and green, and the one after that is warm.
+#[track_caller]
+fn damaged(damage: impl FnOnce(Vec<u8>) -> Vec<u8>, expected: Expect) {
+    let case = Case::new(ONE);
+    assert_eq!(case.run(&[]).exit, Some(0));
+    let store = case.root().join(".clnrm/store-v1.redb");
+    fs::write(&store, damage(fs::read(&store).unwrap())).unwrap();
+    let report = case.run(&[]);
+    expected.assert_eq(&warnings(&case, &report.stderr));
+    assert_eq!((report.exit, report.containers_started()), (Some(0), 1), "{}", report.seen());
+    assert!(case.root().join(".clnrm/store-v1.redb.bad").exists());
+    let warm = case.run(&[]);
+    assert_eq!((warm.exit, warm.containers_started()), (Some(0), 0), "{}", warm.seen());
+    assert_eq!(warm.stderr, "");
+}
+
+fn warnings(case: &Case, stderr: &str) -> String {
+    stderr.replace(&case.root().display().to_string(), "[CASE]")
+}
+
+#[test]
+fn a_store_of_garbage() {
+    // The same garbage every time.
+    let mut state = 1u32;
+    let mut noise = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    };
+    damaged(
+        |bytes| bytes.iter().map(|_| noise()).collect(),
+        expect![[r#"
+        warning: [CASE]/.clnrm/store-v1.redb could not be used (I/O error: Not a redb database: magic number mismatch); it is now [CASE]/.clnrm/store-v1.redb.bad, and everything starts cold
+    "#]],
+    );
+}
+
+#[test]
+fn a_store_of_text() {
+    damaged(
+        |_| b"hello\n".to_vec(),
+        expect![[r#"
+        warning: [CASE]/.clnrm/store-v1.redb could not be used (I/O error: Not a redb database: magic number mismatch); it is now [CASE]/.clnrm/store-v1.redb.bad, and everything starts cold
+    "#]],
+    );
+}
+
+#[test]
+fn an_empty_store() {
+    damaged(
+        |_| Vec::new(),
+        expect![[r#"
+        warning: [CASE]/.clnrm/store-v1.redb could not be used (I/O error: Database file is empty and creating a new database was not requested); it is now [CASE]/.clnrm/store-v1.redb.bad, and everything starts cold
+    "#]],
+    );
+}
+
+#[test]
+fn a_truncated_store() {
+    damaged(
+        |bytes| bytes[..bytes.len() / 2].to_vec(),
+        expect![[r#"
+        warning: [CASE]/.clnrm/store-v1.redb could not be used (DB corrupted: File truncated below stored layout: file_len=32768, layout_len=65536); it is now [CASE]/.clnrm/store-v1.redb.bad, and everything starts cold
+    "#]],
+    );
+}
+
+#[test]
+fn a_store_with_damage_inside() {
+    let zero = |mut bytes: Vec<u8>| {
+        let middle = bytes.len() / 2;
+        bytes[4096..middle].fill(0);
+        bytes
+    };
+    damaged(
+        zero,
+        expect![[r#"
+        warning: [CASE]/.clnrm/store-v1.redb could not be used (DB corrupted: Primary is corrupted despite 2-phase commit); it is now [CASE]/.clnrm/store-v1.redb.bad, and everything starts cold
+    "#]],
+    );
+}
+
+#[test]
+fn a_workspace_that_cannot_be_written() {
+    let case = Case::new(ONE);
+    let ran = run_read_only(&case);
+    ran.check(expect![[r#"
+        exit 0
+        -- stdout
+        PASS  a.clnrm.toml  a  [TIME]
+
+        1 passed in [TIME]
+        1 run, 0 outcomes reused, [N] queries executed, [N] recalled; the built-in sandbox
+        -- stderr
+        warning: this run will not be remembered: [CASE]/w/.clnrm cannot be made: Read-only file system (os error 30)
+    "#]]);
+    assert!(!case.root().join(".clnrm").exists());
+    // What was remembered before can still be read.
+    assert_eq!(case.run(&[]).containers_started(), 1);
+    let ran = run_read_only(&case);
+    ran.check(expect![[r#"
+        exit 0
+        -- stdout
+        PASS  a.clnrm.toml  a  [TIME]
+
+        1 passed in [TIME]
+        0 runs, 1 outcome reused, 0 queries executed, [N] recalled; the built-in sandbox
+    "#]]);
+}
+
+fn run_read_only(case: &Case) -> Ran {
+    if rustix::process::geteuid().is_root() {
+        // Root may write anywhere but on a read-only mount.
+        let script = "mount --bind \"$0\" \"$0\" && mount -o remount,bind,ro \"$0\" && cd \"$0\" \
+                      && exec \"$1\" run";
+        let root = case.root().display().to_string();
+        let args = ["-m", "sh", "-c", script, &root, clnrm()];
+        return case.start_program(case.program("unshare", &args)).finish();
+    }
+    let set_mode = |mode| {
+        fs::set_permissions(case.root(), fs::Permissions::from_mode(mode)).unwrap();
+    };
+    set_mode(0o555);
+    let ran = case.clnrm(&["run"]);
+    set_mode(0o755);
+    ran
+}
+
+#[test]
+fn podman_that_is_not_there() {
+    let mut case = Case::new(ONE);
+    case.set_env("CONTAINER_HOST", "unix:///nowhere/podman.sock");
+    case.clnrm(&["run", "--backend", "podman"]).check(expect![[r#"
+        exit 5
+        -- stderr
+        error: cannot reach Podman at /nowhere/podman.sock: there is no such socket
+          hint: start the engine, or use `--backend sandbox`, which needs none
+    "#]]);
+    // Nobody asked for Podman here.
+    assert_eq!(case.clnrm(&["run"]).exit, Some(0));
+    let auto = case.run(&["--backend", "auto"]);
+    auto.check(expect![[r#"
+        exit 0
+        passed  a.clnrm.toml
+        0 started, 1 reused, no queries executed
+    "#]]);
+    assert_eq!(auto.json["backend"], "no Podman socket answers: the built-in sandbox");
+}
+
+#[test]
+fn podman_that_goes_away() {
+    let test = "bad_input::podman_that_goes_away";
+    let Some(podman) = podman(test) else { return };
+    let marker = format!("4.{:09}", std::process::id());
+    let fixture = format!(
+        r#"
+//- /slow.clnrm.toml
+[meta]
+name = "slow"
+
+[[scenario]]
+name = "slow"
+run = "sleep {marker}"
+
+//- /known.clnrm.toml
+[meta]
+name = "known"
+
+[[scenario]]
+name = "known"
+run = "true"
+
+//- /quick.clnrm.toml
+[meta]
+name = "quick"
+
+[[scenario]]
+name = "quick"
+run = "sleep 1"
+"#
+    );
+    let Some(mut case) = On::Busybox.case(test, &fixture) else { return };
+    let known = case.run(&["known.clnrm.toml"]);
+    assert_eq!(known.exit, Some(0), "{}", known.seen());
+
+    let line = Line::to(&podman.socket, case.beside("podman.sock"));
+    case.set_env("CONTAINER_HOST", &format!("unix://{}", line.socket.display()));
+    let running = case.start(&["run", "--jobs", "2", "--format", "json"]);
+    let (pid, mut seen) = (running.pid(), BTreeSet::new());
+    wait_until("only the slow one is left", Duration::from_secs(30), || {
+        let now = podman.containers_of(pid);
+        let left = now.len();
+        seen.extend(now);
+        seen.len() == 2 && left == 1 && with_argument(&marker) > 0
+    });
+    line.cut();
+    running.finish().report().check(expect![[r#"
+        exit 5
+        passed  known.clnrm.toml
+        passed  quick.clnrm.toml
+        crashed  slow.clnrm.toml
+          slow: cannot reach Podman at [CASE]/podman.sock: there is no such socket
+        2 started, 1 reused, some queries executed
+    "#]]);
+    assert!(case.leftovers().is_empty());
+    wait_until("nothing is left", Duration::from_secs(20), || podman.containers_of(pid).is_empty());
+}
+
+#[test]
+fn nothing_to_run() {
+    let case = Case::new("//- /notes.toml\nkey = 1\n\n//- /_library.clnrm.toml\n[meta]\n");
+    case.clnrm(&["run"]).check(expect![[r#"
+        exit 4
+        -- stderr
+        no tests found; `clnrm init` makes some
+    "#]]);
+    case.clnrm(&["dry-run"]).check(expect![[r#"
+        exit 4
+        -- stderr
+        no tests found; `clnrm init` makes some
+    "#]]);
+    case.clnrm(&["build"]).check(expect![[r#"
+        exit 4
+        -- stderr
+        no tests found; `clnrm init` makes some
+    "#]]);
+}
+
+#[test]
+fn a_path_that_does_not_exist() {
+    let case = Case::new(ONE);
+    case.clnrm(&["run", "nowhere"]).check(expect![[r#"
+        exit 2
+        -- stderr
+        error: cannot find nowhere: No such file or directory (os error 2)
+    "#]]);
+    case.clnrm(&["render", "nowhere.clnrm.toml"]).check(expect![[r#"
+        exit 2
+        -- stderr
+        error: cannot find nowhere.clnrm.toml: No such file or directory (os error 2)
+    "#]]);
+    case.clnrm(&["render", "."]).check(expect![[r#"
+        exit 2
+        -- stderr
+        error: . is a folder; name one file
+    "#]]);
+    assert_eq!(case.clnrm(&["dry-run", "nowhere"]).exit, Some(2));
+    assert_eq!(case.clnrm(&["build", "nowhere"]).exit, Some(2));
+}
+
+#[test]
+fn a_command_line_that_says_nothing() {
+    let case = Case::new(ONE);
+    for args in [&["rnu"][..], &["run", "--jobs", "0"], &["run", "--backend", "dcoker"], &[]] {
+        let ran = case.clnrm(args);
+        assert_eq!((ran.exit, ran.stdout.as_str()), (Some(2), ""), "{args:?}: {}", ran.seen());
+    }
+}

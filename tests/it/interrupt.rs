@@ -1,0 +1,149 @@
+//! Runs that are broken off leave nothing behind, and lose nothing that was done.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use expect_test::expect;
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::case::{Case, Running, wait_until};
+use crate::engines::{On, podman, processes, with_argument};
+
+/// A quick test and one that does not end, which has `marker` among its arguments.
+fn fixture(marker: &str) -> String {
+    format!(
+        r#"
+//- /endless.clnrm.toml
+[meta]
+name = "endless"
+
+[[scenario]]
+name = "endless"
+run = "sleep {marker} & sleep {marker}"
+
+//- /quick.clnrm.toml
+[meta]
+name = "quick"
+
+[[scenario]]
+name = "quick"
+run = "sleep 1"
+"#
+    )
+}
+
+/// A number of seconds that no other process sleeps for.
+fn marker(case: u32) -> String {
+    format!("10000.{:07}{case:02}", std::process::id())
+}
+
+fn interrupt(running: &Running) {
+    kill_process(Pid::from_raw(running.pid()).unwrap(), Signal::INT).unwrap();
+}
+
+#[test]
+fn ctrl_c_ends_the_sandbox() {
+    let marker = marker(1);
+    let case = Case::new(&fixture(&marker));
+    let running = case.start(&["run", "--jobs", "2"]);
+    let cells = || processes().iter().filter(|each| each.parent == running.pid()).count();
+    wait_until("both are running", Duration::from_secs(20), || cells() == 2);
+    wait_until("only the endless one is left", Duration::from_secs(20), || {
+        cells() == 1 && with_argument(&marker) >= 2
+    });
+    interrupt(&running);
+    let interrupted = Instant::now();
+    let ran = running.finish();
+    assert!(interrupted.elapsed() < Duration::from_secs(5), "{:?}", interrupted.elapsed());
+    ran.check(expect![[r#"
+        exit 130
+        -- stdout
+        ENG   endless.clnrm.toml  endless
+          error: scenario `endless`: cancelled
+        PASS  quick.clnrm.toml    quick  [TIME]
+
+        1 passed, 1 not run in [TIME]
+        2 runs, 0 outcomes reused, [N] queries executed, [N] recalled; the built-in sandbox
+    "#]]);
+    assert_eq!(with_argument(&marker), 0);
+    assert_eq!(case.leftovers(), Vec::<PathBuf>::new());
+    case.run(&["quick.clnrm.toml"]).check(expect![[r#"
+        exit 0
+        passed  quick.clnrm.toml
+        0 started, 1 reused, no queries executed
+    "#]]);
+}
+
+#[test]
+fn ctrl_c_leaves_no_container_in_podman() {
+    let test = "interrupt::ctrl_c_leaves_no_container_in_podman";
+    let Some(podman) = podman(test) else { return };
+    let marker = marker(2);
+    let Some(case) = On::Busybox.case(test, &fixture(&marker)) else { return };
+    let running = case.start(&["run", "--jobs", "2"]);
+    let containers = || podman.containers_of(running.pid()).len();
+    wait_until("both are running", Duration::from_secs(20), || containers() == 2);
+    wait_until("only the endless one is left", Duration::from_secs(20), || {
+        containers() == 1 && with_argument(&marker) >= 2
+    });
+    interrupt(&running);
+    let (pid, interrupted) = (running.pid(), Instant::now());
+    let ran = running.finish();
+    assert!(interrupted.elapsed() < Duration::from_secs(5), "{:?}", interrupted.elapsed());
+    assert_eq!(ran.exit, Some(130), "{}", ran.seen());
+    assert!(podman.containers_of(pid).is_empty());
+    assert_eq!(with_argument(&marker), 0);
+    assert_eq!(case.leftovers(), Vec::<PathBuf>::new());
+    case.run(&["quick.clnrm.toml"]).check(expect![[r#"
+        exit 0
+        passed  quick.clnrm.toml
+        0 started, 1 reused, no queries executed
+    "#]]);
+}
+
+#[test]
+fn a_second_ctrl_c_does_not_wait() {
+    let marker = marker(3);
+    let case = Case::new(&fixture(&marker));
+    let running = case.start(&["run", "endless.clnrm.toml"]);
+    wait_until("it is running", Duration::from_secs(20), || with_argument(&marker) >= 2);
+    interrupt(&running);
+    let _ = kill_process(Pid::from_raw(running.pid()).unwrap(), Signal::INT);
+    assert_eq!(running.finish().exit, Some(130));
+    wait_until("it is gone", Duration::from_secs(2), || with_argument(&marker) == 0);
+}
+
+#[test]
+fn nothing_survives_a_kill() {
+    let marker = marker(4);
+    let case = Case::new(&fixture(&marker));
+    let mut running = case.start(&["run", "endless.clnrm.toml"]);
+    wait_until("it is running", Duration::from_secs(20), || with_argument(&marker) >= 2);
+    running.kill();
+    wait_until("its step is gone", Duration::from_secs(2), || with_argument(&marker) == 0);
+    drop(running);
+    // The store that was not closed is no trouble.
+    case.run(&["quick.clnrm.toml"]).check(expect![[r#"
+        exit 0
+        passed  quick.clnrm.toml
+        1 started, 0 reused, some queries executed
+    "#]]);
+    // Nor is what it had in the folder for temporary files; the next run takes that away.
+    assert_eq!(case.leftovers(), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn nothing_survives_a_kill_in_podman() {
+    let test = "interrupt::nothing_survives_a_kill_in_podman";
+    let Some(podman) = podman(test) else { return };
+    let marker = marker(5);
+    let Some(case) = On::Busybox.case(test, &fixture(&marker)) else { return };
+    let mut running = case.start(&["run", "endless.clnrm.toml"]);
+    wait_until("it is running", Duration::from_secs(20), || with_argument(&marker) >= 2);
+    let pid = running.pid();
+    running.kill();
+    wait_until("its step is gone", Duration::from_secs(2), || with_argument(&marker) == 0);
+    wait_until("its container is gone", Duration::from_secs(20), || {
+        podman.containers_of(pid).is_empty()
+    });
+}

@@ -1,0 +1,18 @@
+//! The program as a user has it: given these files, this is what is seen, and this is what ran.
+//!
+//! Every test has a folder, a home and an environment of its own. Tests that need Podman, Python's
+//! packages or the corpus say on standard error that they did not run where these are missing;
+//! with `CI=true` a missing engine is a failure.
+
+mod bad_input;
+mod case;
+mod conformance;
+mod corpus;
+mod edits;
+mod engines;
+mod init;
+mod interrupt;
+mod output;
+mod programs;
+mod python;
+mod spans;
