@@ -24,7 +24,7 @@ pub(crate) struct Selection {
 /// The endings by which a file is a test.
 const TEST_ENDINGS: [&str; 3] = [".clnrm.toml", ".clnrm.toml.tera", ".toml.tera"];
 
-/// The test files among and below `paths`, the whole workspace when there are none.
+/// The test files among and below `paths`, below the current folder when there are none.
 pub(crate) fn select(workspace: &Workspace, paths: &[PathBuf]) -> anyhow::Result<Selection> {
     let (mut tests, mut candidates) = (BTreeSet::new(), BTreeSet::new());
     let mut passed_over = Vec::new();

@@ -79,7 +79,10 @@ impl fmt::Display for Leaf {
 
 impl fmt::Display for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.query, self.unit.path)?;
+        write!(f, "{}", self.query)?;
+        if !self.unit.path.is_empty() {
+            write!(f, " {}", self.unit.path)?;
+        }
         if self.unit.part.is_empty() { Ok(()) } else { write!(f, "#{}", self.unit.part) }
     }
 }

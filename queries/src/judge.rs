@@ -28,6 +28,7 @@ pub(crate) fn judge(traces: &TraceSet, expectation: &Expectation) -> Verdict {
     let looked_at = index.looked_at(&patterns);
     let mut verdict = Verdict { looked_at, failures: Vec::new(), warnings: Vec::new() };
     if nothing_to_judge(&index, expectation, &patterns) {
+        verdict.looked_at = 0;
         verdict.fail("", NO_SPANS, None);
         return verdict;
     }

@@ -30,9 +30,9 @@ fn rendered(cx: &Cx<'_>, unit: &Unit) -> Rendered {
     let mut tera = Tera::default();
     tera.autoescape_on(Vec::new());
     let libraries = libraries(cx, unit, &text.0)?;
-    let files = libraries.iter().map(|(name, text)| (name.as_str(), text.as_str()));
+    let files = libraries.iter().map(|(name, library)| (name.as_str(), library.text.as_str()));
     let own = [(&*unit.path, text.0.as_str())];
-    tera.add_raw_templates(files.chain(own)).map_err(|error| syntax_error(&error, &unit.path))?;
+    tera.add_raw_templates(files.chain(own)).map_err(|error| syntax_error(&error, &libraries))?;
     let context = context(&text.0)?;
     // A function cannot reach `cx`, so it stops at the first variable it does not know yet, and
     // rendering starts again with that one: exactly the variables that are read are recorded.
@@ -61,7 +61,15 @@ fn finish(outcome: tera::Result<String>, source: &str) -> Rendered {
 }
 
 /// The files a template imports, includes or extends, directly or not, by the names it uses.
-fn libraries(cx: &Cx<'_>, unit: &Unit, text: &str) -> Result<BTreeMap<String, String>, Problem> {
+type Libraries = BTreeMap<String, Library>;
+
+struct Library {
+    text: String,
+    /// Where the template asks for it, or for what asks for it.
+    at: At,
+}
+
+fn libraries(cx: &Cx<'_>, unit: &Unit, text: &str) -> Result<Libraries, Problem> {
     let (mut found, mut seen) = (BTreeMap::new(), BTreeSet::new());
     let mut open: Vec<(String, At)> = references(text)
         .map(|(name, offset)| {
@@ -73,9 +81,9 @@ fn libraries(cx: &Cx<'_>, unit: &Unit, text: &str) -> Result<BTreeMap<String, St
         if !seen.insert(name.clone()) {
             continue;
         }
-        let library = library(cx, unit, &name, &at)?;
-        open.extend(references(&library).map(|(name, _)| (name, at.clone())));
-        found.insert(name, library);
+        let text = library(cx, unit, &name, &at)?;
+        open.extend(references(&text).map(|(name, _)| (name, at.clone())));
+        found.insert(name, Library { text, at });
     }
     Ok(found)
 }
@@ -88,7 +96,11 @@ fn library(cx: &Cx<'_>, unit: &Unit, name: &str, at: &At) -> Result<String, Prob
         return Err(Problem::error("render/outside", at.clone(), message));
     }
     let folder = unit.path.rsplit_once('/').map_or("", |(folder, _)| folder);
-    let places = [join(folder, name), join("templates", name), name.to_owned()];
+    let mut places = vec![join(folder, name), join("templates", name), name.to_owned()];
+    places.dedup();
+    if places.first() == places.last() {
+        places.truncate(2);
+    }
     for place in &places {
         match cx.file(place) {
             Content::Absent => {}
@@ -185,21 +197,31 @@ fn json_value(value: &toml_edit::Value) -> serde_json::Value {
     }
 }
 
-/// A template that does not parse; Tera tells the place in its message.
-fn syntax_error(error: &tera::Error, path: &str) -> Problem {
+/// A template that does not parse; Tera tells the file and the place in its message.
+fn syntax_error(error: &tera::Error, libraries: &Libraries) -> Problem {
     let text = chain(error);
     let place = Regex::new(r"--> (\d+):(\d+)").expect("the pattern is a constant");
-    let own = !text.contains("Failed to parse") || text.contains(&format!("'{path}'"));
-    let at = match place.captures(&text).filter(|_| own) {
-        Some(found) => At::Source(found[1].parse().unwrap_or(1), found[2].parse().unwrap_or(1)),
-        None => At::File,
-    };
+    let place = place
+        .captures(&text)
+        .and_then(|found| Some((found[1].parse::<u32>().ok()?, found[2].parse::<u32>().ok()?)));
     let expected = text.lines().rev().find(|line| line.trim_start().starts_with("= "));
     let message = expected.map_or_else(
         || text.lines().next().unwrap_or_default().to_owned(),
         |line| line.trim_start().trim_start_matches("= ").to_owned(),
     );
-    Problem::error("render/syntax", at, message)
+    let names =
+        |(name, _): &(&String, &Library)| text.contains(&format!("Failed to parse '{name}'"));
+    match (libraries.iter().find(names), place) {
+        (Some((name, library)), place) => {
+            let (line, column) = place.unwrap_or_default();
+            let message = format!("{name}:{line}:{column}: {message}");
+            Problem::error("render/syntax", library.at.clone(), message)
+        }
+        (None, Some((line, column))) => {
+            Problem::error("render/syntax", At::Source(line, column), message)
+        }
+        (None, None) => Problem::error("render/syntax", At::File, message),
+    }
 }
 
 /// A template that fails while it renders; Tera names what failed but not where, so the first

@@ -137,15 +137,12 @@ impl Report {
 fn check(cx: &Cx<'_>, unit: &Unit) -> Check {
     let shape = cx.get(&SHAPE, unit);
     let locator = Locator::new(cx, unit);
-    let mut diagnostics: Vec<Diagnostic> =
-        shape.problems.iter().map(|problem| locator.diagnostic(problem)).collect();
-    diagnostics.sort_by_key(|diagnostic| (diagnostic.line, diagnostic.column));
     Check {
         declared: shape.declared,
         name: if shape.name.is_empty() { unit.path.to_string() } else { shape.name.clone() },
         tags: shape.tags.clone(),
         scenarios: shape.scenarios,
-        diagnostics,
+        diagnostics: locator.diagnostics(&shape.problems),
     }
 }
 

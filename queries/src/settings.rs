@@ -67,6 +67,6 @@ fn settings(cx: &Cx<'_>, _: &Unit) -> Settings {
         problems.push(problem.did_you_mean(name, BACKENDS));
     }
     let locator = Locator::new(cx, &unit);
-    settings.diagnostics = problems.iter().map(|problem| locator.diagnostic(problem)).collect();
+    settings.diagnostics = locator.diagnostics(&problems);
     settings
 }

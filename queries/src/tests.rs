@@ -180,10 +180,8 @@ fn values_have_types_and_bounds() {
                 give min, max or eq
             16:9 Error[shape/span-kind] `foo` is no span kind
                 the kinds are internal, server, client, producer, consumer
-            17:1 Error[shape/empty-expectation] `expect.status` expects nothing
             18:1 Error[parse/status] `good` is no status
                 one of ok, error, unset, explicit_ok
-            19:1 Error[shape/empty-expectation] `expect.graph` expects nothing
             20:17 Error[parse/type] `expect.graph.must_include[0]` must be a pair of names, it is an array
         "#]],
     );

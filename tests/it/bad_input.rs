@@ -297,7 +297,6 @@ all = "fine"
                 hint: did you mean `server`? the kinds are internal, server, client, producer, consumer
               a.clnrm.toml:11:1: error[shape/order-cycle]: no order satisfies a → b → a
               a.clnrm.toml:15:1: error[shape/min-max]: nothing is at least 3 and at most 2
-              a.clnrm.toml:17:1: error[shape/empty-expectation]: `expect.status` expects nothing
               a.clnrm.toml:18:1: error[parse/status]: `fine` is no status
                 hint: one of ok, error, unset, explicit_ok
 
@@ -597,7 +596,7 @@ name = "GET /"
                 the span `clnrm.step:greet` does not satisfy all of it (8 spans looked at)
                 nearest: `clnrm.step:greet`: kind is internal, expected server
               a.clnrm.toml:18:1: expect.span[2]
-                no spans were collected from the code under test; it may not export OTLP, or not to the address in OTEL_EXPORTER_OTLP_ENDPOINT (8 spans looked at)
+                no spans were collected from the code under test; it may not export OTLP, or not to the address in OTEL_EXPORTER_OTLP_ENDPOINT (0 spans looked at)
 
             0 passed, 1 failed in [TIME]
             1 run, 0 outcomes reused, [N] queries executed, [N] recalled; the built-in sandbox

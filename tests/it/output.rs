@@ -281,6 +281,10 @@ fn the_graph_is_printed() {
     case.clnrm(&["build", "--graph"]).check(expect![[r#"
         exit 0
         -- stdout
+        settings
+          clnrm itself
+          file clnrm.toml
+          document clnrm.toml
         check a.clnrm.toml.tera
           clnrm itself
           shape a.clnrm.toml.tera
@@ -299,6 +303,15 @@ fn the_graph_is_printed() {
         source a.clnrm.toml.tera
           clnrm itself
           file a.clnrm.toml.tera
+        document clnrm.toml
+          clnrm itself
+          rendered clnrm.toml
+        rendered clnrm.toml
+          clnrm itself
+          source clnrm.toml
+        source clnrm.toml
+          clnrm itself
+          file clnrm.toml
     "#]]);
 }
 

@@ -1,5 +1,7 @@
 //! `clnrm build`
 
+use clnrm_queries::Severity;
+
 use crate::args::{BuildArgs, GraphFormat};
 use crate::exit::Exit;
 use crate::printer;
@@ -10,6 +12,7 @@ pub(crate) fn run(args: &BuildArgs) -> anyhow::Result<Exit> {
     let workspace = Workspace::find(&args.paths, &args.store)?;
     let selection = select(&workspace, &args.paths)?;
     let mut engine = workspace.engine();
+    let settings = super::run::settings(&mut engine)?;
     let units = super::run::tests(&mut engine, &selection)?;
     if units.is_empty() {
         printer::talk("no tests found; `clnrm init` makes some");
@@ -17,7 +20,9 @@ pub(crate) fn run(args: &BuildArgs) -> anyhow::Result<Exit> {
     }
     let checks = super::dry_run::checks(&mut engine, &units);
     engine.commit();
-    let mut exit = Exit::Green;
+    settings.diagnostics.iter().for_each(printer::diagnostic_to_stderr);
+    let sound = settings.diagnostics.iter().all(|d| d.severity < Severity::Error);
+    let mut exit = if sound { Exit::Green } else { Exit::Diagnostics };
     for (unit, check) in units.iter().zip(&checks) {
         match check {
             Err(bug) => {

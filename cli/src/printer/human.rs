@@ -37,7 +37,9 @@ pub(super) fn run(summary: &RunSummary) -> String {
         stats.nodes_recalled,
     );
     let _ = writeln!(text, "\n{} in {}", totals.join(", "), seconds(summary.duration));
-    let _ = writeln!(text, "{}", quiet(format!("{cost}; {}", summary.backend)));
+    let on =
+        if summary.backend.is_empty() { String::new() } else { format!("; {}", summary.backend) };
+    let _ = writeln!(text, "{}", quiet(cost + &on));
     text
 }
 
@@ -60,7 +62,8 @@ fn one_test(test: &TestResult, width: usize) -> String {
     let duration: Duration = report.scenarios.iter().map(|scenario| scenario.duration).sum();
     let name = &report.check.name;
     let took = if duration.is_zero() { String::new() } else { quiet(seconds(duration)) };
-    let mut text = format!("{word}  {:width$}  {name}  {took}\n", test.file);
+    let line = format!("{word}  {:width$}  {name}  {took}", test.file);
+    let mut text = line.trim_end().to_owned() + "\n";
     if state != State::Passed || report.diagnostics().next().is_some() {
         text += &details(report);
     }

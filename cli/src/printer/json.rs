@@ -1,5 +1,6 @@
 //! Reports for programs: one JSON object, whose shape is kept.
 
+use clnrm_backends::BackendError;
 use clnrm_queries::{Diagnostic, Failure, ScenarioReport, State};
 use serde_json::{Value, json};
 
@@ -7,8 +8,10 @@ use super::{DrySummary, RunSummary, TestResult};
 
 pub(super) fn run(summary: &RunSummary) -> String {
     let states = || summary.tests.iter().map(|test| test.report.as_ref().map(|r| r.state()));
-    let count = |wanted: &State| states().filter(|state| state.as_ref() == Ok(wanted)).count();
-    let (passed, skipped) = (count(&State::Passed), count(&State::Pending));
+    let count =
+        |wanted: &[State]| states().flatten().filter(|state| wanted.contains(state)).count();
+    let passed = count(&[State::Passed]);
+    let skipped = count(&[State::Pending, State::Crashed(BackendError::Cancelled)]);
     let tests: Vec<Value> = summary.tests.iter().map(test).collect();
     let of_tests = summary.tests.iter().filter_map(|test| test.report.as_ref().ok());
     let diagnostics: Vec<&Diagnostic> = summary

@@ -216,7 +216,7 @@ mod tests {
         check_with_lifecycle(
             lifecycle,
             by(&[("db.drop", exactly(0))], &[], &[]),
-            expect!["fails, 1 looked at, no spans"],
+            expect!["fails, 0 looked at, no spans"],
         );
         check(
             lifecycle,

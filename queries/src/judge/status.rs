@@ -223,7 +223,7 @@ mod tests {
         check_with_lifecycle(
             table,
             status(None, &[("http*", ok)]),
-            expect!["fails, 1 looked at, no spans"],
+            expect!["fails, 0 looked at, no spans"],
         );
         let by_name = [("container.*", ok), ("error_*", ExpectedStatus::Error)];
         check_with_lifecycle(

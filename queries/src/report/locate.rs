@@ -23,6 +23,14 @@ impl<'a> Locator<'a> {
         self.unit.path.to_string()
     }
 
+    /// In the order of the file.
+    pub(crate) fn diagnostics(&self, problems: &[Problem]) -> Vec<Diagnostic> {
+        let mut diagnostics: Vec<Diagnostic> =
+            problems.iter().map(|problem| self.diagnostic(problem)).collect();
+        diagnostics.sort_by_key(|diagnostic| (diagnostic.line, diagnostic.column));
+        diagnostics
+    }
+
     pub(crate) fn diagnostic(&self, problem: &Problem) -> Diagnostic {
         let (line, column) = self.place(&problem.at);
         Diagnostic {

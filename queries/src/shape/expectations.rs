@@ -19,7 +19,11 @@ pub(super) fn check(test: &Test, problems: &mut Vec<Problem>) {
             Expectation::Counts(counts) => check_counts(counts, path, problems),
             Expectation::Graph(_) | Expectation::Status(_) => {}
         }
-        if says_nothing(expectation) {
+        let told = |problem: &Problem| match &problem.at {
+            At::Key(at) => at.0.starts_with(&path.0),
+            _ => false,
+        };
+        if says_nothing(expectation) && !problems.iter().any(told) {
             let message = format!("`{path}` expects nothing");
             let at = At::Key(path.clone());
             problems.push(Problem::error("shape/empty-expectation", at, message));
