@@ -35,6 +35,9 @@ pub(crate) const OTLP_PORTS: [u16; 2] = [4317, 4318];
 /// How long bytes of processes that have ended may still be on their way to the receiver.
 const DRAIN: Duration = Duration::from_secs(1);
 
+/// A pipe's content is read in at most so many pieces.
+const MOST_LEFT: usize = 32;
+
 /// Serves the host whose sockets are in `folder` until it goes away, then ends the process.
 ///
 /// With `listen`, OTLP sent to the loopback is carried to the host.
@@ -57,6 +60,12 @@ pub(crate) fn serve(folder: &Path, listen: bool) -> ! {
     }
     // As process 1: the kernel ends everything else in the container.
     std::process::exit(0);
+}
+
+/// Lets no program started from now on inherit more than the three standard streams.
+#[allow(dead_code, reason = "the static agent is started by an engine, with nothing else open")]
+pub(crate) fn keep_only_standard_streams() {
+    sys::close_on_exec_from(3);
 }
 
 #[derive(Clone)]
@@ -114,9 +123,9 @@ impl Agent {
             Request::Stop { grace_ms } => {
                 let agent = self.clone();
                 thread::spawn(move || {
-                    agent.stop(Duration::from_millis(grace_ms.into()));
+                    let killed = agent.stop(Duration::from_millis(grace_ms.into()));
                     let drained = agent.relay.drain(DRAIN);
-                    agent.reply(&Reply::Stopped { drained });
+                    agent.reply(&Reply::Stopped { drained, killed });
                 });
             }
         }
@@ -163,8 +172,9 @@ impl Agent {
                 break;
             }
         }
-        // What it wrote before its end is in the pipes now; what its children write may follow.
-        loop {
+        // What it wrote before its end is in the pipes now; what its children write may follow,
+        // and may never stop.
+        for _ in 0..MOST_LEFT {
             let ready = sys::poll([fd(&streams[0]), fd(&streams[1]), -1], false);
             if ready == [false; 3] {
                 break;
@@ -226,18 +236,22 @@ impl Agent {
 
     /// Ends all processes. Those that were asked for are asked first, as engines do it, then what
     /// they left behind; whatever is still there after `grace` is killed.
-    fn stop(&self, grace: Duration) {
+    ///
+    /// Says whether anything was.
+    fn stop(&self, grace: Duration) -> bool {
         let running = self.children.running.lock().expect("no holder panics");
         running.pids.values().for_each(|pid| sys::kill(*pid, sys::SIGTERM));
         drop(running);
-        if !self.wait(grace, |running| running.told.is_empty()) {
-            self.signal_all(sys::SIGKILL);
+        let asked = self.wait(grace, |running| running.told.is_empty());
+        if asked {
+            self.signal_all(sys::SIGTERM);
         }
-        self.signal_all(sys::SIGTERM);
-        if !self.wait(grace.min(DRAIN), |running| !running.alive) {
+        let ended = asked && self.wait(grace, |running| !running.alive);
+        if !ended {
             self.signal_all(sys::SIGKILL);
             self.wait(DRAIN, |running| !running.alive);
         }
+        !ended
     }
 
     /// Waits for `condition` of the processes; says whether it came true within `limit`.

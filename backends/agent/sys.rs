@@ -2,7 +2,7 @@
 //!
 //! The agent is compiled with the standard library alone, which links the C library in any case.
 
-#![allow(unsafe_code, reason = "four C functions without a safe face in std; see each block")]
+#![allow(unsafe_code, reason = "five C functions without a safe face in std; see each block")]
 
 use std::ffi::{c_int, c_long, c_short, c_ulong};
 
@@ -26,13 +26,26 @@ struct PollFd {
 #[repr(C)]
 struct SigInfo([c_long; 16]);
 
+/// `close_range` and its flag; the number is the same on every architecture.
+const SYS_CLOSE_RANGE: c_long = 436;
+const CLOSE_RANGE_CLOEXEC: c_long = 4;
+
 unsafe extern "C" {
+    fn syscall(number: c_long, ...) -> c_long;
     #[link_name = "kill"]
     fn c_kill(pid: c_int, signal: c_int) -> c_int;
     #[link_name = "poll"]
     fn c_poll(fds: *mut PollFd, count: c_ulong, timeout: c_int) -> c_int;
     fn waitid(kind: c_int, id: c_int, info: *mut SigInfo, options: c_int) -> c_int;
     fn waitpid(pid: c_int, status: *mut c_int, options: c_int) -> c_int;
+}
+
+/// Marks every descriptor from `first` on to be closed when another program is started.
+pub(super) fn close_on_exec_from(first: i32) {
+    // SAFETY: takes integers only; it marks descriptors, and closes none of this process.
+    unsafe {
+        syscall(SYS_CLOSE_RANGE, c_long::from(first), c_long::from(i32::MAX), CLOSE_RANGE_CLOEXEC)
+    };
 }
 
 /// Sends a signal to a process, a group (negative) or, from process 1, to all others (-1).

@@ -44,8 +44,9 @@ pub(crate) enum Reply {
     Signaled { id: u32, signal: i32 },
     /// What a connection came to: 0 refused, 1 accepted, else an HTTP status.
     Connected { id: u32, status: u16 },
-    /// All processes have ended.
-    Stopped { drained: bool },
+    /// All processes have ended; whether all they exported was carried out, and whether some had
+    /// to be killed.
+    Stopped { drained: bool, killed: bool },
 }
 
 impl Request {
@@ -124,7 +125,9 @@ impl Reply {
             Reply::Connected { id, status } => {
                 Frame::new(7).number(*id).number((*status).into()).end()
             }
-            Reply::Stopped { drained } => Frame::new(8).number((*drained).into()).end(),
+            Reply::Stopped { drained, killed } => {
+                Frame::new(8).number((*drained).into()).number((*killed).into()).end()
+            }
         }
     }
 
@@ -151,7 +154,7 @@ impl Reply {
             7 => {
                 Reply::Connected { id: fields.number()?, status: fields.number()?.try_into().ok()? }
             }
-            8 => Reply::Stopped { drained: fields.number()? != 0 },
+            8 => Reply::Stopped { drained: fields.number()? != 0, killed: fields.number()? != 0 },
             _ => return None,
         })
     }

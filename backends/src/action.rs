@@ -101,6 +101,8 @@ pub enum Readiness {
         argv: Vec<String>,
         /// Pause between two tries.
         interval: Duration,
+        /// How long one try may take.
+        limit: Duration,
     },
     /// This long after its start.
     After(Duration),

@@ -138,6 +138,39 @@ pub fn cases() -> Vec<Case> {
             let outcome = b.run(&action)?;
             b.same(outcome.steps[1].stdout.text(), "shared\nroot\n")
         }),
+        real("a process left behind that never stops writing holds nothing up", |b| {
+            let began = Instant::now();
+            let outcome = b.shell("setsid yes & exit 3")?;
+            b.same(outcome.steps[0].ended.clone(), Ended::Code(3))?;
+            b.holds(began.elapsed() < Duration::from_secs(15), "it took too long")
+        }),
+        real("a service that will not end is killed, and that is told", |b| {
+            let mut action = b.action(&[&["true"]]);
+            let script = "trap '' TERM; echo up; while :; do sleep 0.05; done";
+            action.services[0].process = argv(&["sh", "-c", script]);
+            action.services[0].ready = vec![Readiness::Log("up".into())];
+            let outcome = b.run(&action)?;
+            b.holds(!outcome.doubts.is_empty(), "it is told")?;
+            b.holds(!outcome.is_complete(), "such an outcome is not kept")
+        }),
+        real("a service that ended is told", |b| {
+            let mut action = b.action(&[&["sleep", "0.2"]]);
+            let mut other = action.services[0].clone();
+            other.name = "other".into();
+            other.process = argv(&["sh", "-c", "exit 5"]);
+            action.services.push(other);
+            let outcome = b.run(&action)?;
+            b.same(outcome.services[1].ended.clone(), Some(Ended::Code(5)))
+        }),
+        real("the kernel's settings cannot be changed", |b| {
+            let outcome =
+                b.shell("echo x 2>/dev/null > /proc/sys/kernel/core_pattern || echo no")?;
+            b.same(outcome.steps[0].stdout.text(), "no\n")
+        }),
+        real("files are made with the usual mode", |b| {
+            let outcome = b.shell("umask")?;
+            b.same(outcome.steps[0].stdout.text(), "0022\n")
+        }),
         real("every run is fresh", |b| {
             b.shell("echo stale > /tmp/stale; echo stale > /stale")?;
             let outcome = b.shell("ls /tmp/stale /stale 2>/dev/null; echo checked")?;
@@ -177,8 +210,8 @@ pub fn cases() -> Vec<Case> {
             action.services[0].process =
                 argv(&["sh", "-c", "sleep 0.1; echo up > /tmp/up; exec sleep 1000"]);
             let argv = ["test", "-s", "/tmp/up"].map(str::to_owned).to_vec();
-            let interval = Duration::from_millis(10);
-            action.services[0].ready = vec![Readiness::Exec { argv, interval }];
+            let (interval, limit) = (Duration::from_millis(10), Duration::from_secs(5));
+            action.services[0].ready = vec![Readiness::Exec { argv, interval, limit }];
             let outcome = b.run(&action)?;
             b.same(outcome.steps[0].stdout.text(), "up\n")
         }),

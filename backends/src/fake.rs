@@ -76,6 +76,7 @@ impl Backend for Fake {
             services: services.collect(),
             spans,
             incomplete: Vec::new(),
+            doubts: Vec::new(),
             isolation: Vec::new(),
             duration: Duration::from_millis(1),
         })

@@ -5,7 +5,8 @@ use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
@@ -13,20 +14,6 @@ use rustix::io::Errno;
 /// The folders of the machine that `host` shows; links among them (`/bin`) are shown as links.
 pub(crate) const SHOWN: [&str; 8] =
     ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc"];
-
-/// What of the shown folders is masked: secrets of this machine.
-pub(crate) const MASKED: [&str; 10] = [
-    "/etc/shadow",
-    "/etc/shadow-",
-    "/etc/gshadow",
-    "/etc/gshadow-",
-    "/etc/sudoers",
-    "/etc/sudoers.d",
-    "/etc/security/opasswd",
-    "/etc/ssl/private",
-    "/etc/ssh",
-    "/etc/krb5.keytab",
-];
 
 /// Folders that `host` has, empty and for the run alone.
 pub(crate) const EMPTY: [&str; 11] =
@@ -36,16 +23,17 @@ pub(crate) const EMPTY: [&str; 11] =
 pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Databases of the usual package managers; what packages own changes only with these.
-const PACKAGES: [&str; 4] = [
+const PACKAGES: [&str; 5] = [
     "/var/lib/dpkg/status",
+    "/var/lib/pacman/local/ALPM_DB_VERSION",
     "/var/lib/rpm/rpmdb.sqlite",
     "/usr/lib/sysimage/rpm/rpmdb.sqlite",
     "/lib/apk/db/installed",
 ];
 
 /// The digest of what `host` shows: the package databases' and `os-release`'s content, and of
-/// what packages do not own the stat of every folder under `/etc` and `/usr/local` and of every
-/// file in the folders of [`PATH`].
+/// what packages do not own, the stat of everything under `/etc` and `/usr/local` and in the folders
+/// of [`PATH`]. What is masked is left out.
 ///
 /// # Errors
 /// Never for what is missing; only when a folder that is there cannot be read.
@@ -57,7 +45,7 @@ pub(crate) fn digest() -> io::Result<String> {
         hasher.update(&content);
     }
     for root in ["/etc", "/usr/local"] {
-        stat_folders(&mut hasher, Path::new(root))?;
+        stat_below(&mut hasher, Path::new(root))?;
     }
     for folder in PATH.split(':').map(Path::new) {
         if !folder.is_symlink() && folder.is_dir() {
@@ -67,17 +55,46 @@ pub(crate) fn digest() -> io::Result<String> {
     Ok(hasher.finalize().to_hex().to_string())
 }
 
-/// What is in a folder: names and kinds, sorted by name.
-type Entries = Vec<(CString, FileType)>;
+/// What of the shown folders is masked, as it is for some users of the machine only: everything
+/// under `/etc` that not everybody may read.
+pub(crate) fn masked() -> &'static [PathBuf] {
+    static MASKED: OnceLock<Vec<PathBuf>> = OnceLock::new();
+    MASKED.get_or_init(|| {
+        let mut masked = Vec::new();
+        gather_masked(Path::new("/etc"), &mut masked);
+        masked
+    })
+}
 
-/// Of a folder and every folder below.
-fn stat_folders(hasher: &mut blake3::Hasher, path: &Path) -> io::Result<()> {
-    let Some((folder, entries)) = open(path)? else { return Ok(()) };
-    stat(hasher, &folder, path.as_os_str().as_bytes(), c".");
+fn gather_masked(path: &Path, masked: &mut Vec<PathBuf>) {
+    let Ok(Some((folder, entries))) = open(path) else { return };
     for (name, kind) in entries {
         let child = path.join(OsStr::from_bytes(name.to_bytes()));
-        if kind == FileType::Directory && !is_masked(&child) {
-            stat_folders(hasher, &child)?;
+        if !is_public(&folder, &name, kind) {
+            masked.push(child);
+        } else if kind == FileType::Directory {
+            gather_masked(&child, masked);
+        }
+    }
+}
+
+/// Whether everybody may read it; of a link, what it leads to decides.
+fn is_public(folder: &OwnedFd, name: &CStr, kind: FileType) -> bool {
+    if kind == FileType::Symlink {
+        return true;
+    }
+    let stat = rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW);
+    stat.is_ok_and(|stat| stat.st_mode & 0o004 != 0)
+}
+
+/// Of a folder and everything below.
+fn stat_below(hasher: &mut blake3::Hasher, path: &Path) -> io::Result<()> {
+    let Some((folder, entries)) = open(path)? else { return Ok(()) };
+    hasher.update(path.as_os_str().as_bytes());
+    for (name, kind) in entries {
+        stat(hasher, &folder, name.to_bytes(), &name);
+        if kind == FileType::Directory && is_public(&folder, &name, kind) {
+            stat_below(hasher, &path.join(OsStr::from_bytes(name.to_bytes())))?;
         }
     }
     Ok(())
@@ -107,6 +124,9 @@ fn stat(hasher: &mut blake3::Hasher, folder: &OwnedFd, name: &[u8], path: &CStr)
     hasher.update(&stat.st_mtime_nsec.to_le_bytes());
 }
 
+/// What is in a folder: names and kinds, sorted by name.
+type Entries = Vec<(CString, FileType)>;
+
 /// A folder and what is in it; `None` when this user may not read it, as then a run of
 /// this user cannot either.
 fn open(path: &Path) -> io::Result<Option<(OwnedFd, Entries)>> {
@@ -126,10 +146,6 @@ fn open(path: &Path) -> io::Result<Option<(OwnedFd, Entries)>> {
     }
     entries.sort_by(|(a, _), (b, _)| a.cmp(b));
     Ok(Some((folder, entries)))
-}
-
-fn is_masked(path: &Path) -> bool {
-    MASKED.iter().any(|masked| path == Path::new(masked))
 }
 
 #[cfg(test)]

@@ -81,13 +81,11 @@ impl Link {
     }
 
     /// Ends all processes, and waits until all they exported has left the container.
-    ///
-    /// Says whether it has.
-    pub(crate) async fn stop(&self, grace: Duration) -> Result<bool, Lost> {
+    pub(crate) async fn stop(&self, grace: Duration) -> Result<Stopped, Lost> {
         let mut replies = self.expect(AGENT);
         self.ask(&Request::Stop { grace_ms: grace.as_millis() as u32 }).await?;
         match replies.recv().await {
-            Some(Reply::Stopped { drained }) => Ok(drained),
+            Some(Reply::Stopped { drained, killed }) => Ok(Stopped { drained, killed }),
             _ => Err(Lost),
         }
     }
@@ -102,6 +100,14 @@ impl Link {
         self.replies.lock().expect("no holder panics").insert(id, send);
         receive
     }
+}
+
+/// How the processes of a container ended.
+pub(crate) struct Stopped {
+    /// Whether all they exported has left the container.
+    pub(crate) drained: bool,
+    /// Whether some had to be killed.
+    pub(crate) killed: bool,
 }
 
 /// A process in a container.

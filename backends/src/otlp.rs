@@ -150,5 +150,6 @@ fn routes(inlet: Inlet) -> Router {
         .route(grpc::TRACES, post(grpc::traces))
         .route(grpc::METRICS, post(grpc::ignored))
         .route(grpc::LOGS, post(grpc::ignored))
+        .fallback(http::elsewhere)
         .with_state(inlet)
 }

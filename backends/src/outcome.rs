@@ -17,6 +17,9 @@ pub struct Outcome {
     pub spans: Vec<Span>,
     /// Why the evidence is not whole (an overflow, a limit); empty when it is.
     pub incomplete: Vec<String>,
+    /// What the user should know although nothing is missing for certain; such an outcome is not
+    /// kept either.
+    pub doubts: Vec<String>,
     /// What isolated the run from the machine, for the report.
     pub isolation: Vec<String>,
     /// From the first container's start to the last one's end.
@@ -27,6 +30,7 @@ impl Outcome {
     /// Whether the run ended by itself with its traces whole; only such outcomes are stored.
     pub fn is_complete(&self) -> bool {
         self.incomplete.is_empty()
+            && self.doubts.is_empty()
             && !self.steps.iter().any(|step| step.ended == Ended::TimedOut)
             && self.services.iter().all(|service| service.failed.is_none())
     }

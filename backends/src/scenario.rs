@@ -4,6 +4,7 @@ mod lifecycle;
 mod service;
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::Path;
 use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
@@ -28,8 +29,13 @@ const GRACE: Duration = Duration::from_secs(3);
 /// How long connections to the receiver may stay open once everything has ended.
 const SETTLE: Duration = Duration::from_secs(5);
 
-/// What the names of runs' folders begin with; the process id follows.
+/// How long the end of a killed process may take to be told.
+const KILLED_WITHIN: Duration = Duration::from_secs(2);
+
+/// What the names of runs' folders begin with.
 const FOLDER_PREFIX: &str = "clnrm-run-";
+/// A file in each of them that is locked as long as its process lives.
+const LOCK: &str = "lock";
 
 /// A wish to stop, shared by all runs.
 #[derive(Clone, Debug, Default)]
@@ -97,17 +103,19 @@ struct Run<'a> {
     deadline: Instant,
     lifecycle: Lifecycle,
     folder: TempDir,
+    _lock: File,
     receiver: Receiver,
     services: Vec<Service>,
     steps: Vec<StepOutcome>,
     stopped_by: Option<usize>,
     incomplete: Vec<String>,
+    doubts: Vec<String>,
     isolation: Vec<String>,
 }
 
 impl<'a> Run<'a> {
     fn begin(action: &'a Action) -> Result<Self, BackendError> {
-        let folder = private_folder()?;
+        let (folder, lock) = private_folder()?;
         let first = folder.path().join("0");
         std::fs::create_dir(&first).map_err(unusable_folder)?;
         let receiver =
@@ -117,11 +125,13 @@ impl<'a> Run<'a> {
             deadline: Instant::now() + action.time_limit,
             lifecycle: Lifecycle::begin(),
             folder,
+            _lock: lock,
             receiver,
             services: Vec::new(),
             steps: Vec::new(),
             stopped_by: None,
             incomplete: Vec::new(),
+            doubts: Vec::new(),
             isolation: Vec::new(),
         })
     }
@@ -191,9 +201,16 @@ impl<'a> Run<'a> {
         for (index, service) in self.services.drain(..).enumerate().rev() {
             let span = self.lifecycle.open(format!("{}.stop", self.action.services[index].name));
             let before = service.ended();
-            let drained = service.link.stop(GRACE).await.map_err(lost)?;
-            if !drained {
+            let stopped = service.link.stop(GRACE).await.map_err(lost)?;
+            if !stopped.drained {
                 self.incomplete.push("spans were still on their way when the run ended".to_owned());
+            }
+            if stopped.killed {
+                let name = &self.action.services[index].name;
+                self.doubts.push(format!(
+                    "service `{name}` did not end within {GRACE:?} of being asked to and was killed: \
+                     spans it had not exported by then are lost"
+                ));
             }
             self.lifecycle.close(span, true);
             outcomes.push(service.outcome(before).await);
@@ -212,6 +229,7 @@ impl<'a> Run<'a> {
             services: outcomes,
             spans: self.lifecycle.end(received.spans),
             incomplete: self.incomplete,
+            doubts: self.doubts,
             isolation: self.isolation,
             duration,
         })
@@ -230,6 +248,8 @@ async fn execute(
     let mut process = service.link.spawn(step.argv.clone(), env, workdir).await?;
     let alarm = tokio::time::sleep(limit);
     tokio::pin!(alarm);
+    let give_up = tokio::time::sleep(limit + KILLED_WITHIN);
+    tokio::pin!(give_up);
     let mut timed_out = false;
     let ended = loop {
         tokio::select! {
@@ -243,6 +263,8 @@ async fn execute(
                 timed_out = true;
                 service.link.kill(process.id).await?;
             }
+            // Its end is not told; the container's end will be its own.
+            () = &mut give_up => break Ended::TimedOut,
         }
     };
     Ok((ended, stdout.output(), stderr.output()))
@@ -258,22 +280,27 @@ fn skipped() -> StepOutcome {
 }
 
 /// A folder on this machine for the sockets of a run, for this user alone.
-fn private_folder() -> Result<TempDir, BackendError> {
+///
+/// The lock says that its owner lives; it ends with the process.
+fn private_folder() -> Result<(TempDir, File), BackendError> {
     static SWEPT: Once = Once::new();
     SWEPT.call_once(sweep);
-    let prefix = format!("{FOLDER_PREFIX}{}-", std::process::id());
-    tempfile::Builder::new().prefix(&prefix).tempdir().map_err(unusable_folder)
+    let folder =
+        tempfile::Builder::new().prefix(FOLDER_PREFIX).tempdir().map_err(unusable_folder)?;
+    let lock = File::create(folder.path().join(LOCK)).map_err(unusable_folder)?;
+    lock.lock().map_err(unusable_folder)?;
+    Ok((folder, lock))
 }
 
 /// Removes the folders of processes that were killed.
 fn sweep() {
     for entry in std::fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let owner =
-            name.to_str().and_then(|name| name.strip_prefix(FOLDER_PREFIX)?.split('-').next());
-        let pid = owner.and_then(|pid| pid.parse::<u32>().ok());
-        if pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
-            // Of another user it cannot be removed, nor need it be.
+        let ours = entry.file_name().to_str().is_some_and(|name| name.starts_with(FOLDER_PREFIX));
+        // One without a lock is just being made; of another user's the lock cannot be opened.
+        let Some(lock) = File::open(entry.path().join(LOCK)).ok().filter(|_| ours) else {
+            continue;
+        };
+        if lock.try_lock().is_ok() {
             let _ = std::fs::remove_dir_all(entry.path());
         }
     }

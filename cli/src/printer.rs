@@ -87,6 +87,11 @@ pub(crate) fn diagnostic_to_stderr(diagnostic: &Diagnostic) {
     err(&human::diagnostic(diagnostic));
 }
 
+/// An error that is of no test.
+pub(crate) fn complain_of(what: &str) {
+    err(&human::error(what, None));
+}
+
 /// An error of the command itself.
 pub(crate) fn complain(error: &anyhow::Error) {
     err(&human::error(&format!("{error:#}"), None));

@@ -8,6 +8,8 @@ use clnrm_engine::Unit;
 use clnrm_queries::SETTINGS_FILES;
 use ignore::{DirEntry, WalkBuilder};
 
+use crate::exit::Exit;
+use crate::printer;
 use crate::workspace::Workspace;
 
 /// What was selected.
@@ -17,8 +19,15 @@ pub(crate) struct Selection {
     pub(crate) tests: Vec<Unit>,
     /// Other TOML files: tests if they say so.
     pub(crate) candidates: Vec<Unit>,
-    /// What was passed over, a line each.
-    pub(crate) passed_over: Vec<String>,
+    /// Whether there is something that could not be looked at; it was told.
+    passed_over: bool,
+}
+
+impl Selection {
+    /// Tests may be hidden in what could not be looked at, so that is no success.
+    pub(crate) fn exit(&self) -> Exit {
+        if self.passed_over { Exit::Diagnostics } else { Exit::Green }
+    }
 }
 
 /// The endings by which a file is a test.
@@ -27,7 +36,11 @@ const TEST_ENDINGS: [&str; 3] = [".clnrm.toml", ".clnrm.toml.tera", ".toml.tera"
 /// The test files among and below `paths`, below the current folder when there are none.
 pub(crate) fn select(workspace: &Workspace, paths: &[PathBuf]) -> anyhow::Result<Selection> {
     let (mut tests, mut candidates) = (BTreeSet::new(), BTreeSet::new());
-    let mut passed_over = Vec::new();
+    let mut passed_over = false;
+    let mut pass_over = |what: String| {
+        printer::complain_of(&what);
+        passed_over = true;
+    };
     let everything = [PathBuf::from(".")];
     let paths = if paths.is_empty() { &everything[..] } else { paths };
     for path in paths {
@@ -38,13 +51,19 @@ pub(crate) fn select(workspace: &Workspace, paths: &[PathBuf]) -> anyhow::Result
             continue;
         }
         for entry in walk(&start) {
-            let Ok(entry) = entry else { continue };
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(error) => {
+                    pass_over(error.to_string());
+                    continue;
+                }
+            };
             if !entry.file_type().is_some_and(|kind| kind.is_file()) {
                 continue;
             }
             let Some(name) = entry.file_name().to_str().filter(|_| entry.path().to_str().is_some())
             else {
-                passed_over.push(format!("{}: its name is not UTF-8", entry.path().display()));
+                pass_over(format!("{}: its name is not UTF-8", entry.path().display()));
                 continue;
             };
             if TEST_ENDINGS.iter().any(|ending| name.ends_with(ending)) {

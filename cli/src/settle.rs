@@ -10,12 +10,13 @@ mod proof;
 mod what_ran;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use clnrm_backends::{Action, ActionKey, Backend, BackendError, Cancel, Outcome};
-use clnrm_engine::{Bug, Digest, Engine, Leaf, Unit};
+use clnrm_engine::{Bug, Digest, Engine, Keep, Leaf, Unit};
 use clnrm_queries::{PLAN, REPORT, Report, State, encode};
 use rayon::ThreadPool;
 
@@ -40,25 +41,41 @@ pub(crate) struct Settled {
     pub(crate) ran: BTreeSet<ActionKey>,
 }
 
+/// A scenario whose mounted files change during every one of so many runs is given up.
+const MOST_ROUNDS: usize = 5;
+
 impl Settle<'_> {
     /// The final reports of `units`.
     pub(crate) fn settle(&self, engine: &mut Engine, units: &[Unit]) -> Settled {
         let mut ran = BTreeSet::new();
         let known =
             if self.force { vec![None; units.len()] } else { engine.recall(&REPORT, units) };
-        let known: Vec<Option<Arc<Report>>> =
-            known.into_iter().map(|report| report.filter(|report| !is_failed(report))).collect();
-        let open: Vec<Unit> = units
-            .iter()
-            .zip(&known)
-            .filter(|(_, report)| report.is_none())
-            .map(|(unit, _)| unit.clone())
+        let mut reports: Vec<Option<Result<Arc<Report>, Bug>>> = known
+            .into_iter()
+            .map(|report| report.filter(|report| !is_failed(report)).map(Ok))
             .collect();
-        let mut opened = self.settle_open(engine, &open, &mut ran).into_iter();
-        let reports = known.into_iter().map(|report| match report {
-            Some(report) => Ok(report),
-            None => opened.next().expect("there is one for every open unit"),
-        });
+        loop {
+            // A report rests on its outcomes; one that was run again for another test may be new.
+            for report in &mut reports {
+                let renewed = |report: &Report| {
+                    report.scenarios.iter().filter_map(|s| s.key).any(|key| ran.contains(&key))
+                };
+                if report.as_ref().is_some_and(|r| r.as_ref().is_ok_and(|r| renewed(r))) {
+                    *report = None;
+                }
+            }
+            let open: Vec<usize> = (0..units.len()).filter(|at| reports[*at].is_none()).collect();
+            let before = ran.len();
+            let open_units: Vec<Unit> = open.iter().map(|at| units[*at].clone()).collect();
+            let settled = self.settle_open(engine, &open_units, &mut ran);
+            for (at, report) in open.into_iter().zip(settled) {
+                reports[at] = Some(report);
+            }
+            if ran.len() == before {
+                break;
+            }
+        }
+        let reports = reports.into_iter().map(|report| report.expect("every open unit is settled"));
         Settled { reports: reports.collect(), ran }
     }
 
@@ -71,9 +88,14 @@ impl Settle<'_> {
         if units.is_empty() {
             return Vec::new();
         }
+        let failed_before: Vec<bool> = units
+            .iter()
+            .map(|unit| engine.last(&REPORT, unit).is_some_and(|report| is_failed(&report)))
+            .collect();
+        let mut rounds = 0;
         loop {
             let reports = engine.demand(&REPORT, units);
-            let stale = self.stale(engine, units, &reports, ran);
+            let stale = self.stale(&reports, &failed_before, ran);
             if !stale.is_empty() {
                 stale.iter().for_each(|key| engine.forget_effect(Digest(key.0)));
                 continue;
@@ -83,24 +105,30 @@ impl Settle<'_> {
                 return reports;
             }
             ran.extend(pending.keys().copied());
+            rounds += 1;
+            if rounds > MOST_ROUNDS {
+                pending
+                    .iter()
+                    .for_each(|(key, action)| take_in(engine, *key, action, &unsettled()));
+                continue;
+            }
             self.run(engine, pending);
         }
     }
 
     /// Keys whose outcome is known but must be seen again: with `force` all of them, else those of
-    /// tests that failed before. A test that fails only now, after an edit, is not run for it.
+    /// tests that failed when they were last run. A test that fails only now, because its
+    /// expectations were edited, is judged on the evidence there is.
     fn stale(
         &self,
-        engine: &Engine,
-        units: &[Unit],
         reports: &[Result<Arc<Report>, Bug>],
+        failed_before: &[bool],
         ran: &BTreeSet<ActionKey>,
     ) -> BTreeSet<ActionKey> {
-        let new = engine.came_out_new(&REPORT);
         let mut stale = BTreeSet::new();
-        for (unit, report) in units.iter().zip(reports) {
+        for (report, failed_before) in reports.iter().zip(failed_before) {
             let Ok(report) = report else { continue };
-            let all = self.force || (is_failed(report) && !new.contains(unit));
+            let all = self.force || (is_failed(report) && *failed_before);
             // Of a report that is not final it cannot be told whether it fails only now.
             let failed = report.scenarios.iter().any(|scenario| scenario.state == State::Pending);
             let again = report.scenarios.iter().filter(|scenario| match scenario.state {
@@ -126,7 +154,8 @@ impl Settle<'_> {
                     let result = if cancel.is_cancelled() {
                         Err(BackendError::Cancelled)
                     } else {
-                        backend.run(&action, cancel)
+                        let run = AssertUnwindSafe(|| backend.run(&action, cancel));
+                        catch_unwind(run).unwrap_or_else(|_| Err(panicked()))
                     };
                     // The receiver outlives the scope.
                     let _ = send.send((key, action, result));
@@ -152,14 +181,35 @@ fn take_in(
     action: &Action,
     result: &Result<Outcome, BackendError>,
 ) {
-    let lasting = result.as_ref().is_ok_and(Outcome::is_complete);
+    let keep = match result {
+        Ok(outcome) if outcome.is_complete() => Keep::Value,
+        Ok(_) => Keep::Nothing,
+        // An engine that fails says nothing about the test.
+        Err(_) => Keep::Earlier,
+    };
     let mounts = action.services.iter().flat_map(|service| &service.mounts);
     let inputs: Vec<(Leaf, Digest)> = mounts
         .filter_map(|mount| {
             Some((Leaf::Tree(mount.source.as_str().into()), mount.digest.parse().ok()?))
         })
         .collect();
-    engine.set_effect(Digest(key.0), &encode(result), lasting, &inputs);
+    engine.set_effect(Digest(key.0), &encode(result), keep, &inputs);
+}
+
+fn unsettled() -> Result<Outcome, BackendError> {
+    Err(BackendError::Engine {
+        engine: "clnrm".to_owned(),
+        operation: "settle the test".to_owned(),
+        reason: format!("what it mounts changed during each of {MOST_ROUNDS} runs"),
+    })
+}
+
+fn panicked() -> BackendError {
+    BackendError::Engine {
+        engine: "clnrm".to_owned(),
+        operation: "run the scenario".to_owned(),
+        reason: "it panicked, which is a bug of clnrm".to_owned(),
+    }
 }
 
 fn is_failed(report: &Report) -> bool {

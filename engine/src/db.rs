@@ -115,15 +115,26 @@ impl Database {
         }
     }
 
-    /// Sets a leaf to what the session now says, if queries have seen it otherwise.
-    ///
-    /// The one place where inputs change; salsa itself does not compare.
+    /// Sets a leaf to what the session now says, if queries have seen it otherwise; salsa itself
+    /// does not compare.
     pub(crate) fn refresh(&mut self, leaf: &Leaf) {
-        let cell = self.cells.leaves.lock().expect("no holder panics").get(leaf).copied();
-        let Some(cell) = cell else { return };
-        let (before, now) = (cell.state(self), self.session.leaf_state(leaf));
-        if (before.digest, before.volatile) != (now.digest, now.volatile) {
+        let now = self.session.leaf_state(leaf);
+        let seen = self.cell(leaf).map(|cell| cell.state(self));
+        if seen.is_some_and(|seen| (seen.digest, seen.volatile) != (now.digest, now.volatile)) {
+            self.renew(leaf);
+        }
+    }
+
+    /// Sets a leaf to what the session now says, and lets everything that read it be looked at
+    /// again. The one place where inputs change.
+    pub(crate) fn renew(&mut self, leaf: &Leaf) {
+        let now = self.session.leaf_state(leaf);
+        if let Some(cell) = self.cell(leaf) {
             cell.set_state(self).with_durability(durability(leaf)).to(now);
         }
+    }
+
+    fn cell(&self, leaf: &Leaf) -> Option<LeafCell> {
+        self.cells.leaves.lock().expect("no holder panics").get(leaf).copied()
     }
 }

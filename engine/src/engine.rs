@@ -1,7 +1,6 @@
 //! The engine as programs use it.
 
 use std::any::Any;
-use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,7 +13,7 @@ use crate::event::QueryEvent;
 use crate::graph::Graph;
 use crate::key::{Leaf, Node, Unit};
 use crate::query::{AnyQuery, Query};
-use crate::session::Session;
+use crate::session::{Keep, Session};
 use crate::store::{Batch, Store, StoreStats};
 use crate::system::System;
 use crate::world::{Facts, World};
@@ -102,8 +101,11 @@ impl Engine {
             if torn.is_empty() {
                 return values;
             }
-            // A file changed between being hashed and being read: look again.
-            self.look_again(&torn.into_iter().collect::<Vec<_>>());
+            // A file changed between being hashed and being read. Even if it is by now as it was
+            // when it was hashed, what was computed from the other bytes must go.
+            let torn: Vec<Leaf> = torn.into_iter().collect();
+            self.session().world.distrust(&torn);
+            torn.iter().for_each(|leaf| self.db.renew(leaf));
         }
     }
 
@@ -123,22 +125,17 @@ impl Engine {
         }
     }
 
-    /// Tells what came of an effect. Unless it is `lasting` it is valid for this process only.
+    /// Tells what came of an effect, in this process and, as `keep` says, after it.
     ///
     /// `inputs` are what the effect was computed from besides its key, with their digests: if one
-    /// of them is now another, the result describes nothing, and is not kept either.
-    pub fn set_effect(
-        &mut self,
-        key: Digest,
-        value: &[u8],
-        lasting: bool,
-        inputs: &[(Leaf, Digest)],
-    ) {
+    /// of them is now another, the result describes nothing, and is not kept.
+    pub fn set_effect(&mut self, key: Digest, value: &[u8], keep: Keep, inputs: &[(Leaf, Digest)]) {
         let leaves: Vec<Leaf> = inputs.iter().map(|(leaf, _)| leaf.clone()).collect();
         self.look_again(&leaves);
         let world = &self.session().world;
         let unchanged = inputs.iter().all(|(leaf, digest)| world.state(leaf).digest == *digest);
-        self.session().set_effect(key, value.into(), lasting && unchanged);
+        let keep = if unchanged { keep } else { Keep::Earlier };
+        self.session().set_effect(key, value.into(), keep);
         self.db.refresh(&Leaf::Effect(key));
     }
 
@@ -160,8 +157,8 @@ impl Engine {
     pub fn commit(&mut self) {
         let session = self.session();
         let demanded = std::mem::take(&mut session.staged().roots);
-        let roots = demanded.into_iter().filter_map(|root| {
-            let trace = session.leaves_of(&root)?;
+        let roots = demanded.into_iter().filter_map(|(root, value)| {
+            let trace = session.leaves_of(&root, value)?;
             let stored = session.snapshot().and_then(|snapshot| snapshot.root(&root));
             (stored.as_ref() != Some(&trace)).then_some((root, trace))
         });
@@ -183,14 +180,17 @@ impl Engine {
         Graph::new(&snapshot.map(|snapshot| snapshot.nodes()).unwrap_or_default())
     }
 
-    /// The units for which `query` ran in this process and gave another value than was remembered.
-    pub fn came_out_new<V>(&self, query: &Query<V>) -> BTreeSet<Unit> {
-        let events = self.session().events.lock().expect("no holder panics");
-        let new = events.iter().filter_map(|event| match event {
-            QueryEvent::Executed { node, cut_off: false, .. } => Some(node),
-            _ => None,
-        });
-        new.filter(|node| **node == query.node(&node.unit)).map(|node| node.unit.clone()).collect()
+    /// The value a root had when it was last written down, whether or not that still holds.
+    pub fn last<V: Send + Sync + 'static>(
+        &self,
+        query: &'static Query<V>,
+        unit: &Unit,
+    ) -> Option<Arc<V>> {
+        let session = self.session();
+        let node = query.node(unit);
+        let value = session.snapshot()?.root(&node)?.value;
+        let bytes = session.value(&value)?;
+        session.queries.get(&*node.query)?.decode(&bytes)?.downcast::<V>().ok()
     }
 
     /// What happened since this was last asked.
@@ -233,7 +233,7 @@ fn demand_root<V: Send + Sync + 'static>(db: &Database, node: &Node) -> Result<A
     let demand = AssertUnwindSafe(|| crate::memo::demand(db, node));
     let (memo, value) = catch_unwind(demand).map_err(|panic| Bug(message(&*panic)))?;
     if !memo.volatile {
-        crate::db::Db::session(db).staged().roots.insert(node.clone());
+        crate::db::Db::session(db).staged().roots.insert(node.clone(), memo.digest);
     }
     Ok(value.downcast::<V>().expect("a query's name belongs to one type of value"))
 }

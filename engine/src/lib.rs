@@ -36,6 +36,7 @@ pub use event::{Counts, QueryEvent, Why};
 pub use graph::Graph;
 pub use key::{Key, Leaf, Node, Unit};
 pub use query::{AnyQuery, Cx, Query};
+pub use session::Keep;
 pub use store::StoreStats;
 pub use system::{Entry, Kind, Memory, Os, Stat, System};
 pub use world::{Content, Facts};

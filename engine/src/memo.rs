@@ -28,12 +28,19 @@ impl PartialEq for Memo {
 
 /// A node's memo and value.
 pub(crate) fn demand(db: &dyn Db, node: &Node) -> (Memo, Value) {
-    let memo = crate::db::memo(db, db.node_cell(node)).clone();
-    let value = memo.value.get().cloned().unwrap_or_else(|| {
-        let value = materialise(db, node, &memo);
-        // Somebody else may have been faster; either value will do.
-        memo.value.get_or_init(|| value).clone()
-    });
+    let mut memo = crate::db::memo(db, db.node_cell(node)).clone();
+    if let Some(value) = memo.value.get() {
+        let value = value.clone();
+        return (memo, value);
+    }
+    let (value, volatile) = materialise(db, node, &memo);
+    if volatile {
+        // What was read is not what the memo was made from: the value is for this once.
+        memo.volatile = true;
+        return (memo, value);
+    }
+    // Somebody else may have been faster; either value will do.
+    let value = memo.value.get_or_init(|| value).clone();
     (memo, value)
 }
 
@@ -113,24 +120,29 @@ fn execute(db: &dyn Db, node: &Node, why: Why, remembered: &[Digest]) -> Memo {
     Memo { digest, volatile, value: Arc::new(OnceLock::from(value)) }
 }
 
-/// The value of a recalled node: from the store where it is kept, else computed again.
-fn materialise(db: &dyn Db, node: &Node, memo: &Memo) -> Value {
+/// The value of a recalled node: from the store where it is kept, else computed again; and whether
+/// the world has moved on meanwhile, so that it may be another value.
+fn materialise(db: &dyn Db, node: &Node, memo: &Memo) -> (Value, bool) {
     let session = db.session();
     let query = query_of(db, node);
     if query.is_kept() {
         let stored = session.value(&memo.digest).and_then(|bytes| query.decode(&bytes));
         if let Some(value) = stored {
-            return value;
+            return (value, false);
         }
     }
     let cx = Cx::new(db);
     let (value, bytes) = query.execute(&cx, &node.unit);
+    let volatile = cx.into_reads().volatile.is_some();
+    if volatile {
+        return (value, true);
+    }
     if Digest::of("value", &bytes) != memo.digest {
         session.impure.lock().expect("no holder panics").insert(node.clone());
     } else if query.is_kept() {
         session.staged().values.insert(memo.digest, bytes.into());
     }
-    value
+    (value, false)
 }
 
 fn query_of(db: &dyn Db, node: &Node) -> &'static dyn AnyQuery {

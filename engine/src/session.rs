@@ -32,9 +32,10 @@ pub(crate) struct Session {
 #[derive(Default)]
 pub(crate) struct Staged {
     pub(crate) nodes: BTreeMap<Node, Trace>,
-    pub(crate) roots: BTreeSet<Node>,
+    pub(crate) roots: BTreeMap<Node, Digest>,
     pub(crate) values: BTreeMap<Digest, Arc<[u8]>>,
-    pub(crate) effects: BTreeMap<Digest, Digest>,
+    /// By key, the digest of the value; `None` where a stored one is to go.
+    pub(crate) effects: BTreeMap<Digest, Option<Digest>>,
 }
 
 /// The store, as far as this session reads it now.
@@ -56,6 +57,17 @@ enum Effect {
     Lasting(Arc<[u8]>),
     /// It came out so this time.
     Passing(Arc<[u8]>),
+}
+
+/// What is remembered of an effect after this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// What came of it now.
+    Value,
+    /// What came of it earlier: what came of it now says nothing about it.
+    Earlier,
+    /// Nothing: what came of it now cannot be kept, and contradicts what was.
+    Nothing,
 }
 
 impl Session {
@@ -136,15 +148,20 @@ impl Session {
         self.value(&digest)
     }
 
-    pub(crate) fn set_effect(&self, key: Digest, bytes: Arc<[u8]>, lasting: bool) {
-        let effect = if lasting {
-            let digest = Digest::of("value", &bytes);
-            let mut staged = self.staged();
-            staged.effects.insert(key, digest);
-            staged.values.insert(digest, bytes.clone());
-            Effect::Lasting(bytes)
-        } else {
-            Effect::Passing(bytes)
+    pub(crate) fn set_effect(&self, key: Digest, bytes: Arc<[u8]>, keep: Keep) {
+        let effect = match keep {
+            Keep::Value => {
+                let digest = Digest::of("value", &bytes);
+                let mut staged = self.staged();
+                staged.effects.insert(key, Some(digest));
+                staged.values.insert(digest, bytes.clone());
+                Effect::Lasting(bytes)
+            }
+            Keep::Nothing => {
+                self.staged().effects.insert(key, None);
+                Effect::Passing(bytes)
+            }
+            Keep::Earlier => Effect::Passing(bytes),
         };
         self.effects.lock().expect("no holder panics").insert(key, effect);
     }
@@ -178,22 +195,31 @@ impl Session {
         })
     }
 
-    /// The leaves under a node, by the traces of this session and the store.
-    pub(crate) fn leaves_of(&self, root: &Node) -> Option<RootTrace> {
+    /// The leaves under a node with this value, by the traces of this session and the store.
+    ///
+    /// Another process may have written a newer trace of a node in between, which tells of another
+    /// state of the world: only traces with the very values that were read are followed.
+    pub(crate) fn leaves_of(&self, root: &Node, value: Digest) -> Option<RootTrace> {
         let (mut leaves, mut seen) = (BTreeMap::new(), BTreeSet::new());
-        let mut open = vec![root.clone()];
-        while let Some(node) = open.pop() {
-            let (trace, _) = self.traces(&node).next()?;
+        let mut open = vec![(root.clone(), value)];
+        while let Some((node, value)) = open.pop() {
+            let (trace, _) = self.traces(&node).find(|(trace, _)| trace.value == value)?;
             for (key, digest) in trace.reads {
                 match key {
-                    Key::Leaf(leaf) => drop(leaves.insert(leaf, digest)),
-                    Key::Node(node) if seen.insert(node.clone()) => open.push(node),
-                    Key::Node(_) => {}
+                    Key::Leaf(leaf) => {
+                        if *leaves.entry(leaf).or_insert(digest) != digest {
+                            return None;
+                        }
+                    }
+                    Key::Node(node) => {
+                        if seen.insert((node.clone(), digest)) {
+                            open.push((node, digest));
+                        }
+                    }
                 }
             }
         }
-        let (trace, _) = self.traces(root).next()?;
-        Some(RootTrace { value: trace.value, leaves: leaves.into_iter().collect() })
+        Some(RootTrace { value, leaves: leaves.into_iter().collect() })
     }
 }
 

@@ -27,12 +27,13 @@ use crate::world::StatIndex;
 type Rows = TableDefinition<'static, &'static [u8], &'static [u8]>;
 type Table = ReadOnlyTable<&'static [u8], &'static [u8]>;
 
-const STAT: Rows = TableDefinition::new("stat");
-const ROOTS: Rows = TableDefinition::new("roots");
-const NODES: Rows = TableDefinition::new("nodes");
-const VALUES: Rows = TableDefinition::new("values");
-const EFFECTS: Rows = TableDefinition::new("effects");
+const TABLE_NAMES: [&str; 5] = ["stat", "roots", "nodes", "values", "effects"];
 const TABLES: [Rows; 5] = [STAT, ROOTS, NODES, VALUES, EFFECTS];
+const STAT: Rows = TableDefinition::new(TABLE_NAMES[0]);
+const ROOTS: Rows = TableDefinition::new(TABLE_NAMES[1]);
+const NODES: Rows = TableDefinition::new(TABLE_NAMES[2]);
+const VALUES: Rows = TableDefinition::new(TABLE_NAMES[3]);
+const EFFECTS: Rows = TableDefinition::new(TABLE_NAMES[4]);
 
 /// The one row of the stat table.
 const INDEX: &[u8] = b"index";
@@ -50,7 +51,7 @@ pub(crate) struct Batch {
     pub(crate) nodes: BTreeMap<Node, Trace>,
     pub(crate) roots: BTreeMap<Node, RootTrace>,
     pub(crate) values: BTreeMap<Digest, Arc<[u8]>>,
-    pub(crate) effects: BTreeMap<Digest, Digest>,
+    pub(crate) effects: BTreeMap<Digest, Option<Digest>>,
     pub(crate) index: Option<StatIndex>,
 }
 
@@ -101,9 +102,12 @@ impl Store {
     pub(crate) fn open(&self) -> Option<Snapshot> {
         let path = self.path.as_ref()?;
         self.quarantine_if_broken(path);
-        let opened = catch_unwind(AssertUnwindSafe(|| file::read(path)));
+        let opened = catch_unwind(AssertUnwindSafe(|| {
+            let database = file::read(path)?;
+            Ok(database.and_then(|database| Snapshot::new(database, self.broken.clone())))
+        }));
         match opened {
-            Ok(Ok(database)) => Snapshot::new(database?, self.broken.clone()),
+            Ok(Ok(snapshot)) => snapshot,
             Ok(Err(file::Trouble::Unusable(reason))) => {
                 self.set_aside(path, &reason);
                 None
@@ -144,12 +148,11 @@ impl Store {
 
     fn set_aside(&self, path: &Path, reason: &str) {
         let bad = path.with_extension("redb.bad");
-        let _ = std::fs::rename(path, &bad);
-        self.tell(format!(
-            "{} could not be used ({reason}); it is now {}, and everything starts cold",
-            path.display(),
-            bad.display()
-        ));
+        let told = match std::fs::rename(path, &bad) {
+            Ok(()) => format!("it is now {}, and everything starts cold", bad.display()),
+            Err(error) => format!("it cannot be set aside either: {error}"),
+        };
+        self.tell(format!("{} could not be used ({reason}); {told}", path.display()));
     }
 
     /// Removes the store.
@@ -196,7 +199,10 @@ fn write(transaction: &redb::WriteTransaction, batch: &Batch) -> Result<(), redb
     }
     let mut effects = transaction.open_table(EFFECTS)?;
     for (key, value) in &batch.effects {
-        effects.insert(&key.0[..], &*seal(&key.0, value))?;
+        match value {
+            Some(value) => drop(effects.insert(&key.0[..], &*seal(&key.0, value))?),
+            None => drop(effects.remove(&key.0[..])?),
+        }
     }
     if let Some(index) = &batch.index {
         transaction.open_table(STAT)?.insert(INDEX, &*seal(INDEX, index))?;
@@ -216,9 +222,8 @@ impl Snapshot {
     fn new(database: ReadOnlyDatabase, broken: Arc<AtomicBool>) -> Option<Snapshot> {
         let transaction = database.begin_read().ok()?;
         let mut tables = BTreeMap::new();
-        for (name, definition) in ["stat", "roots", "nodes", "values", "effects"].iter().zip(TABLES)
-        {
-            tables.insert(*name, transaction.open_table(definition).ok()?);
+        for (name, definition) in TABLE_NAMES.into_iter().zip(TABLES) {
+            tables.insert(name, transaction.open_table(definition).ok()?);
         }
         Some(Snapshot { tables, broken, _database: database })
     }

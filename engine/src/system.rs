@@ -38,8 +38,8 @@ pub trait System: Send + Sync {
 pub struct Stat {
     /// What it is.
     pub kind: Kind,
-    /// Whether anybody may execute it.
-    pub executable: bool,
+    /// Permissions, the lower twelve bits of the mode.
+    pub mode: u16,
     /// Bytes.
     pub size: u64,
     /// Modification time, nanoseconds since the epoch.
@@ -97,7 +97,7 @@ impl System for Os {
         };
         Ok(Stat {
             kind,
-            executable: stat.stx_mode & 0o111 != 0,
+            mode: stat.stx_mode & 0o7777,
             size: stat.stx_size,
             mtime_ns: ns(stat.stx_mtime.tv_sec, stat.stx_mtime.tv_nsec),
             ctime_ns: ns(stat.stx_ctime.tv_sec, stat.stx_ctime.tv_nsec),
@@ -158,7 +158,7 @@ impl Memory {
         world.inodes += 1;
         let stat = Stat {
             kind: Kind::File,
-            executable: false,
+            mode: 0o644,
             size: content.len() as u64,
             mtime_ns: world.now_ns,
             ctime_ns: world.now_ns,
@@ -211,7 +211,7 @@ impl System for Memory {
         }
         Ok(Stat {
             kind: Kind::Folder,
-            executable: true,
+            mode: 0o755,
             size: 0,
             mtime_ns: 0,
             ctime_ns: 0,

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tempfile::TempDir;
 
 use crate::{
-    AnyQuery, Content, Counts, Cx, Digest, Engine, Memory, Options, Query, QueryEvent, System, Unit,
+    AnyQuery, Content, Counts, Cx, Digest, Engine, Keep, Memory, Options, Query, QueryEvent,
+    System, Unit,
 };
 
 static TEXT: Query<String> = Query::new("text", 1, text);
@@ -192,16 +193,20 @@ fn effects_are_asked_for_once_they_last() {
     let (unit, key) = ([Unit::file("a")], Digest::of("ask", b"question"));
     let ask = |case: &mut Case| case.engine.demand(&EFFECT, &unit).pop().unwrap().unwrap();
     assert_eq!(*ask(&mut case), None);
-    case.engine.set_effect(key, b"passing", false, &[]);
+    case.engine.set_effect(key, b"passing", Keep::Earlier, &[]);
     assert_eq!(ask(&mut case).as_deref(), Some("passing"));
     case.engine.commit();
     case.restart();
     assert_eq!(*ask(&mut case), None, "what does not last is not kept");
-    case.engine.set_effect(key, b"lasting", true, &[]);
+    case.engine.set_effect(key, b"lasting", Keep::Value, &[]);
     assert_eq!(ask(&mut case).as_deref(), Some("lasting"));
     case.engine.commit();
     case.restart();
     assert_eq!(case.engine.recall(&EFFECT, &unit)[0].as_ref().unwrap().as_deref(), Some("lasting"));
+    case.engine.set_effect(key, b"refuted", Keep::Nothing, &[]);
+    case.engine.commit();
+    case.restart();
+    assert!(case.engine.recall(&EFFECT, &unit)[0].is_none(), "a refuted effect is forgotten");
     case.engine.forget_effect(key);
     assert!(case.engine.recall(&EFFECT, &unit)[0].is_none());
     assert_eq!(*ask(&mut case), None);
@@ -214,7 +219,7 @@ fn an_effect_of_a_changed_input_is_not_kept() {
     let tree = crate::Leaf::Tree("mounted".into());
     let _ = case.engine.demand(&EFFECT, &unit);
     let before = Digest::of("what it was", b"");
-    case.engine.set_effect(key, b"answer", true, &[(tree, before)]);
+    case.engine.set_effect(key, b"answer", Keep::Value, &[(tree, before)]);
     assert_eq!(case.engine.demand(&EFFECT, &unit)[0].as_ref().unwrap().as_deref(), Some("answer"));
     case.engine.commit();
     case.restart();
@@ -287,6 +292,21 @@ fn two_processes_share_a_store() {
 }
 
 #[test]
+fn a_root_rests_on_what_it_was_computed_from() {
+    let mut case = Case::new(&[("a", "one @b"), ("b", "two")]);
+    let unit = [Unit::file("a")];
+    assert_eq!(case.engine.demand(&WORDS, &unit)[0].as_ref().unwrap().join(" "), "one two");
+    // Another process sees a newer file, and writes its traces down first.
+    case.files.write("b", "three");
+    let mut other = engine(Arc::new(case.files.clone()), case.store());
+    let _ = other.demand(&TEXT, &[Unit::file("b")]);
+    other.commit();
+    case.engine.commit();
+    case.restart();
+    assert_eq!(case.words(), "one three");
+}
+
+#[test]
 fn a_store_that_cannot_be_made_is_told_once() {
     let mut case = Case::new(&[("a", "one")]);
     let file = case.folder.path().join("file");
@@ -341,6 +361,7 @@ fn a_file_that_changes_while_it_is_read_is_looked_at_again() {
     case.engine = engine(Arc::new(slippery), case.store());
     let value = case.engine.demand(&TEXT, &[Unit::file("a")]).pop().unwrap().unwrap();
     assert_eq!(*value, "after");
+    assert_eq!(case.engine.take_impure(), []);
     case.engine.commit();
     case.restart();
     assert_eq!(case.words(), "after");

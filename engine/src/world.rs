@@ -18,6 +18,12 @@ use crate::system::{Entry, Kind, Stat, System};
 /// An entry whose times are not this much older than the scan is racy: the file may change again
 /// without its times telling (git's rule for its index).
 const RACY_NS: i64 = 20_000_000;
+/// The same on file systems that keep whole seconds, of which some keep only even ones.
+const COARSE_RACY_NS: i64 = 2_100_000_000;
+const SECOND_NS: i64 = 1_000_000_000;
+
+/// The folder of the program's own store, which is no part of any tree.
+const OWN_FOLDER: &str = ".clnrm";
 
 /// What is stated about the world by the program: kind and name to bytes, or absence.
 pub type Facts = Arc<dyn Fn(&str, &str) -> Option<Vec<u8>> + Send + Sync>;
@@ -71,7 +77,7 @@ impl World {
         *self.index.lock().expect("no holder panics") = index;
     }
 
-    /// The index if it was changed since it was last given, cleared of what is no longer there.
+    /// The index if it was changed since it was last given.
     pub(crate) fn take_changed_index(&self) -> Option<StatIndex> {
         let changed = std::mem::take(&mut *self.index_changed.lock().expect("no holder panics"));
         changed.then(|| self.index.lock().expect("no holder panics").clone())
@@ -91,6 +97,17 @@ impl World {
     pub(crate) fn forget(&self, leaves: &[Leaf]) {
         let mut known = self.known.lock().expect("no holder panics");
         leaves.iter().for_each(|leaf| drop(known.remove(leaf)));
+    }
+
+    /// Forgets the states of these leaves, and what the index says of them.
+    pub(crate) fn distrust(&self, leaves: &[Leaf]) {
+        self.forget(leaves);
+        let mut index = self.index.lock().expect("no holder panics");
+        for leaf in leaves {
+            if let Leaf::File(path) = leaf {
+                index.0.remove(path);
+            }
+        }
     }
 
     /// The leaves whose state now is not the one that is known.
@@ -149,7 +166,9 @@ impl World {
         let state = self.read(Path::new(path));
         // Only a stat that was the same before and after describes the bytes in between.
         let settled = self.system.stat(Path::new(path)).is_ok_and(|after| after == stat);
-        let safe = stat.mtime_ns.max(stat.ctime_ns) < scan_ns - RACY_NS;
+        let coarse = stat.mtime_ns % SECOND_NS == 0 && stat.ctime_ns % SECOND_NS == 0;
+        let margin = if coarse { COARSE_RACY_NS } else { RACY_NS };
+        let safe = stat.mtime_ns.max(stat.ctime_ns) < scan_ns - margin;
         if settled && safe && matches!(state.content, Some(Content::Bytes(_))) {
             let mut index = self.index.lock().expect("no holder panics");
             index.0.insert(path.into(), (stat, state.digest));
@@ -168,7 +187,7 @@ impl World {
         }
     }
 
-    /// Of a file: its digest and whether it can be executed; of a folder: what is in it, with
+    /// Of a file: its digest and permissions; of a folder: what is in it, with
     /// links as links: a container sees where they lead inside.
     fn tree(&self, path: &Path) -> io::Result<Digest> {
         let stat = self.system.stat(path)?;
@@ -183,15 +202,18 @@ impl World {
                 if let Some(Content::Unreadable(reason)) = state.content {
                     return Err(io::Error::other(reason.to_string()));
                 }
-                let executable = [u8::from(stat.executable)];
-                Ok(Digest::of_parts("tree file", &[&state.digest.0, &executable]))
+                let mode = stat.mode.to_le_bytes();
+                Ok(Digest::of_parts("tree file", &[&state.digest.0, &mode]))
             }
             Kind::Folder => {
                 let mut parts = Vec::new();
                 for Entry { name, link } in self.system.list(path)? {
+                    if name == OWN_FOLDER {
+                        continue;
+                    }
                     let digest = match link {
                         Some(target) => Digest::of("tree link", target.as_os_str().as_bytes()),
-                        None => self.tree(&path.join(&name))?,
+                        None => self.tree(&path.join(&name)).map_err(below)?,
                     };
                     parts.extend([name.as_bytes().to_vec(), digest.0.to_vec()]);
                 }
@@ -199,6 +221,14 @@ impl World {
                 Ok(Digest::of_parts("tree folder", &parts))
             }
         }
+    }
+}
+
+/// Something that was listed and is gone says nothing about the folder it was in.
+fn below(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::NotFound => io::Error::other("something in it went away"),
+        _ => error,
     }
 }
 

@@ -34,6 +34,10 @@ pub struct Problem {
     pub at: At,
 }
 
+/// The code of a key in an expectation that nobody understands: a warning in a dry run, an error
+/// when the test is to be run, as it would pass without having been looked at.
+pub(crate) const UNKNOWN_EXPECTATION: &str = "parse/unknown-expectation";
+
 /// Where a problem is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum At {

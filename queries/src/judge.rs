@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 
 use crate::expectation::{Expectation, Failure, GraphExpectation, SpanExpectation, Verdict};
 use names::Pattern;
+pub(crate) use names::invalid_glob;
 use traces::Index;
 
 pub(crate) use traces::TraceSet;
@@ -108,7 +109,7 @@ fn looks_at_all(expectation: &Expectation) -> bool {
 }
 
 /// The span names and globs that `expectation` mentions.
-fn names(expectation: &Expectation) -> Vec<&str> {
+pub(crate) fn names(expectation: &Expectation) -> Vec<&str> {
     match expectation {
         Expectation::Span(SpanExpectation { name, parent, children_any, .. }) => {
             [name].into_iter().chain(parent).chain(children_any).map(String::as_str).collect()

@@ -21,7 +21,7 @@ pub static PLAN: Query<Plan> = Query::new("plan", 1, plan);
 pub type Plan = Result<Action, Vec<Problem>>;
 
 /// The service in which steps run that name none.
-const DEFAULT_SERVICE: &str = "default";
+pub(crate) const DEFAULT_SERVICE: &str = "default";
 /// Limits, unless file or settings say others.
 const STEP_LIMIT: Duration = Duration::from_secs(60);
 const RUN_LIMIT: Duration = Duration::from_secs(300);
@@ -75,14 +75,16 @@ impl Planner<'_> {
             time_limit: step.time_limit.or(self.settings.timeout).unwrap_or(STEP_LIMIT),
             goes_on_after: goes_on_after(step, index == last),
         });
-        let steps = steps.collect();
+        let steps: Vec<StepPlan> = steps.collect();
         let limits = [scenario.time_limit, test.time_limit];
+        let needed =
+            steps.iter().map(|step| step.time_limit).fold(READY_LIMIT, |all, one| all + one);
         Action {
             backend: self.backend(),
             network: Network::Isolated,
             seed: test.seed,
             clock: test.clock,
-            time_limit: limits.into_iter().flatten().min().unwrap_or(RUN_LIMIT),
+            time_limit: limits.into_iter().flatten().min().unwrap_or(RUN_LIMIT.max(needed)),
             services,
             steps,
         }
@@ -115,11 +117,9 @@ impl Planner<'_> {
             workdir: service.workdir.clone(),
             ready: match &service.waits {
                 Some(waits) => waits.iter().map(readiness).collect(),
-                // Nothing that idles ever listens.
-                None if service.argv.is_none() => Vec::new(),
                 None => ports(),
             },
-            ready_limit: service.wait_limit.unwrap_or(READY_LIMIT),
+            ready_limit: service.wait_limit.unwrap_or(READY_LIMIT + pauses(service)),
         }
     }
 
@@ -197,12 +197,18 @@ fn goes_on_after(step: &Step, last: bool) -> Expected {
     }
 }
 
+/// How long a service's own conditions have it wait.
+fn pauses(service: &Service) -> Duration {
+    let pause = |wait: &Wait| if let Wait::After(pause) = wait { *pause } else { Duration::ZERO };
+    service.waits.iter().flatten().map(pause).sum()
+}
+
 fn readiness(wait: &Wait) -> Readiness {
     match wait.clone() {
         Wait::Log(pattern) => Readiness::Log(pattern),
         Wait::Port(port) => Readiness::Port(port),
         Wait::Http(port, path, status) => Readiness::Http { port, path, status },
-        Wait::Exec(argv, interval) => Readiness::Exec { argv, interval },
+        Wait::Exec(argv, interval, limit) => Readiness::Exec { argv, interval, limit },
         Wait::After(pause) => Readiness::After(pause),
     }
 }

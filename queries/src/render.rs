@@ -1,6 +1,7 @@
 //! Renders templates; a file without template syntax is its own rendering.
 
 mod functions;
+mod recursion;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,6 +10,7 @@ use regex::Regex;
 use tera::{Context, Tera};
 
 use self::functions::Environment;
+use self::recursion::Calls;
 use crate::diagnostic::{At, Problem};
 use crate::source::{SOURCE, Text, line_and_column};
 
@@ -30,6 +32,7 @@ fn rendered(cx: &Cx<'_>, unit: &Unit) -> Rendered {
     let mut tera = Tera::default();
     tera.autoescape_on(Vec::new());
     let libraries = libraries(cx, unit, &text.0)?;
+    refuse_recursion(unit, &text.0, &libraries)?;
     let files = libraries.iter().map(|(name, library)| (name.as_str(), library.text.as_str()));
     let own = [(&*unit.path, text.0.as_str())];
     tera.add_raw_templates(files.chain(own)).map_err(|error| syntax_error(&error, &libraries))?;
@@ -86,6 +89,28 @@ fn libraries(cx: &Cx<'_>, unit: &Unit, text: &str) -> Result<Libraries, Problem>
         found.insert(name, Library { text, at });
     }
     Ok(found)
+}
+
+/// No file includes itself, and no macro calls itself, directly or not.
+fn refuse_recursion(unit: &Unit, text: &str, libraries: &Libraries) -> Result<(), Problem> {
+    let own = (&*unit.path, text, &At::File);
+    let others = libraries.iter().map(|(name, library)| (&**name, &*library.text, &library.at));
+    let mut files = Calls::new();
+    for (name, text, at) in [own].into_iter().chain(others) {
+        files.insert(name.to_owned(), references(text).map(|(name, _)| name).collect());
+        if let Some(cycle) = recursion::cycle(&recursion::macro_calls(text)) {
+            let message =
+                format!("macros of {name} call each other in a circle: {}", cycle.join(" → "));
+            return Err(Problem::error("render/recursion", at.clone(), message));
+        }
+    }
+    if let Some(cycle) = recursion::cycle(&files) {
+        let at =
+            cycle.iter().find_map(|name| libraries.get(name)).map_or(At::File, |l| l.at.clone());
+        let message = format!("templates include each other in a circle: {}", cycle.join(" → "));
+        return Err(Problem::error("render/recursion", at, message));
+    }
+    Ok(())
 }
 
 /// Looks for a library beside the file, then in the workspace's `templates/`.
@@ -163,7 +188,7 @@ fn context(text: &str) -> Result<Context, Problem> {
 fn var_blocks(text: &str) -> Vec<(usize, &str)> {
     let (mut blocks, mut open, mut offset) = (Vec::new(), None, 0);
     for line in text.split_inclusive('\n') {
-        let trimmed = line.trim();
+        let trimmed = line.split('#').next().unwrap_or(line).trim();
         let ends = trimmed.starts_with('[') || trimmed.starts_with('{');
         if let Some(start) = open.filter(|_| ends) {
             blocks.push((start, &text[start..offset]));

@@ -1,7 +1,7 @@
 //! Reports: all there is to say about a test, as plain data.
 
 mod locate;
-mod steps;
+pub(crate) mod steps;
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use clnrm_engine::{Cx, Query, Unit};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::locate::Locator;
-use crate::diagnostic::{At, Diagnostic, KeyPath, Problem, Severity};
+use crate::diagnostic::{At, Diagnostic, KeyPath, Problem, Severity, UNKNOWN_EXPECTATION};
 use crate::expectation::Verdict;
 use crate::model::{MODEL, Test};
 use crate::outcome::{OUTCOME, Run};
@@ -147,7 +147,12 @@ fn check(cx: &Cx<'_>, unit: &Unit) -> Check {
 }
 
 fn report(cx: &Cx<'_>, unit: &Unit) -> Report {
-    let check = cx.get(&CHECK, unit).as_ref().clone();
+    let mut check = cx.get(&CHECK, unit).as_ref().clone();
+    for diagnostic in &mut check.diagnostics {
+        if diagnostic.code == UNKNOWN_EXPECTATION {
+            diagnostic.severity = Severity::Error;
+        }
+    }
     let mut report =
         Report { check, scenarios: Vec::new(), failures: Vec::new(), diagnostics: Vec::new() };
     let model = cx.get(&MODEL, unit);
@@ -195,6 +200,12 @@ impl Reporter<'_> {
                     entry.duration = outcome.duration;
                     entry.spans = steps::spans_of_code(outcome);
                     entry.isolation.clone_from(&outcome.isolation);
+                    let doubt = |doubt: &String| {
+                        let at = At::Key(scenario.path.clone());
+                        Problem::warning("run/doubtful", at, doubt.clone())
+                    };
+                    let doubts: Vec<Problem> = outcome.doubts.iter().map(doubt).collect();
+                    self.tell(&doubts, report);
                     entry.failures = steps::failures(self.test, scenario, outcome, &self.locator);
                     let failed = !entry.failures.is_empty();
                     entry.state = if failed { State::Failed } else { State::Passed };

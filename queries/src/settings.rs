@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use clnrm_engine::{Cx, Query, Unit};
+use clnrm_engine::{Content, Cx, Query, Unit};
 use serde::{Deserialize, Serialize};
 
 use crate::diagnostic::{At, Diagnostic, KeyPath, Problem};
@@ -52,7 +52,7 @@ pub fn unit() -> Unit {
 
 fn settings(cx: &Cx<'_>, _: &Unit) -> Settings {
     let mut settings = Settings::default();
-    let there = |file: &&&str| cx.file(file).bytes().is_some();
+    let there = |file: &&&str| cx.file(file) != Content::Absent;
     let Some(file) = FILES.iter().find(there) else { return settings };
     let unit = Unit::file(*file);
     let mut problems = match cx.get(&DOCUMENT, &unit).as_ref() {

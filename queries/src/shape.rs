@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::diagnostic::{At, Problem};
 use crate::model::{MODEL, Test};
+use crate::source::SOURCE;
 
 pub(crate) use self::services::start_order;
 
@@ -41,15 +42,24 @@ const RULES: [Rule; 5] =
 fn shape(cx: &Cx<'_>, unit: &Unit) -> Shape {
     match cx.get(&MODEL, unit).as_ref() {
         Ok(test) => check(test),
-        // Nobody can tell what a file is that cannot be read; its name may.
         Err(problem) => Shape {
-            declared: false,
+            declared: looks_declared(cx, unit),
             name: String::new(),
             tags: Vec::new(),
             scenarios: 0,
             problems: vec![problem.clone()],
         },
     }
+}
+
+/// Whether a file that cannot be read as TOML says, line by line, that it is a test.
+fn looks_declared(cx: &Cx<'_>, unit: &Unit) -> bool {
+    let source = cx.get(&SOURCE, unit);
+    let headers =
+        ["[meta]", "[test]", "[test.metadata]", "[[scenario]]", "[[scenarios]]", "[[steps]]"];
+    source.as_ref().as_ref().is_ok_and(|text| {
+        text.0.lines().any(|line| headers.contains(&line.split('#').next().unwrap_or(line).trim()))
+    })
 }
 
 /// Checks a test against all rules.

@@ -169,7 +169,7 @@ fn values_have_types_and_bounds() {
                 write "./folder:/inside:ro"
             5:17 Error[shape/volume-target] `/proc` belongs to the container
             5:30 Error[shape/volume-target] `d` is no absolute path
-            9:1 Error[parse/duration] this is no duration
+            9:1 Error[parse/duration] this is no duration of at most a week
                 write it like "30s", "500ms", "2m" or "1h"
             10:1 Error[shape/span-name] an expected span needs a name
             12:1 Error[shape/span-kind] `srever` is no span kind
@@ -283,6 +283,91 @@ fn template_errors_have_a_place() {
 }
 
 #[test]
+fn templates_that_call_themselves_are_refused() {
+    render(
+        &[("t.toml.tera", "{% include \"t.toml.tera\" %}")],
+        expect![[r#"
+        Source(1, 13) [render/recursion] templates include each other in a circle: t.toml.tera → t.toml.tera
+    "#]],
+    );
+    let (a, b) = ("{% include \"b.tera\" %}", "{% import \"a.tera\" as a %}");
+    render(
+        &[("t.toml.tera", a), ("a.tera", a), ("b.tera", b)],
+        expect![[r#"
+        Source(1, 13) [render/recursion] templates include each other in a circle: a.tera → b.tera → a.tera
+    "#]],
+    );
+    let text = "{% macro a() %}{{ self::b() }}{% endmacro a %}\n\
+                {% macro b() %}{{ self::a() }}{% endmacro b %}{{ self::a() }}";
+    render(
+        &[("t.toml.tera", text)],
+        expect![[r#"
+        File [render/recursion] macros of t.toml.tera call each other in a circle: a → b → a
+    "#]],
+    );
+}
+
+#[test]
+fn expectations_that_nobody_understands_keep_a_test_from_being_run() {
+    let text = "[meta]\nname = \"a\"\n[[scenario]]\nname = \"s\"\nrun = \"true\"\n\
+                [[expect.span]]\nname = \"x\"\natrs.all = { a = 1 }\n";
+    check(
+        text,
+        expect![[r#"
+        8:1 Warning[parse/unknown-expectation] unknown key `atrs`
+            did you mean `attrs`?
+    "#]],
+    );
+    let mut engine = engine(&[(FILE, text)]);
+    let report = engine.demand(&crate::REPORT, &[Unit::file(FILE)]).pop().unwrap().unwrap();
+    assert_eq!(report.state(), crate::State::Broken);
+}
+
+#[test]
+fn expectations_that_say_nothing_are_refused() {
+    check(
+        "[meta]\nname = \"a\"\n[[scenario]]\nname = \"s\"\nrun = \"true\"\nexpected_exit_code = 256\n\
+         [[expect.span]]\nname = \"db.{drop\"\nexists = false\n\
+         attrs.all = { http.method = \"GET\" }\nattrs.any = { x = {} }\n",
+        expect![[r#"
+            6:1 Error[parse/range] 256 is no exit code
+            7:1 Error[shape/glob] `db.{drop` is no glob: unclosed alternate group; missing '}' (maybe escape '{' with '[{]'?)
+                put signs that are meant as they are in brackets: `[{]`
+            10:15 Error[parse/predicate] nothing is said of this attribute
+                a name with dots needs quotes: "http.method" = "GET"
+            10:20 Warning[parse/unknown-expectation] unknown key `method`
+            11:15 Error[parse/predicate] nothing is said of this attribute
+                a name with dots needs quotes: "http.method" = "GET"
+        "#]],
+    );
+}
+
+#[test]
+fn exit_codes_belong_to_one_step() {
+    check(
+        "[meta]\nname = \"a\"\n[[scenario]]\nname = \"s\"\nexpected_exit_code = 1\n\
+         steps = [{ command = \"a\", should_fail = true, expected_exit_code = 0 }, { command = \"b\" }]\n",
+        expect![[r#"
+            5:1 Error[parse/exit-code] this belongs to one of the scenario's steps
+            6:27 Error[parse/exit-code] a step that should fail cannot be expected to end with 0
+        "#]],
+    );
+}
+
+#[test]
+fn what_two_services_cannot_share_is_told() {
+    check(
+        "[meta]\nname = \"a\"\n[services.a]\nports = [80]\n[services.default]\nports = [\"8080:80\"]\n\
+         [[scenario]]\nname = \"s\"\nrun = \"true\"\n",
+        expect![[r#"
+            5:1 Error[shape/reserved-name] step `s` names no service, and `default` is the name of the container for such
+                name the service differently, or name it at the step
+            6:1 Error[unsupported] not supported yet: services `a` and `default` both listen on port 80
+        "#]],
+    );
+}
+
+#[test]
 fn a_plan_says_everything() {
     let text = "[meta]\nname = \"a\"\n[determinism]\nseed = 7\n[services.db]\nargs = [\"db\"]\nports = [5432]\n\
                 [services.app]\nargs = \"app --fast\"\ndepends_on = [\"db\"]\nenv = { A = 1 }\n\
@@ -292,96 +377,96 @@ fn a_plan_says_everything() {
     plan(
         &[(FILE, text), ("bin", "binary")],
         expect![[r#"
-        Action {
-            backend: Sandbox,
-            network: Isolated,
-            seed: 7,
-            clock: Some(
-                1735689600,
-            ),
-            time_limit: 300s,
-            services: [
-                ServicePlan {
-                    name: "db",
-                    image: Host(
-                        "h",
-                    ),
-                    process: Argv(
-                        [
-                            "db",
-                        ],
-                    ),
-                    env: {},
-                    mounts: [],
-                    workdir: None,
-                    ready: [
-                        Port(
-                            5432,
+            Action {
+                backend: Sandbox,
+                network: Isolated,
+                seed: 7,
+                clock: Some(
+                    1735689600,
+                ),
+                time_limit: 300s,
+                services: [
+                    ServicePlan {
+                        name: "db",
+                        image: Host(
+                            "h",
                         ),
-                    ],
-                    ready_limit: 30s,
-                },
-                ServicePlan {
-                    name: "app",
-                    image: Host(
-                        "h",
-                    ),
-                    process: Argv(
-                        [
-                            "app",
-                            "--fast",
+                        process: Argv(
+                            [
+                                "db",
+                            ],
+                        ),
+                        env: {},
+                        mounts: [],
+                        workdir: None,
+                        ready: [
+                            Port(
+                                5432,
+                            ),
                         ],
-                    ),
-                    env: {
-                        "A": "1",
+                        ready_limit: 30s,
                     },
-                    mounts: [
-                        Mount {
-                            source: "bin",
-                            digest: "c60eac64b2e66f8851b14d0da26ac31ce8143e140d02b0967c5952e4c38833dc",
-                            target: "/bin/app",
-                            read_only: true,
+                    ServicePlan {
+                        name: "app",
+                        image: Host(
+                            "h",
+                        ),
+                        process: Argv(
+                            [
+                                "app",
+                                "--fast",
+                            ],
+                        ),
+                        env: {
+                            "A": "1",
                         },
-                    ],
-                    workdir: None,
-                    ready: [
-                        Http {
-                            port: 80,
-                            path: "/health",
-                            status: 200,
-                        },
-                    ],
-                    ready_limit: 30s,
-                },
-            ],
-            steps: [
-                StepPlan {
-                    name: "step-1",
-                    service: 1,
-                    argv: [
-                        "sh",
-                        "-c",
-                        "false",
-                    ],
-                    env: {},
-                    workdir: None,
-                    time_limit: 60s,
-                    goes_on_after: Failure,
-                },
-                StepPlan {
-                    name: "step-2",
-                    service: 1,
-                    argv: [
-                        "true",
-                    ],
-                    env: {},
-                    workdir: None,
-                    time_limit: 60s,
-                    goes_on_after: Anything,
-                },
-            ],
-        }
-    "#]],
+                        mounts: [
+                            Mount {
+                                source: "bin",
+                                digest: "f5ee32a82e0d2708e30b9ccdb03d56f9890f07f608c1095c0b1a071485b8111d",
+                                target: "/bin/app",
+                                read_only: true,
+                            },
+                        ],
+                        workdir: None,
+                        ready: [
+                            Http {
+                                port: 80,
+                                path: "/health",
+                                status: 200,
+                            },
+                        ],
+                        ready_limit: 30s,
+                    },
+                ],
+                steps: [
+                    StepPlan {
+                        name: "step-1",
+                        service: 1,
+                        argv: [
+                            "sh",
+                            "-c",
+                            "false",
+                        ],
+                        env: {},
+                        workdir: None,
+                        time_limit: 60s,
+                        goes_on_after: Failure,
+                    },
+                    StepPlan {
+                        name: "step-2",
+                        service: 1,
+                        argv: [
+                            "true",
+                        ],
+                        env: {},
+                        workdir: None,
+                        time_limit: 60s,
+                        goes_on_after: Anything,
+                    },
+                ],
+            }
+        "#]],
     );
 }
 

@@ -10,6 +10,7 @@ use clnrm_engine::{Cx, Query, Unit};
 use crate::judge::{TraceSet, names_lifecycle};
 use crate::model::{Exit, MODEL, Scenario, Test};
 use crate::outcome::{OUTCOME, Run};
+use crate::report::steps::service_failure;
 
 /// The spans of a scenario, or with an empty part those of the whole test, laid end to end in the
 /// order of the file; `None` as long as some run of it is not known.
@@ -56,7 +57,7 @@ pub(crate) fn steps_succeeded(scenario: &Scenario, outcome: &Outcome) -> bool {
     let ends = outcome.steps.iter().map(|step| &step.ended);
     let as_expected =
         scenario.steps.iter().zip(ends).all(|(step, ended)| as_expected(step.exit, ended));
-    as_expected && outcome.services.iter().all(|service| service.failed.is_none())
+    as_expected && outcome.services.iter().all(|service| service_failure(service).is_none())
 }
 
 /// Whether a step ended as it must.
@@ -86,15 +87,21 @@ impl Timeline {
     fn append(&mut self, scenario: &Scenario, outcome: &Outcome) {
         let good = steps_succeeded(scenario, outcome);
         self.failed |= !good;
-        let first = outcome.spans.iter().map(|span| span.start_ns).min().unwrap_or(0).min(0);
-        let offset = self.at_ns - first;
+        // Spans of the code under test say what they like about when they were; ours do not.
+        let offset = self.at_ns;
+        let own_trace = outcome.spans.iter().find(|span| is_scenario(span));
+        let own_trace = own_trace.map(|span| span.trace_id.clone()).unwrap_or_default();
         let of_code = |span: &&Span| span.source == Source::Otlp;
         let mut names = outcome.spans.iter().filter(of_code).map(|span| &span.name);
         // A span of the code under test is never mistaken for ours.
         let name_is_free = !names.any(|name| *name == scenario.name);
         for span in &outcome.spans {
             let mut span = moved(span, offset);
-            if span.source == Source::Lifecycle && span.name == "clnrm.scenario" {
+            if span.trace_id == own_trace {
+                // All runs of a test are parts of one trace.
+                TEST_TRACE.clone_into(&mut span.trace_id);
+            }
+            if is_scenario(&span) {
                 span.name = format!("clnrm.scenario.{}", scenario.name);
                 span.parent_id = Some(TEST_SPAN.to_owned());
                 if !good {
@@ -105,7 +112,9 @@ impl Timeline {
                     self.spans.push(Span { name: scenario.name.clone(), span_id, ..span.clone() });
                 }
             }
-            self.at_ns = self.at_ns.max(span.end_ns);
+            if span.source == Source::Lifecycle {
+                self.at_ns = self.at_ns.max(span.end_ns);
+            }
             self.spans.push(span);
         }
     }
@@ -146,12 +155,17 @@ impl Timeline {
     }
 }
 
+/// Whether this is the root of a run.
+fn is_scenario(span: &Span) -> bool {
+    span.source == Source::Lifecycle && span.name == "clnrm.scenario"
+}
+
 fn moved(span: &Span, offset: i64) -> Span {
     let mut span = span.clone();
-    span.start_ns += offset;
-    span.end_ns += offset;
+    span.start_ns = span.start_ns.saturating_add(offset);
+    span.end_ns = span.end_ns.saturating_add(offset);
     for event in &mut span.events {
-        event.at_ns += offset;
+        event.at_ns = event.at_ns.saturating_add(offset);
     }
     span
 }

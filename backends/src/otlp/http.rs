@@ -5,7 +5,7 @@ use std::io::Read;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
-use axum::http::{HeaderMap, HeaderName, StatusCode};
+use axum::http::{HeaderMap, HeaderName, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use flate2::read::MultiGzDecoder;
 use futures_util::StreamExt;
@@ -37,6 +37,17 @@ pub(super) async fn traces(State(inlet): State<Inlet>, headers: HeaderMap, body:
 pub(super) async fn ignored(headers: HeaderMap, body: Body) -> Response {
     let body = read(&headers, body).await.unwrap_or_default();
     success(encoding(&headers, &body), Rejected::default())
+}
+
+/// Anything else: spans that were sent there are lost.
+pub(super) async fn elsewhere(State(inlet): State<Inlet>, method: Method, uri: Uri) -> StatusCode {
+    if method == Method::POST {
+        let path = uri.path();
+        inlet.sink.tell(&format_args!(
+            "something was sent to {path}, where nothing is taken; spans belong to /v1/traces"
+        ));
+    }
+    StatusCode::NOT_FOUND
 }
 
 /// What a trace service answers, in protobuf.

@@ -52,6 +52,11 @@ impl Sink {
         Export { sink: self, ended: false }
     }
 
+    /// Notes something that may have cost spans.
+    pub(super) fn tell(&self, sentence: &dyn fmt::Display) {
+        self.held().note(sentence);
+    }
+
     /// Reads a request and keeps its spans.
     pub(super) fn take(&self, body: &[u8], encoding: Encoding) -> Result<Rejected, Refusal> {
         let request = decode::request(body, encoding)?;

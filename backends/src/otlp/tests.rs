@@ -249,7 +249,7 @@ async fn grpc_arrives_plain_and_packed() {
 }
 
 #[tokio::test]
-async fn metrics_logs_and_empty_requests_are_fine_and_other_paths_are_not_found() {
+async fn metrics_logs_and_empty_requests_are_fine_and_other_paths_are_told() {
     let case = Case::new();
     assert_eq!(case.post("/v1/metrics", JSON, b"{\"a\": 1}").await, (200, b"{}".to_vec()));
     assert_eq!(case.post("/v1/logs", PROTOBUF, b"\xff").await, (200, vec![]));
@@ -257,7 +257,10 @@ async fn metrics_logs_and_empty_requests_are_fine_and_other_paths_are_not_found(
     assert_eq!(case.traces(JSON, b"{\"resourceSpans\": []}").await.0, 200);
     assert_eq!(case.traces(PROTOBUF, b"").await, (200, vec![]));
     assert_eq!(case.post("/v1/trace", JSON, JSON_BODY.as_bytes()).await.0, 404);
-    assert_eq!(case.notes().await, Vec::<String>::new());
+    assert_eq!(
+        case.notes().await,
+        ["something was sent to /v1/trace, where nothing is taken; spans belong to /v1/traces"]
+    );
 }
 
 #[tokio::test]

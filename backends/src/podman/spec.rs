@@ -159,9 +159,10 @@ impl Plan<'_> {
         let [file, folder] = ["empty-file", "empty-folder"].map(|name| self.cover(name));
         fs::write(&file, "")?;
         fs::create_dir_all(&folder)?;
-        for path in host::MASKED {
+        for path in host::masked() {
             let Ok(meta) = fs::symlink_metadata(path) else { continue };
-            mounts.bind(if meta.is_dir() { &folder } else { &file }, path, "ro");
+            let cover = if meta.is_dir() { &folder } else { &file };
+            mounts.bind(cover, &path.display().to_string(), "ro");
         }
         Ok(())
     }

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::process::Command;
 
 use nix::sched::{CloneFlags, unshare};
+use rustix::fs::Mode;
 use rustix::thread::{CapabilitySet, CapabilitySets, LinkNameSpaceType};
 
 use super::{Spec, loopback, root};
@@ -17,6 +18,8 @@ use crate::{agent, host};
 /// The argument that asks for [`sandbox_main`].
 const WORD: &str = "__sandbox";
 const INIT_WORD: &str = "__sandbox-init";
+/// Open files a process may have, where this machine allows as many.
+const MOST_FILES: u64 = 65_536;
 
 /// Becomes a container if the program was started as one; call it before anything else.
 ///
@@ -39,6 +42,8 @@ pub fn sandbox_main() {
 
 /// Makes namespaces and root, starts process 1 and waits for its end.
 fn outside() -> Result<(), String> {
+    // Whatever else the caller had open is none of a container's business.
+    agent::keep_only_standard_streams();
     let spec = read_spec()?;
     let first = spec.join.is_none();
     match spec.join {
@@ -78,12 +83,43 @@ fn inside(listen: bool) -> Result<(), String> {
     use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     attempt("mount /proc", mount("proc", "proc", "proc", flags, None))?;
+    for part in ["bus", "fs", "irq", "sys", "sysrq-trigger"] {
+        protect_kernel(&Path::new("proc").join(part))?;
+    }
     attempt("change the root", rustix::process::pivot_root(".", "."))?;
     attempt("leave the old root", unmount(".", UnmountFlags::DETACH))?;
     attempt("enter the new root", std::env::set_current_dir("/"))?;
     attempt("start a session", rustix::process::setsid())?;
+    set_limits()?;
     give_up_privileges()?;
     agent::serve(Path::new(agent::FOLDER), listen)
+}
+
+/// Makes a part of `/proc` that belongs to the whole machine read-only: some of it asks for the
+/// user's id only, not for capabilities.
+fn protect_kernel(part: &Path) -> Result<(), String> {
+    use rustix::mount::{MountFlags, mount_bind, mount_remount};
+    if !part.exists() {
+        return Ok(());
+    }
+    attempt("protect /proc", mount_bind(part, part))?;
+    let flags = MountFlags::BIND
+        | MountFlags::RDONLY
+        | MountFlags::NOSUID
+        | MountFlags::NODEV
+        | MountFlags::NOEXEC;
+    attempt("protect /proc", mount_remount(part, flags, ""))
+}
+
+/// What every run starts with, whoever starts it.
+fn set_limits() -> Result<(), String> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, umask};
+    umask(Mode::from_raw_mode(0o022));
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    attempt("set limits", setrlimit(Resource::Core, none))?;
+    let most = getrlimit(Resource::Nofile).maximum.map_or(MOST_FILES, |hard| hard.min(MOST_FILES));
+    let files = Rlimit { current: Some(most), maximum: Some(most) };
+    attempt("set limits", setrlimit(Resource::Nofile, files))
 }
 
 fn read_spec() -> Result<Spec, String> {

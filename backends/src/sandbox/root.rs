@@ -69,8 +69,7 @@ fn show(stage: &Path, root: &Path, path: &Path) -> Result<(), String> {
     let layered = overlay(stage, path, &target);
     if layered.is_err() {
         attempt("show a system folder", mount_bind_recursive(path, &target))?;
-        let flags = MountFlags::BIND | MountFlags::RDONLY | MountFlags::NOSUID;
-        attempt("protect a system folder", mount_remount(&target, flags, ""))?;
+        seal(&target)?;
     }
     Ok(())
 }
@@ -98,7 +97,7 @@ fn mask(stage: &Path, root: &Path) -> Result<(), String> {
     let (file, folder) = (stage.join("empty-file"), stage.join("empty-folder"));
     attempt("make masks", File::create(&file))?;
     attempt("make masks", fs::create_dir(&folder))?;
-    for path in host::MASKED {
+    for path in host::masked() {
         let target = inside(root, path);
         let Ok(meta) = fs::symlink_metadata(&target) else { continue };
         let cover = if meta.is_dir() { &folder } else { &file };
@@ -176,9 +175,8 @@ impl Tree {
         attempt("make a mount point", self.make_place(&place))?;
         if read_only {
             self.move_to(&place)?;
-            let flags =
-                MountFlags::BIND | MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
-            return attempt("make a mount read-only", mount_remount(&place, flags, ""));
+            hide_store(&place, stage)?;
+            return seal(&place);
         }
         // Its own place on the stage, from which it is layered or copied.
         let name = format!("source{}", self.fd.as_raw_fd());
@@ -203,6 +201,41 @@ impl Tree {
         place.parent().map_or(Ok(()), fs::create_dir_all)?;
         if place.exists() { Ok(()) } else { File::create(place).map(drop) }
     }
+}
+
+/// Covers the store of a workspace that is mounted as a whole.
+fn hide_store(place: &Path, stage: &Path) -> Result<(), String> {
+    let store = place.join(".clnrm");
+    if !store.is_dir() {
+        return Ok(());
+    }
+    attempt("hide the store", mount_bind(stage.join("empty-folder"), &store))
+}
+
+/// Makes a mount read-only, with everything that is mounted below it.
+fn seal(place: &Path) -> Result<(), String> {
+    let mounts = attempt("list mounts", fs::read_to_string("/proc/self/mountinfo"))?;
+    for line in mounts.lines() {
+        let mut fields = line.split(' ').skip(4);
+        let (Some(path), Some(options)) = (fields.next(), fields.next()) else { continue };
+        let path = PathBuf::from(unescape(path));
+        if path.starts_with(place) {
+            let mut flags =
+                MountFlags::BIND | MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
+            if options.split(',').any(|option| option == "noexec") {
+                // What is locked on the machine stays locked here.
+                flags |= MountFlags::NOEXEC;
+            }
+            attempt("make a mount read-only", mount_remount(&path, flags, ""))?;
+        }
+    }
+    Ok(())
+}
+
+/// A path as `/proc/self/mountinfo` writes it, with blanks and the like as octal numbers.
+fn unescape(text: &str) -> String {
+    let codes = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")];
+    codes.iter().fold(text.to_owned(), |text, (code, plain)| text.replace(code, plain))
 }
 
 fn mount_tmpfs(target: &Path, options: &str) -> Result<(), String> {

@@ -80,10 +80,10 @@ impl Lifecycle {
         let root = self.span("clnrm.scenario".to_owned(), root, None, 0, end_ns, true);
         self.spans.push(root);
         for span in &mut received {
-            span.start_ns -= self.epoch_ns;
-            span.end_ns -= self.epoch_ns;
+            span.start_ns = span.start_ns.saturating_sub(self.epoch_ns);
+            span.end_ns = span.end_ns.saturating_sub(self.epoch_ns);
             for event in &mut span.events {
-                event.at_ns -= self.epoch_ns;
+                event.at_ns = event.at_ns.saturating_sub(self.epoch_ns);
             }
         }
         self.spans.extend(received);

@@ -63,6 +63,10 @@ impl Service {
         Ok(Service { link, failed: None, env, state, changed })
     }
 
+    fn is_idle(&self) -> bool {
+        self.state.lock().expect("no holder panics").idle
+    }
+
     /// How its process ended, if it did.
     pub(super) fn ended(&self) -> Option<Ended> {
         self.state.lock().expect("no holder panics").ended.clone()
@@ -71,7 +75,7 @@ impl Service {
     /// What came of it, once its agent has ended it; `before` is how it had ended before that.
     pub(super) async fn outcome(self, before: Option<Ended>) -> ServiceOutcome {
         // Its last words may still be on their way.
-        if !self.state.lock().expect("no holder panics").idle {
+        if !self.is_idle() {
             let _ = timeout(LAST_WORDS, self.until_ended()).await;
         }
         let log = self.state.lock().expect("no holder panics").log.output();
@@ -85,7 +89,10 @@ impl Service {
         limit: Duration,
     ) -> Result<Result<(), String>, Lost> {
         let began = Instant::now();
-        for condition in &plan.ready {
+        let idle = plan.process == Plan::OfImage && self.is_idle();
+        // Nothing listens in a container whose image has nothing to run.
+        let skipped = |condition: &&Readiness| idle && matches!(condition, Readiness::Port(_));
+        for condition in plan.ready.iter().filter(|condition| !skipped(condition)) {
             let name = &plan.name;
             tokio::select! {
                 biased;
@@ -116,7 +123,9 @@ impl Service {
                 self.until_logged(pattern).await;
                 Ok(())
             }
-            Readiness::Exec { argv, interval } => self.until_succeeded(argv, *interval).await,
+            Readiness::Exec { argv, interval, limit } => {
+                self.until_succeeded(argv, *interval, *limit).await
+            }
             Readiness::After(pause) => {
                 tokio::time::sleep_until(began + *pause).await;
                 Ok(())
@@ -133,16 +142,21 @@ impl Service {
         Ok(())
     }
 
-    async fn until_succeeded(&self, argv: &[String], interval: Duration) -> Result<(), Lost> {
+    async fn until_succeeded(
+        &self,
+        argv: &[String],
+        interval: Duration,
+        limit: Duration,
+    ) -> Result<(), Lost> {
         loop {
             let mut process = self.link.spawn(argv.to_vec(), self.env.clone(), None).await?;
-            let ended = loop {
-                if let Progress::Ended(ended) = process.next().await? {
-                    break ended;
+            match timeout(limit, until_end_of(&mut process)).await {
+                Ok(ended) => {
+                    if ended? == Ended::Code(0) {
+                        return Ok(());
+                    }
                 }
-            };
-            if ended == Ended::Code(0) {
-                return Ok(());
+                Err(_) => self.link.kill(process.id).await?,
             }
             sleep(interval).await;
         }
@@ -190,6 +204,14 @@ impl Readiness {
             Readiness::Log(pattern) => format!("its log does not match `{pattern}`"),
             Readiness::Exec { argv, .. } => format!("`{}` does not end with 0", argv.join(" ")),
             Readiness::After(pause) => format!("it waits for {pause:?}"),
+        }
+    }
+}
+
+async fn until_end_of(process: &mut Process) -> Result<Ended, Lost> {
+    loop {
+        if let Progress::Ended(ended) = process.next().await? {
+            return Ok(ended);
         }
     }
 }

@@ -16,7 +16,7 @@ pub(crate) fn run(args: &BuildArgs) -> anyhow::Result<Exit> {
     let units = super::run::tests(&mut engine, &selection)?;
     if units.is_empty() {
         printer::talk("no tests found; `clnrm init` makes some");
-        return Ok(Exit::Nothing);
+        return Ok(Exit::Nothing.max(selection.exit()));
     }
     let checks = super::dry_run::checks(&mut engine, &units);
     engine.commit();
@@ -43,5 +43,5 @@ pub(crate) fn run(args: &BuildArgs) -> anyhow::Result<Exit> {
         None => {}
     }
     printer::store_trouble(&engine);
-    Ok(exit)
+    Ok(exit.max(selection.exit()))
 }

@@ -21,7 +21,7 @@ pub(crate) fn run(args: &DryRunArgs) -> anyhow::Result<Exit> {
     let units = super::run::tests(&mut engine, &selection)?;
     if units.is_empty() {
         printer::talk("no tests found; `clnrm init` makes some");
-        return Ok(Exit::Nothing);
+        return Ok(Exit::Nothing.max(selection.exit()));
     }
     let checks = checks(&mut engine, &units);
     let counts = Counts::of(&engine.take_events());
@@ -36,7 +36,7 @@ pub(crate) fn run(args: &DryRunArgs) -> anyhow::Result<Exit> {
     printer::dry_run(&summary, args.common.format);
     engine.commit();
     printer::store_trouble(&engine);
-    Ok(exit(&summary))
+    Ok(exit(&summary).max(selection.exit()))
 }
 
 /// The checks of `units`: those that still hold, and the others computed.

@@ -35,7 +35,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
     let units = tests(&mut engine, &selection)?;
     if units.is_empty() {
         printer::talk("no tests found; `clnrm init` makes some");
-        return Ok(Exit::Nothing);
+        return Ok(Exit::Nothing.max(selection.exit()));
     }
     let cancel = Cancel::default();
     interrupt::listen(&cancel)?;
@@ -58,10 +58,12 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
     };
     let settled = settle.settle(&mut engine, &units);
     let summary = summarise(&engine, &units, settled, &settings, &backend, began);
+    // A slow reader of what is printed must not keep others from the store.
+    engine.release();
     printer::run(&summary, args.common.format);
     engine.commit();
     printer::store_trouble(&engine);
-    Ok(exit(&summary, &engine, &cancel))
+    Ok(exit(&summary, &engine, &cancel).max(selection.exit()))
 }
 
 pub(crate) fn settings(engine: &mut Engine) -> anyhow::Result<Arc<Settings>> {
@@ -74,10 +76,10 @@ pub(crate) fn settings(engine: &mut Engine) -> anyhow::Result<Arc<Settings>> {
 
 /// The selected files that are tests.
 pub(crate) fn tests(engine: &mut Engine, selection: &Selection) -> anyhow::Result<Vec<Unit>> {
-    selection.passed_over.iter().for_each(|line| printer::talk(line));
     let checks = super::dry_run::checks(engine, &selection.candidates);
+    // One that cannot even be checked is looked at again, and told of, as a test.
     let declared = selection.candidates.iter().zip(checks).filter_map(|(unit, check)| {
-        check.is_ok_and(|check: Arc<Check>| check.declared).then_some(unit)
+        check.map_or(true, |check: Arc<Check>| check.declared).then_some(unit)
     });
     let mut units: Vec<Unit> = selection.tests.iter().chain(declared).cloned().collect();
     units.sort();

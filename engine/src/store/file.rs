@@ -25,7 +25,7 @@ pub(super) enum Trouble {
 
 /// Opens the store for reading; `None` when there is none yet.
 pub(super) fn read(path: &Path) -> Result<Option<ReadOnlyDatabase>, Trouble> {
-    if !path.exists() {
+    if !is_there(path)? {
         return Ok(None);
     }
     if !is_as_left(path) {
@@ -33,15 +33,6 @@ pub(super) fn read(path: &Path) -> Result<Option<ReadOnlyDatabase>, Trouble> {
         // checked, and repaired where that is possible.
         match patiently(|| builder().set_check_integrity_on_open(true).open(path)) {
             Ok(checked) => leave(checked, path)?,
-            Err(DatabaseError::Storage(StorageError::Io(error)))
-                if error.kind() == io::ErrorKind::PermissionDenied
-                    || error.kind() == io::ErrorKind::ReadOnlyFilesystem =>
-            {
-                return Err(Trouble::Passing(format!(
-                    "{} cannot be checked: {error}",
-                    path.display()
-                )));
-            }
             Err(error) => return Err(trouble(path, error)),
         }
     }
@@ -56,7 +47,7 @@ pub(super) fn write(
     path: &Path,
     write: impl Fn(&WriteTransaction) -> Result<(), redb::Error>,
 ) -> Result<(), Trouble> {
-    if path.exists() {
+    if is_there(path)? {
         let check = !is_as_left(path);
         let opened = patiently(|| builder().set_check_integrity_on_open(check).open(path));
         let database = opened.map_err(|error| trouble(path, error))?;
@@ -81,11 +72,21 @@ pub(super) fn write(
     match made.persist_noclobber(path) {
         Ok(_) => {
             File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
-            stamp(path)
+            stamp(path);
+            Ok(())
         }
         // Somebody else has made one meanwhile; this batch is lost, which costs time only.
         Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(failed(error.error)),
+    }
+}
+
+/// Whether there is a file; anything else there is somebody else's.
+fn is_there(path: &Path) -> Result<bool, Trouble> {
+    match fs::metadata(path) {
+        Ok(meta) if meta.is_file() => Ok(true),
+        Ok(_) => Err(Trouble::Passing(format!("{} is not a file", path.display()))),
+        Err(_) => Ok(false),
     }
 }
 
@@ -119,10 +120,11 @@ fn commit(
 /// Closes the store and remembers how it was left.
 fn leave(database: Database, path: &Path) -> Result<(), Trouble> {
     database.close().map_err(|error| trouble(path, error))?;
-    stamp(path)
+    stamp(path);
+    Ok(())
 }
 
-fn stamp(path: &Path) -> Result<(), Trouble> {
+fn stamp(path: &Path) {
     let write = || -> io::Result<()> {
         let text = describe(path)?;
         let stamp = stamp_path(path);
@@ -134,7 +136,6 @@ fn stamp(path: &Path) -> Result<(), Trouble> {
     };
     // Without a stamp the store is checked at the next opening, no more.
     let _ = write();
-    Ok(())
 }
 
 /// Whether the store is exactly as a process of ours left it.
@@ -173,10 +174,6 @@ fn patiently<T>(open: impl Fn() -> Result<T, DatabaseError>) -> Result<T, Databa
                 sleep(pause);
                 pause = (pause * 2).min(Duration::from_millis(50));
             }
-            Err(DatabaseError::RepairAborted) => {
-                // Left by a process that was killed, just now; the next opening repairs it.
-                return Err(DatabaseError::RepairAborted);
-            }
             opened => return opened,
         }
     }
@@ -191,13 +188,11 @@ fn trouble(path: &Path, error: DatabaseError) -> Trouble {
         DatabaseError::RepairAborted => {
             Trouble::Passing(format!("{path} was left open by a process that was killed"))
         }
+        // What the file holds is wrong; any other failure is of the machine, and may pass.
         DatabaseError::Storage(StorageError::Io(error))
-            if matches!(
+            if !matches!(
                 error.kind(),
-                io::ErrorKind::PermissionDenied
-                    | io::ErrorKind::ReadOnlyFilesystem
-                    | io::ErrorKind::StorageFull
-                    | io::ErrorKind::NotFound
+                io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
             ) =>
         {
             Trouble::Passing(format!("{path}: {error}"))

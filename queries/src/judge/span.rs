@@ -108,6 +108,9 @@ impl<'a> Conditions<'a> {
 
     fn duration(&self, span: &Span) -> Option<String> {
         let Range { min, max } = self.expected.duration_ms?;
+        if span.end_ns < span.start_ns {
+            return Some("ended before it began".to_owned());
+        }
         let found = span.end_ns.saturating_sub(span.start_ns) as f64 / 1e6;
         let below = min.filter(|min| found < *min).map(|min| format!("at least {min}"));
         let above = max.filter(|max| found > *max).map(|max| format!("at most {max}"));

@@ -66,7 +66,7 @@ fn span(table: &Table<'_>) -> SpanExpectation {
         status: table.value(&["status"]).and_then(|(value, path)| one_status(table, value, path)),
         duration_ms: table.table(&["duration_ms"]).map(|range| {
             let read = Range { min: range.number(&["min"]), max: range.number(&["max"]) };
-            range.finish();
+            range.finish_expectation();
             read
         }),
         count: table.value(&["count"]).and_then(|(value, path)| bounds(table, value, path)),
@@ -75,10 +75,10 @@ fn span(table: &Table<'_>) -> SpanExpectation {
         service: table.string(&["service"]),
     };
     for inner in [attributes, events, children].iter().flatten() {
-        inner.finish();
+        inner.finish_expectation();
     }
     table.skip(&["description"]);
-    table.finish();
+    table.finish_expectation();
     span
 }
 
@@ -133,7 +133,12 @@ fn predicate(table: &Table<'_>, value: &Tree, path: KeyPath) -> Option<Predicate
             None => None,
         },
     };
-    rule.finish();
+    rule.finish_expectation();
+    if predicate == Predicate::default() {
+        let at = At::Key(rule.path().clone());
+        let problem = Problem::error("parse/predicate", at, "nothing is said of this attribute");
+        table.problem(problem.hint("a name with dots needs quotes: \"http.method\" = \"GET\""));
+    }
     Some(predicate)
 }
 
@@ -167,14 +172,14 @@ fn graph(table: &Table<'_>) -> GraphExpectation {
         must_be_connected: table.boolean(&["must_be_connected"]),
         single_root: table.boolean(&["single_root"]),
     };
-    table.finish();
+    table.finish_expectation();
     graph
 }
 
 fn order(table: &Table<'_>) -> OrderExpectation {
     let reversed = pairs(table, "must_follow").into_iter().map(|(later, earlier)| (earlier, later));
     let must_precede = pairs(table, "must_precede").into_iter().chain(reversed).collect();
-    table.finish();
+    table.finish_expectation();
     OrderExpectation { must_precede }
 }
 
@@ -204,7 +209,7 @@ fn counts(table: &Table<'_>) -> CountsExpectation {
             .collect(),
         by_service: by(&["by_service"]),
     };
-    table.finish();
+    table.finish_expectation();
     counts
 }
 
@@ -231,7 +236,7 @@ fn bounds(table: &Table<'_>, value: &Tree, path: KeyPath) -> Option<Bounds> {
         at_most: smaller(rule.count(&["lte"]), rule.count(&["max"])),
         exactly: rule.count(&["eq"]),
     };
-    rule.finish();
+    rule.finish_expectation();
     Some(bounds)
 }
 
@@ -245,7 +250,7 @@ fn status(table: &Table<'_>) -> StatusExpectation {
         }
     }
     let all = table.value(&["all"]).and_then(|(value, path)| one_status(table, value, path));
-    table.finish();
+    table.finish_expectation();
     StatusExpectation { all, by_name }
 }
 

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::diagnostic::{At, KeyPath, Problem};
+use crate::diagnostic::{At, KeyPath, Problem, UNKNOWN_EXPECTATION};
 use crate::document::Tree;
 
 /// What is wrong with a document, gathered while it is read.
@@ -143,16 +143,29 @@ impl<'a> Table<'a> {
         let (value, path) = self.value(keys)?;
         let read = match value {
             Tree::String(text) => parse_duration(text),
-            Tree::Integer(number) => u32::try_from(*number).ok().map(|number| unit * number),
+            Tree::Integer(number) => {
+                u32::try_from(*number).ok().and_then(|number| unit.checked_mul(number))
+            }
             Tree::Float(number) => Duration::try_from_secs_f64(number * unit.as_secs_f64()).ok(),
             other => return self.wrong(path, "a duration", other),
         };
+        let read = read.filter(|duration| *duration <= LONGEST);
         if read.is_none() {
-            let message = "this is no duration";
+            let message = "this is no duration of at most a week";
             let problem = Problem::error("parse/duration", At::Key(path), message);
             self.problem(problem.hint("write it like \"30s\", \"500ms\", \"2m\" or \"1h\""));
         }
         read
+    }
+
+    /// A time limit: `timeout` in seconds, or `timeout_ms`.
+    pub(super) fn limit(&self) -> Option<Duration> {
+        let seconds = self.duration(&["timeout"], Duration::from_secs(1));
+        let milliseconds = self.duration(&["timeout_ms"], Duration::from_millis(1));
+        match (seconds, milliseconds) {
+            (Some(seconds), Some(milliseconds)) => Some(seconds.min(milliseconds)),
+            (seconds, milliseconds) => seconds.or(milliseconds),
+        }
     }
 
     /// Names and values: a table, or a list of `"K=V"`.
@@ -256,15 +269,27 @@ impl<'a> Table<'a> {
 
     /// Warns of the keys nobody asked for.
     pub(super) fn finish(&self) {
+        self.finish_as("parse/unknown-key");
+    }
+
+    /// The same within an expectation, which is not run with such a key.
+    pub(super) fn finish_expectation(&self) {
+        self.finish_as(UNKNOWN_EXPECTATION);
+    }
+
+    fn finish_as(&self, code: &str) {
         let known = self.known.borrow();
         for (name, _) in self.entries.iter().filter(|(name, _)| !known.contains(name.as_str())) {
             let at = At::Key(self.path.key(name));
             let message = format!("unknown key `{name}`");
-            let problem = Problem::warning("parse/unknown-key", at, message);
+            let problem = Problem::warning(code, at, message);
             self.problem(problem.did_you_mean(name, known.iter().copied()));
         }
     }
 }
+
+/// Whoever writes more has miscounted.
+const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Shell text as an argument vector.
 pub(super) fn shell(text: &str) -> Vec<String> {

@@ -83,20 +83,23 @@ fn read(table: &Table<'_>, test: &mut Test) -> Scenario {
     let mut scenario = Scenario {
         steps: steps(table),
         path: table.path().clone(),
-        time_limit: table
-            .duration(&["timeout_ms"], Duration::from_millis(1))
-            .or_else(|| table.duration(&["timeout"], Duration::from_secs(1))),
+        time_limit: table.limit(),
         name,
     };
     let service = table.string(&["service"]);
     let service_path = table.path().key("service");
     let env = table.environment(&["env", "environment"]);
+    let own_steps = scenario.steps.len();
     scenario.steps.extend(run(table, &scenario.name));
-    let code = table.integer(&["expected_exit_code"]);
-    if let Some(last) = scenario.steps.last_mut()
-        && let Some(code) = code
-    {
-        last.exit = Exit::Code(code as i32);
+    if let Some(code) = exit_code(table) {
+        match &mut scenario.steps[own_steps..] {
+            [run] => run.exit = Exit::Code(code),
+            _ => {
+                let at = At::Key(table.path().key("expected_exit_code"));
+                let message = "this belongs to one of the scenario's steps";
+                table.problem(Problem::error("parse/exit-code", at, message));
+            }
+        }
     }
     for step in &mut scenario.steps {
         if step.service.is_none() {
@@ -142,18 +145,21 @@ fn steps(table: &Table<'_>) -> Vec<Step> {
 fn step(table: &Table<'_>, default_name: &str) -> Option<Step> {
     let name = table.string(&["name"]).unwrap_or_else(|| default_name.to_owned());
     let argv = table.command(&["command", "cmd", "run"]);
-    let code = table.integer(&["expected_exit_code"]);
+    let code = exit_code(table);
     let should_fail = table.boolean(&["should_fail"]).unwrap_or(false);
+    if should_fail && code == Some(0) {
+        let at = At::Key(table.path().key("should_fail"));
+        let message = "a step that should fail cannot be expected to end with 0";
+        table.problem(Problem::error("parse/exit-code", at, message));
+    }
     let step = Step {
         service: table.string(&["service"]),
         service_path: table.path().key("service"),
         env: table.environment(&["env", "environment"]),
         workdir: table.string(&["workdir", "working_dir"]),
-        time_limit: table
-            .duration(&["timeout"], Duration::from_secs(1))
-            .or_else(|| table.duration(&["timeout_ms"], Duration::from_millis(1))),
+        time_limit: table.limit(),
         exit: match code {
-            Some(code) => Exit::Code(code as i32),
+            Some(code) => Exit::Code(code),
             None if should_fail => Exit::Failure,
             None => Exit::Code(0),
         },
@@ -175,6 +181,16 @@ fn step(table: &Table<'_>, default_name: &str) -> Option<Step> {
             None
         }
     }
+}
+
+/// Exit codes have eight bits.
+fn exit_code(table: &Table<'_>) -> Option<i32> {
+    let code = table.integer(&["expected_exit_code"])?;
+    u8::try_from(code).ok().map(i32::from).or_else(|| {
+        let at = At::Key(table.path().key("expected_exit_code"));
+        table.problem(Problem::error("parse/range", at, format!("{code} is no exit code")));
+        None
+    })
 }
 
 impl Step {

@@ -59,8 +59,8 @@ pub(crate) enum Wait {
     Port(u16),
     /// A GET of a path answers with a status.
     Http(u16, String, u16),
-    /// A command ends with 0.
-    Exec(Vec<String>, Duration),
+    /// A command ends with 0; the pause between two tries, and the limit of one.
+    Exec(Vec<String>, Duration, Duration),
     /// A pause.
     After(Duration),
 }
@@ -93,7 +93,7 @@ fn read(id: &str, table: &Table<'_>) -> Service {
     if let Some(name) = plugin.as_deref().filter(|name| SPECIAL.contains(name)) {
         table.unsupported(table.path().clone(), &format!("plugin {name}"));
     }
-    let argv = table.argv(&["args"]).or_else(|| table.argv(&["command"]));
+    let argv = table.argv(&["args", "command"]);
     let mut service = Service {
         id: id.to_owned(),
         path: table.path().clone(),
@@ -187,8 +187,11 @@ fn long_volume(table: &Table<'_>) -> Option<Volume> {
 
 fn volume(path: &KeyPath, host: &str, container: &str, read_only: bool) -> Volume {
     let host = host.replace("${PWD}", ".").replace("$PWD", ".");
-    let host = host.trim_start_matches("./").trim_end_matches('/').to_owned();
-    let host = if host.is_empty() { ".".to_owned() } else { host };
+    let host = match host.trim_start_matches("./").trim_end_matches('/') {
+        "" if host.starts_with('/') => "/".to_owned(),
+        "" => ".".to_owned(),
+        path => path.to_owned(),
+    };
     Volume { path: path.clone(), host, container: container.to_owned(), read_only }
 }
 
@@ -200,7 +203,9 @@ fn waits(table: &Table<'_>, service: &mut Service) {
     }
     for key in ["health_check", "healthcheck"] {
         match table.value(&[key]) {
-            Some((Tree::String(text), _)) => waits.push(Wait::Exec(shell(text), INTERVAL)),
+            Some((Tree::String(text), _)) => {
+                waits.push(Wait::Exec(shell(text), INTERVAL, TRY_LIMIT))
+            }
             Some((value, path)) => {
                 if let Some(check) = table.as_table(value, path) {
                     health_check(&check, service, &mut waits);
@@ -214,14 +219,26 @@ fn waits(table: &Table<'_>, service: &mut Service) {
 
 /// The pause between two health checks, unless the file says another.
 const INTERVAL: Duration = Duration::from_millis(100);
+/// How long one health check may take, unless the file says otherwise.
+const TRY_LIMIT: Duration = Duration::from_secs(5);
+
+/// A number of at most 16 bits.
+fn small(table: &Table<'_>, key: &'static str) -> Option<u16> {
+    let number = table.count(&[key])?;
+    u16::try_from(number).ok().or_else(|| {
+        let at = At::Key(table.path().key(key));
+        table.problem(Problem::error("parse/range", at, format!("{number} is no {key}")));
+        None
+    })
+}
 
 fn wait_for(table: &Table<'_>, service: &mut Service, waits: &mut Vec<Wait>) {
-    let port = table.count(&["port"]).and_then(|port| u16::try_from(port).ok());
+    let port = small(table, "port");
     if let Some(pattern) = table.string(&["log"]) {
         waits.push(Wait::Log(pattern));
     }
     let path = table.string(&["http"]);
-    let status = table.count(&["status"]).and_then(|status| u16::try_from(status).ok());
+    let status = small(table, "status");
     match (path, port) {
         (Some(path), Some(port)) => waits.push(Wait::Http(port, path, status.unwrap_or(200))),
         (Some(path), None) => match service.ports.first() {
@@ -235,15 +252,13 @@ fn wait_for(table: &Table<'_>, service: &mut Service, waits: &mut Vec<Wait>) {
         (None, None) => {}
     }
     if let Some(argv) = table.command(&["exec", "cmd"]) {
-        waits.push(Wait::Exec(argv, INTERVAL));
+        waits.push(Wait::Exec(argv, INTERVAL, TRY_LIMIT));
     }
     if let Some(pause) = table.duration(&["seconds"], Duration::from_secs(1)) {
         waits.push(Wait::After(pause));
     }
-    let limit = table
-        .duration(&["timeout"], Duration::from_secs(1))
-        .or_else(|| table.duration(&["timeout_ms"], Duration::from_millis(1)));
-    service.wait_limit = service.wait_limit.or(limit);
+    let limit = table.limit();
+    service.wait_limit = service.wait_limit.max(limit);
     table.refuse(&["span"]);
     table.finish();
 }
@@ -251,14 +266,18 @@ fn wait_for(table: &Table<'_>, service: &mut Service, waits: &mut Vec<Wait>) {
 fn health_check(table: &Table<'_>, service: &mut Service, waits: &mut Vec<Wait>) {
     let second = Duration::from_secs(1);
     let interval = table.duration(&["interval"], second).unwrap_or(INTERVAL);
-    let single = table.duration(&["timeout"], second).unwrap_or(second * 5);
+    let single = table.duration(&["timeout"], second).unwrap_or(TRY_LIMIT);
     let retries = table.count(&["retries"]).unwrap_or(3);
-    if let Some(argv) = table.command(&["cmd", "command", "test"]) {
-        waits.push(Wait::Exec(argv, interval));
+    match table.command(&["cmd", "command", "test"]) {
+        Some(argv) => waits.push(Wait::Exec(argv, interval, single)),
+        None => {
+            let at = At::Key(table.path().clone());
+            table.problem(Problem::error("parse/wait", at, "the health check has no command"));
+        }
     }
     let tries = u32::try_from(retries).unwrap_or(u32::MAX);
     let limit = (interval + single).saturating_mul(tries.saturating_add(1));
-    service.wait_limit = service.wait_limit.or(Some(limit));
-    table.skip(&["start_period"]);
+    let start = table.duration(&["start_period"], second).unwrap_or_default();
+    service.wait_limit = service.wait_limit.max(Some(limit + start));
     table.finish();
 }

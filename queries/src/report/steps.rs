@@ -1,6 +1,8 @@
 //! What went wrong with the services and steps of a scenario.
 
-use clnrm_backends::{Ended, Outcome, Source, StepOutcome};
+use std::borrow::Cow;
+
+use clnrm_backends::{Ended, Outcome, ServiceOutcome, Source, StepOutcome};
 use regex::RegexBuilder;
 
 use super::{Failure, Locator};
@@ -28,11 +30,10 @@ pub(super) fn failures(
     let mut failures = Vec::new();
     let order = shape::start_order(&test.services).unwrap_or_default();
     for (index, service) in order.iter().map(|index| &test.services[*index]).enumerate() {
-        if let Some(outcome) = outcome.services.get(index)
-            && let Some(reason) = &outcome.failed
-        {
+        let Some(outcome) = outcome.services.get(index) else { continue };
+        if let Some(reason) = service_failure(outcome) {
             let subject = format!("service `{}`", service.id);
-            failures.push(fail(&service.path, subject, reason.clone(), &outcome.log.text()));
+            failures.push(fail(&service.path, subject, reason, &outcome.log.text()));
         }
     }
     for (step, outcome) in scenario.steps.iter().zip(&outcome.steps) {
@@ -83,10 +84,13 @@ fn step_failures(step: &Step, outcome: &StepOutcome) -> Vec<(&'static str, Strin
         let message = format!("{}, {expected}", ended(&outcome.ended, outcome.duration));
         failures.push(("expected_exit_code", message));
     }
-    let stdout = outcome.stdout.text();
+    // What was left out is not searched: a text that must be there may have been in it, but one
+    // that must not be there cannot be said to be absent.
+    let kept = [text(&outcome.stdout.head), text(&outcome.stdout.tail)];
+    let left_out = outcome.stdout.dropped;
     let matches = |pattern: &str| {
         let regex = RegexBuilder::new(pattern).dot_matches_new_line(true).build();
-        regex.is_ok_and(|regex| regex.is_match(&stdout))
+        regex.is_ok_and(|regex| kept.iter().any(|part| regex.is_match(part)))
     };
     if let Some(pattern) = step.stdout_matches.as_deref().filter(|pattern| !matches(pattern)) {
         let message = format!("standard output does not match `{pattern}`");
@@ -95,12 +99,34 @@ fn step_failures(step: &Step, outcome: &StepOutcome) -> Vec<(&'static str, Strin
     if let Some(pattern) = step.stdout_matches_not.as_deref().filter(|pattern| matches(pattern)) {
         let message = format!("standard output matches `{pattern}`, which it must not");
         failures.push(("expected_output_regex_not", message));
+    } else if step.stdout_matches_not.is_some() && left_out > 0 {
+        let message = format!(
+            "standard output is too long to say what is not in it: {left_out} bytes were left out"
+        );
+        failures.push(("expected_output_regex_not", message));
     }
-    if let Some(text) = step.stdout_contains.as_deref().filter(|text| !stdout.contains(*text)) {
+    let contains = |text: &&str| kept.iter().any(|part| part.contains(*text));
+    if let Some(text) = step.stdout_contains.as_deref().filter(|text| !contains(text)) {
         let message = format!("standard output does not contain `{text}`");
         failures.push(("expected_output_contains", message));
     }
     failures
+}
+
+/// Why a service is not what it must be: ready, and up until it is stopped or ends with 0.
+pub(crate) fn service_failure(outcome: &ServiceOutcome) -> Option<String> {
+    match &outcome.ended {
+        _ if outcome.failed.is_some() => outcome.failed.clone(),
+        None | Some(Ended::Code(0)) => None,
+        Some(Ended::Code(code)) => Some(format!("it ended with exit code {code}")),
+        Some(Ended::Signal(signal)) => Some(format!("it was ended by signal {signal}")),
+        Some(Ended::NotStarted(reason)) => Some(format!("it did not start: {reason}")),
+        Some(Ended::TimedOut | Ended::Skipped) => Some("it did not run".to_owned()),
+    }
+}
+
+fn text(bytes: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(bytes)
 }
 
 fn ended(ended: &Ended, duration: std::time::Duration) -> String {

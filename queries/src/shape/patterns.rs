@@ -1,9 +1,10 @@
-//! Regular expressions compile.
+//! Regular expressions and globs compile.
 
 use regex::Regex;
 
 use crate::diagnostic::{At, KeyPath, Problem};
 use crate::expectation::{Expectation, Predicate};
+use crate::judge;
 use crate::model::{Test, Wait};
 
 pub(super) fn check(test: &Test, problems: &mut Vec<Problem>) {
@@ -15,6 +16,7 @@ pub(super) fn check(test: &Test, problems: &mut Vec<Problem>) {
             problems.push(Problem::error("shape/regex", At::Key(path), message));
         }
     };
+    let mut globs = Vec::new();
     for service in &test.services {
         for wait in service.waits.iter().flatten() {
             if let Wait::Log(pattern) = wait {
@@ -33,6 +35,13 @@ pub(super) fn check(test: &Test, problems: &mut Vec<Problem>) {
         }
     }
     for placed in &test.expectations {
+        for name in judge::names(&placed.expectation) {
+            if let Some(reason) = judge::invalid_glob(name) {
+                let message = format!("`{name}` is no glob: {reason}");
+                let problem = Problem::error("shape/glob", At::Key(placed.path.clone()), message);
+                globs.push(problem.hint("put signs that are meant as they are in brackets: `[{]`"));
+            }
+        }
         let Expectation::Span(span) = &placed.expectation else { continue };
         for (which, predicates) in [("all", &span.attributes_all), ("any", &span.attributes_any)] {
             for (name, predicate) in predicates {
@@ -42,4 +51,5 @@ pub(super) fn check(test: &Test, problems: &mut Vec<Problem>) {
             }
         }
     }
+    problems.extend(globs);
 }

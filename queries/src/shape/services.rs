@@ -2,6 +2,7 @@
 
 use crate::diagnostic::{At, Problem};
 use crate::model::{Service, Test};
+use crate::plan::DEFAULT_SERVICE;
 
 pub(super) fn check(test: &Test, problems: &mut Vec<Problem>) {
     let ids = || test.services.iter().map(|service| service.id.as_str());
@@ -20,7 +21,29 @@ pub(super) fn check(test: &Test, problems: &mut Vec<Problem>) {
             problems.push(problem.did_you_mean(name, ids()));
         }
     }
-    for service in &test.services {
+    let mut unnamed = test.scenarios.iter().flat_map(|s| &s.steps).filter(|s| s.service.is_none());
+    if let Some(service) = test.services.iter().find(|service| service.id == DEFAULT_SERVICE)
+        && let Some(step) = unnamed.next()
+    {
+        let message = format!(
+            "step `{}` names no service, and `{DEFAULT_SERVICE}` is the name of the container for such",
+            step.name
+        );
+        let problem = Problem::error("shape/reserved-name", At::Key(service.path.clone()), message);
+        problems.push(problem.hint("name the service differently, or name it at the step"));
+    }
+    for (index, service) in test.services.iter().enumerate() {
+        let earlier = &test.services[..index];
+        for port in &service.ports {
+            if let Some(other) = earlier.iter().find(|other| other.ports.contains(port)) {
+                let message = format!(
+                    "not supported yet: services `{}` and `{}` both listen on port {port}",
+                    other.id, service.id
+                );
+                let at = At::Key(service.path.key("ports"));
+                problems.push(Problem::error("unsupported", at, message));
+            }
+        }
         for name in service.depends_on.iter().filter(|name| !ids().any(|id| id == **name)) {
             let at = At::Key(service.path.key("depends_on"));
             let message =
