@@ -465,6 +465,80 @@ fn without_the_store_only_the_time_differs() {
 }
 
 #[test]
+fn the_whole_workspace_can_be_mounted() {
+    let case = Case::new(
+        r#"
+//- /a.clnrm.toml
+[meta]
+name = "a"
+
+[services.app]
+volumes = [".:/work:ro"]
+
+[[scenario]]
+name = "one"
+service = "app"
+run = "cat /work/note; ls -A /work/.clnrm 2>/dev/null; touch /work/x 2>/dev/null || echo refused"
+
+[[scenario]]
+name = "two"
+service = "app"
+steps = [{ command = "cat /work/note", expected_output_regex = "^hello" }]
+
+//- /note
+hello
+"#,
+    );
+    for runs in [2, 0] {
+        let report = case.run(&[]);
+        assert_eq!(
+            (report.exit, report.containers_started()),
+            (Some(0), runs),
+            "{}",
+            report.seen()
+        );
+    }
+    // The store is there by now, and still no part of what is seen.
+    let report = case.run(&["--force"]);
+    assert_eq!((report.exit, report.containers_started()), (Some(0), 2), "{}", report.seen());
+    case.write("note", "bye");
+    assert_eq!(case.run(&[]).exit, Some(1));
+}
+
+#[test]
+fn an_outcome_that_is_shared_is_renewed_for_all() {
+    // Both tests run the same action; one of them expects what does not come.
+    let case = Case::new(
+        r#"
+//- /a.clnrm.toml
+[meta]
+name = "a"
+
+[[scenario]]
+name = "one"
+run = "date +%N"
+
+//- /b.clnrm.toml
+[meta]
+name = "b"
+
+[[scenario]]
+name = "one"
+run = "date +%N"
+
+[[expect.span]]
+name = "never"
+"#,
+    );
+    assert_eq!(case.run(&[]).containers_started(), 1);
+    let report = case.run(&[]);
+    assert_eq!((report.exit, report.containers_started()), (Some(1), 1), "{}", report.seen());
+    let durations: Vec<_> =
+        report.json["tests"].as_array().unwrap().iter().map(|test| &test["duration_ms"]).collect();
+    assert_eq!(durations[0], durations[1], "both reports are of the same run");
+}
+
+#[test]
 fn a_copy_of_the_workspace_remembers() {
     let case = Case::new(MOUNTING);
     case.run(&[]);

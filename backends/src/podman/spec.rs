@@ -135,6 +135,12 @@ impl Plan<'_> {
         let is_folder = fs::metadata(&source).map_err(named)?.is_dir();
         if mount.read_only {
             mounts.bind(&source, &mount.target, "ro");
+            let store = source.join(".clnrm");
+            if store.is_dir() {
+                let cover = self.cover("no-store");
+                fs::create_dir_all(&cover)?;
+                mounts.bind(&cover, &format!("{}/.clnrm", mount.target), "ro");
+            }
         } else if is_folder {
             mounts.layer(&source, &mount.target);
         } else {
