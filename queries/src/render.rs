@@ -40,8 +40,9 @@ fn rendered(cx: &Cx<'_>, unit: &Unit) -> Rendered {
     // A function cannot reach `cx`, so it stops at the first variable it does not know yet, and
     // rendering starts again with that one: exactly the variables that are read are recorded.
     let known = Environment::default();
+    let clock = clock(&text.0);
     loop {
-        functions::register(&mut tera, &known);
+        functions::register(&mut tera, &known, &clock);
         let outcome = tera.render(&unit.path, &context);
         let Some(name) = known.take_wanted() else { return finish(outcome, &text.0) };
         let value = cx.env(&name);
@@ -166,7 +167,7 @@ fn references(text: &str) -> impl Iterator<Item = (String, usize)> {
 fn context(text: &str) -> Result<Context, Problem> {
     let mut context = Context::new();
     let mut vars = serde_json::Map::new();
-    for (start, block) in var_blocks(text) {
+    for (start, block) in blocks(text, &["[vars]", "[template.vars]"]) {
         let parsed = toml_edit::Document::parse(block).map_err(|error| {
             let offset = start + error.span().map_or(0, |range| range.start);
             let (line, column) = line_and_column(text, offset);
@@ -184,8 +185,22 @@ fn context(text: &str) -> Result<Context, Problem> {
     Ok(context)
 }
 
-/// The lines below `[vars]` and `[template.vars]`, up to the next header or template tag.
-fn var_blocks(text: &str) -> Vec<(usize, &str)> {
+/// The clock of templates unless a test sets its own.
+const FROZEN_CLOCK: &str = "2025-01-01T00:00:00Z";
+
+/// The time a template's own `[determinism]` freezes the clock at.
+fn clock(text: &str) -> String {
+    let set = blocks(text, &["[determinism]"]).into_iter().find_map(|(_, block)| {
+        // What does not parse is told of where the document is read.
+        let parsed = toml_edit::Document::parse(block).ok()?;
+        let value = parsed.as_table().get("freeze_clock")?.as_value()?;
+        value.as_str().map(str::to_owned).or_else(|| value.as_datetime().map(|d| d.to_string()))
+    });
+    set.unwrap_or_else(|| FROZEN_CLOCK.to_owned())
+}
+
+/// The lines below some headers, up to the next header or template tag, with where they begin.
+fn blocks<'a>(text: &'a str, headers: &[&str]) -> Vec<(usize, &'a str)> {
     let (mut blocks, mut open, mut offset) = (Vec::new(), None, 0);
     for line in text.split_inclusive('\n') {
         let trimmed = line.split('#').next().unwrap_or(line).trim();
@@ -195,7 +210,7 @@ fn var_blocks(text: &str) -> Vec<(usize, &str)> {
             open = None;
         }
         offset += line.len();
-        if trimmed == "[vars]" || trimmed == "[template.vars]" {
+        if headers.contains(&trimmed) {
             open = Some(offset);
         }
     }

@@ -237,6 +237,18 @@ fn templates_see_functions_and_their_own_variables() {
 }
 
 #[test]
+fn the_clock_of_a_template_is_the_one_of_its_test() {
+    let text =
+        "[determinism]  # frozen\nfreeze_clock = \"2030-01-02T03:04:05Z\"\n\n{{ now_rfc3339() }}\n";
+    render(&[("t.toml.tera", text)], expect![[r#"
+        [determinism]  # frozen
+        freeze_clock = "2030-01-02T03:04:05Z"
+
+        2030-01-02T03:04:05Z
+    "#]]);
+}
+
+#[test]
 fn libraries_are_found_beside_the_file_and_in_templates() {
     let text = "{% import \"a.tera\" as a %}{{ a::say() }}{% include \"b.tera\" %}\n";
     let a = "{% macro say() %}beside{% endmacro say %}";

@@ -5,9 +5,6 @@ use std::sync::{Arc, Mutex};
 
 use tera::{Error, Result, Tera, Value};
 
-/// The clock of templates unless a test sets its own.
-const FROZEN_CLOCK: &str = "2025-01-01T00:00:00Z";
-
 /// The environment as far as the template has read it.
 #[derive(Clone, Default)]
 pub(super) struct Environment(Arc<Mutex<Variables>>);
@@ -39,8 +36,8 @@ impl Environment {
     }
 }
 
-/// Makes all functions known to `tera`.
-pub(super) fn register(tera: &mut Tera, environment: &Environment) {
+/// Makes all functions known to `tera`; `clock` is the time it is in the test.
+pub(super) fn register(tera: &mut Tera, environment: &Environment, clock: &str) {
     for name in ["env", "get_env"] {
         let environment = environment.clone();
         tera.register_function(name, move |arguments: &Arguments| {
@@ -54,7 +51,8 @@ pub(super) fn register(tera: &mut Tera, environment: &Environment) {
         });
     }
     for name in ["now_rfc3339", "now"] {
-        tera.register_function(name, |_: &Arguments| Ok(Value::String(FROZEN_CLOCK.to_owned())));
+        let clock = clock.to_owned();
+        tera.register_function(name, move |_: &Arguments| Ok(Value::String(clock.clone())));
     }
     tera.register_function("sha256", |arguments: &Arguments| {
         Ok(Value::String(sha256(text(arguments, &["s", "input"])?.as_bytes())))
