@@ -1,5 +1,6 @@
 //! Judges spans against expectations: one pure function of a trace set and an expectation.
 
+mod attribute;
 mod counts;
 mod graph;
 mod names;

@@ -73,8 +73,8 @@ pub struct ScenarioReport {
     pub failures: Vec<Failure>,
     /// Spans of the code under test that came in.
     pub spans: u64,
-    /// What isolated the run from the machine.
-    pub isolation: Vec<String>,
+    /// What isolated the run from the machine, with commas in between.
+    pub isolation: String,
 }
 
 /// How a scenario or a test stands.
@@ -183,7 +183,7 @@ impl Reporter<'_> {
                 duration: Duration::ZERO,
                 failures: Vec::new(),
                 spans: 0,
-                isolation: Vec::new(),
+                isolation: String::new(),
             };
             match run.as_ref() {
                 Run::Unplanned(problems) => {
@@ -199,7 +199,7 @@ impl Reporter<'_> {
                     entry.key = Some(*key);
                     entry.duration = outcome.duration;
                     entry.spans = steps::spans_of_code(outcome);
-                    entry.isolation.clone_from(&outcome.isolation);
+                    entry.isolation = outcome.isolation.join(", ");
                     let doubt = |doubt: &String| {
                         let at = At::Key(scenario.path.clone());
                         Problem::warning("run/doubtful", at, doubt.clone())

@@ -240,12 +240,15 @@ fn templates_see_functions_and_their_own_variables() {
 fn the_clock_of_a_template_is_the_one_of_its_test() {
     let text =
         "[determinism]  # frozen\nfreeze_clock = \"2030-01-02T03:04:05Z\"\n\n{{ now_rfc3339() }}\n";
-    render(&[("t.toml.tera", text)], expect![[r#"
+    render(
+        &[("t.toml.tera", text)],
+        expect![[r#"
         [determinism]  # frozen
         freeze_clock = "2030-01-02T03:04:05Z"
 
         2030-01-02T03:04:05Z
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]

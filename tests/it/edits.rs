@@ -473,17 +473,17 @@ fn the_whole_workspace_can_be_mounted() {
 name = "a"
 
 [services.app]
-volumes = [".:/work:ro"]
+volumes = [".:/ws:ro"]
 
 [[scenario]]
 name = "one"
 service = "app"
-run = "cat /work/note; ls -A /work/.clnrm 2>/dev/null; touch /work/x 2>/dev/null || echo refused"
+run = "cat /ws/note; ls -A /ws/.clnrm 2>/dev/null; touch /ws/x 2>/dev/null || echo refused"
 
 [[scenario]]
 name = "two"
 service = "app"
-steps = [{ command = "cat /work/note", expected_output_regex = "^hello" }]
+steps = [{ command = "cat /ws/note", expected_output_regex = "^hello" }]
 
 //- /note
 hello

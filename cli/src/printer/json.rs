@@ -62,7 +62,7 @@ fn scenario(scenario: &ScenarioReport) -> Value {
         "duration_ms": milliseconds(scenario.duration),
         "run_key": scenario.key.map(|key| key.to_string()),
         "spans": scenario.spans,
-        "isolation": scenario.isolation,
+        "isolation": scenario.isolation.split(", ").filter(|part| !part.is_empty()).collect::<Vec<_>>(),
         "failures": failures(&scenario.failures),
         "error": error,
     })
