@@ -76,8 +76,7 @@ impl Engine {
             if !session.holds(&trace) {
                 return None;
             }
-            let bytes = session.value(&trace.value)?;
-            let value = session.queries.get(&*node.query)?.decode(&bytes)?;
+            let value = session.queries.get(&*node.query)?.decode(&trace.bytes)?;
             session.event(QueryEvent::RootRecalled(node));
             value.downcast::<V>().ok()
         };
@@ -158,7 +157,7 @@ impl Engine {
         let session = self.session();
         let demanded = std::mem::take(&mut session.staged().roots);
         let roots = demanded.into_iter().filter_map(|(root, value)| {
-            let trace = session.leaves_of(&root, value)?;
+            let trace = session.root_trace(&root, value)?;
             let stored = session.snapshot().and_then(|snapshot| snapshot.root(&root));
             (stored.as_ref() != Some(&trace)).then_some((root, trace))
         });
@@ -168,7 +167,6 @@ impl Engine {
         session.store.commit(&Batch {
             nodes: staged.nodes,
             roots,
-            values: staged.values,
             effects: staged.effects,
             index: session.world.take_changed_index(),
         });
@@ -188,9 +186,8 @@ impl Engine {
     ) -> Option<Arc<V>> {
         let session = self.session();
         let node = query.node(unit);
-        let value = session.snapshot()?.root(&node)?.value;
-        let bytes = session.value(&value)?;
-        session.queries.get(&*node.query)?.decode(&bytes)?.downcast::<V>().ok()
+        let trace = session.snapshot()?.root(&node)?;
+        session.queries.get(&*node.query)?.decode(&trace.bytes)?.downcast::<V>().ok()
     }
 
     /// What happened since this was last asked.

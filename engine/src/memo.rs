@@ -109,10 +109,10 @@ fn execute(db: &dyn Db, node: &Node, why: Why, remembered: &[Digest]) -> Memo {
         _ => why,
     };
     if !volatile {
-        let mut staged = session.staged();
-        staged.nodes.insert(node.clone(), Trace { value: digest, reads: reads.in_order });
+        let trace = Trace { value: digest, reads: reads.in_order };
+        session.staged().nodes.insert(node.clone(), trace);
         if query.is_kept() {
-            staged.values.insert(digest, bytes.into());
+            session.keep(digest, bytes);
         }
     }
     let cut_off = !volatile && remembered.contains(&digest);
@@ -126,7 +126,7 @@ fn materialise(db: &dyn Db, node: &Node, memo: &Memo) -> (Value, bool) {
     let session = db.session();
     let query = query_of(db, node);
     if query.is_kept() {
-        let stored = session.value(&memo.digest).and_then(|bytes| query.decode(&bytes));
+        let stored = session.kept(node, &memo.digest).and_then(|bytes| query.decode(&bytes));
         if let Some(value) = stored {
             return (value, false);
         }
@@ -140,7 +140,7 @@ fn materialise(db: &dyn Db, node: &Node, memo: &Memo) -> (Value, bool) {
     if Digest::of("value", &bytes) != memo.digest {
         session.impure.lock().expect("no holder panics").insert(node.clone());
     } else if query.is_kept() {
-        session.staged().values.insert(memo.digest, bytes.into());
+        session.keep(memo.digest, bytes);
     }
     (value, false)
 }

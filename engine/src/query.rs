@@ -28,7 +28,7 @@ impl<V> Query<V> {
         Query { name, version, kept: false, compute }
     }
 
-    /// The same, with its values stored too.
+    /// The same, with its values stored where they are asked for as roots.
     pub const fn kept(self) -> Self {
         Query { kept: true, ..self }
     }

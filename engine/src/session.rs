@@ -20,6 +20,8 @@ pub(crate) struct Session {
     pub(crate) events: Mutex<Vec<QueryEvent>>,
     pub(crate) staged: Mutex<Staged>,
     effects: Mutex<HashMap<Digest, Effect>>,
+    /// Encoded values of this session, by digest.
+    kept: Mutex<HashMap<Digest, Arc<[u8]>>>,
     /// The store as it is read, while nobody waits for anything but us.
     snapshot: Mutex<Reading>,
     /// Leaves whose content turned out to be another than their digest says.
@@ -33,9 +35,8 @@ pub(crate) struct Session {
 pub(crate) struct Staged {
     pub(crate) nodes: BTreeMap<Node, Trace>,
     pub(crate) roots: BTreeMap<Node, Digest>,
-    pub(crate) values: BTreeMap<Digest, Arc<[u8]>>,
-    /// By key, the digest of the value; `None` where a stored one is to go.
-    pub(crate) effects: BTreeMap<Digest, Option<Digest>>,
+    /// By key, the value; `None` where a stored one is to go.
+    pub(crate) effects: BTreeMap<Digest, Option<Arc<[u8]>>>,
 }
 
 /// The store, as far as this session reads it now.
@@ -79,6 +80,7 @@ impl Session {
             events: Mutex::default(),
             staged: Mutex::default(),
             effects: Mutex::default(),
+            kept: Mutex::default(),
             snapshot: Mutex::default(),
             torn: Mutex::default(),
             impure: Mutex::default(),
@@ -118,10 +120,17 @@ impl Session {
         staged.map(|trace| (trace, false)).into_iter().chain(stored.map(|trace| (trace, true)))
     }
 
-    /// The bytes of a value that was kept.
-    pub(crate) fn value(&self, digest: &Digest) -> Option<Arc<[u8]>> {
-        let staged = self.staged().values.get(digest).cloned();
-        staged.or_else(|| self.snapshot()?.value(digest))
+    /// The encoded value of a node with this digest, if it was kept.
+    pub(crate) fn kept(&self, node: &Node, digest: &Digest) -> Option<Arc<[u8]>> {
+        let kept = self.kept.lock().expect("no holder panics").get(digest).cloned();
+        kept.or_else(|| {
+            let root = self.snapshot()?.root(node)?;
+            (root.value == *digest).then(|| root.bytes.into())
+        })
+    }
+
+    pub(crate) fn keep(&self, digest: Digest, bytes: Vec<u8>) {
+        self.kept.lock().expect("no holder panics").insert(digest, bytes.into());
     }
 
     pub(crate) fn leaf_state(&self, leaf: &Leaf) -> LeafState {
@@ -144,17 +153,14 @@ impl Session {
     }
 
     fn stored_effect(&self, key: &Digest) -> Option<Arc<[u8]>> {
-        let digest = self.snapshot()?.effect(key)?;
-        self.value(&digest)
+        let snapshot = self.snapshot()?;
+        snapshot.value(&snapshot.effect(key)?)
     }
 
     pub(crate) fn set_effect(&self, key: Digest, bytes: Arc<[u8]>, keep: Keep) {
         let effect = match keep {
             Keep::Value => {
-                let digest = Digest::of("value", &bytes);
-                let mut staged = self.staged();
-                staged.effects.insert(key, Some(digest));
-                staged.values.insert(digest, bytes.clone());
+                self.staged().effects.insert(key, Some(bytes.clone()));
                 Effect::Lasting(bytes)
             }
             Keep::Nothing => {
@@ -195,11 +201,11 @@ impl Session {
         })
     }
 
-    /// The leaves under a node with this value, by the traces of this session and the store.
+    /// The deep trace of a root with this value, by the traces of this session and the store.
     ///
     /// Another process may have written a newer trace of a node in between, which tells of another
     /// state of the world: only traces with the very values that were read are followed.
-    pub(crate) fn leaves_of(&self, root: &Node, value: Digest) -> Option<RootTrace> {
+    pub(crate) fn root_trace(&self, root: &Node, value: Digest) -> Option<RootTrace> {
         let (mut leaves, mut seen) = (BTreeMap::new(), BTreeSet::new());
         let mut open = vec![(root.clone(), value)];
         while let Some((node, value)) = open.pop() {
@@ -219,7 +225,8 @@ impl Session {
                 }
             }
         }
-        Some(RootTrace { value, leaves: leaves.into_iter().collect() })
+        let bytes = self.kept(root, &value)?.to_vec();
+        Some(RootTrace { value, bytes, leaves: leaves.into_iter().collect() })
     }
 }
 

@@ -50,8 +50,7 @@ pub(crate) struct Store {
 pub(crate) struct Batch {
     pub(crate) nodes: BTreeMap<Node, Trace>,
     pub(crate) roots: BTreeMap<Node, RootTrace>,
-    pub(crate) values: BTreeMap<Digest, Arc<[u8]>>,
-    pub(crate) effects: BTreeMap<Digest, Option<Digest>>,
+    pub(crate) effects: BTreeMap<Digest, Option<Arc<[u8]>>>,
     pub(crate) index: Option<StatIndex>,
 }
 
@@ -59,7 +58,6 @@ impl Batch {
     pub(crate) fn is_empty(&self) -> bool {
         self.nodes.is_empty()
             && self.roots.is_empty()
-            && self.values.is_empty()
             && self.effects.is_empty()
             && self.index.is_none()
     }
@@ -193,16 +191,21 @@ fn write(transaction: &redb::WriteTransaction, batch: &Batch) -> Result<(), redb
         let key = node_key(node);
         roots.insert(&*key, &*seal(&key, trace))?;
     }
-    let mut values = transaction.open_table(VALUES)?;
-    for (digest, bytes) in &batch.values {
-        values.insert(&digest.0[..], &**bytes)?;
-    }
     let mut effects = transaction.open_table(EFFECTS)?;
+    let mut values = BTreeMap::new();
     for (key, value) in &batch.effects {
         match value {
-            Some(value) => drop(effects.insert(&key.0[..], &*seal(&key.0, value))?),
+            Some(value) => {
+                let digest = Digest::of("value", value);
+                effects.insert(&key.0[..], &*seal(&key.0, &digest))?;
+                values.insert(digest, value);
+            }
             None => drop(effects.remove(&key.0[..])?),
         }
+    }
+    let mut table = transaction.open_table(VALUES)?;
+    for (digest, value) in values {
+        table.insert(&digest.0[..], &**value)?;
     }
     if let Some(index) = &batch.index {
         transaction.open_table(STAT)?.insert(INDEX, &*seal(INDEX, index))?;

@@ -21,6 +21,8 @@ pub(crate) struct Trace {
 pub(crate) struct RootTrace {
     /// Digest of the value.
     pub(crate) value: Digest,
+    /// The value itself, encoded: whoever asks for a root wants it.
+    pub(crate) bytes: Vec<u8>,
     /// The leaves, sorted.
     pub(crate) leaves: Vec<(Leaf, Digest)>,
 }
