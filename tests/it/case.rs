@@ -280,10 +280,11 @@ impl Ran {
 }
 
 /// Without what differs between two equal runs.
-fn masked(text: &str, folder: &Path) -> String {
-    static VOLATILE: LazyLock<[(Regex, &str); 5]> = LazyLock::new(|| {
+pub(crate) fn masked(text: &str, folder: &Path) -> String {
+    static VOLATILE: LazyLock<[(Regex, &str); 6]> = LazyLock::new(|| {
         [
             (r"\b\d+(\.\d+)? m?s\b", "[TIME]"),
+            (r"(file|layout)_len=\d+", "${1}_len=[BYTES]"),
             (r"\b[0-9a-f]{64}\b", "[KEY]"),
             (r"\b[1-9]\d* quer(y|ies) executed", "[N] queries executed"),
             (r"\b\d+ recalled", "[N] recalled"),
