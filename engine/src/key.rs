@@ -70,6 +70,7 @@ impl fmt::Display for Leaf {
             Leaf::File(path) => write!(f, "file {path}"),
             Leaf::Tree(path) => write!(f, "tree {path}"),
             Leaf::Env(name) => write!(f, "env {name}"),
+            Leaf::Fact(kind, name) if name.is_empty() => write!(f, "{kind}"),
             Leaf::Fact(kind, name) => write!(f, "{kind} {name}"),
             Leaf::Effect(key) => write!(f, "outcome {key:?}"),
             Leaf::Tool => write!(f, "clnrm itself"),

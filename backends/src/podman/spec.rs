@@ -135,6 +135,12 @@ impl Plan<'_> {
         let is_folder = fs::metadata(&source).map_err(named)?.is_dir();
         if mount.read_only {
             mounts.bind(&source, &mount.target, "ro");
+            for below in mounted_below(&source) {
+                // Read-only ends where something else is mounted, so each of those is told too.
+                let inside = below.strip_prefix(&source).expect("it is below");
+                let target = Path::new(&mount.target).join(inside).display().to_string();
+                mounts.bind(&below, &target, "ro");
+            }
             let store = source.join(".clnrm");
             if store.is_dir() {
                 let cover = self.cover("no-store");
@@ -176,6 +182,17 @@ impl Plan<'_> {
     fn cover(&self, name: &str) -> PathBuf {
         self.container.folder.join(name)
     }
+}
+
+/// Where something else is mounted below a folder of this machine, outermost first.
+fn mounted_below(folder: &Path) -> Vec<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let paths = mounts.lines().filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from);
+    let mut below: Vec<PathBuf> =
+        paths.filter(|path| path != folder && path.starts_with(folder)).collect();
+    below.sort();
+    below.dedup();
+    below
 }
 
 impl Mounts {
