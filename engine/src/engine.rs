@@ -108,6 +108,24 @@ impl Engine {
         }
     }
 
+    /// The values of roots: recalled where nothing under them has changed, else demanded.
+    pub fn roots<V: Send + Sync + 'static>(
+        &mut self,
+        query: &'static Query<V>,
+        units: &[Unit],
+    ) -> Vec<Result<Arc<V>, Bug>> {
+        let known = self.recall(query, units);
+        let open = units.iter().zip(&known).filter(|(_, value)| value.is_none());
+        let open: Vec<Unit> = open.map(|(unit, _)| unit.clone()).collect();
+        // Without anything to demand, salsa is not touched.
+        let demanded = if open.is_empty() { Vec::new() } else { self.demand(query, &open) };
+        let mut demanded = demanded.into_iter();
+        let value = |value: Option<Arc<V>>| {
+            value.map_or_else(|| demanded.next().expect("there is one for every open unit"), Ok)
+        };
+        known.into_iter().map(value).collect()
+    }
+
     /// Looks at everything that was read, and takes in what has changed since.
     ///
     /// Returns the leaves that have.

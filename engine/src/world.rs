@@ -51,36 +51,35 @@ pub enum Content {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct StatIndex(pub(crate) BTreeMap<Arc<str>, (Stat, Digest)>);
 
+/// The stat index, and whether it was changed since it was last given away.
+#[derive(Default)]
+struct Index {
+    files: StatIndex,
+    changed: bool,
+}
+
 /// The world, as far as it was looked at.
 pub(crate) struct World {
     system: Arc<dyn System>,
     facts: Facts,
     tool: Digest,
     known: Mutex<HashMap<Leaf, State>>,
-    index: Mutex<StatIndex>,
-    index_changed: Mutex<bool>,
+    index: Mutex<Index>,
 }
 
 impl World {
     pub(crate) fn new(system: Arc<dyn System>, facts: Facts, tool: Digest) -> World {
-        World {
-            system,
-            facts,
-            tool,
-            known: Mutex::default(),
-            index: Mutex::default(),
-            index_changed: Mutex::default(),
-        }
+        World { system, facts, tool, known: Mutex::default(), index: Mutex::default() }
     }
 
     pub(crate) fn set_index(&self, index: StatIndex) {
-        *self.index.lock().expect("no holder panics") = index;
+        self.index.lock().expect("no holder panics").files = index;
     }
 
     /// The index if it was changed since it was last given.
     pub(crate) fn take_changed_index(&self) -> Option<StatIndex> {
-        let changed = std::mem::take(&mut *self.index_changed.lock().expect("no holder panics"));
-        changed.then(|| self.index.lock().expect("no holder panics").clone())
+        let mut index = self.index.lock().expect("no holder panics");
+        std::mem::take(&mut index.changed).then(|| index.files.clone())
     }
 
     /// The state of a leaf other than an effect.
@@ -105,7 +104,7 @@ impl World {
         let mut index = self.index.lock().expect("no holder panics");
         for leaf in leaves {
             if let Leaf::File(path) = leaf {
-                index.0.remove(path);
+                index.files.0.remove(path);
             }
         }
     }
@@ -158,7 +157,7 @@ impl World {
             Kind::File => {}
         }
         let index = self.index.lock().expect("no holder panics");
-        if let Some((_, digest)) = index.0.get(path).filter(|(known, _)| *known == stat) {
+        if let Some((_, digest)) = index.files.0.get(path).filter(|(known, _)| *known == stat) {
             return State { digest: *digest, content: None };
         }
         drop(index);
@@ -171,8 +170,8 @@ impl World {
         let safe = stat.mtime_ns.max(stat.ctime_ns) < scan_ns - margin;
         if settled && safe && matches!(state.content, Some(Content::Bytes(_))) {
             let mut index = self.index.lock().expect("no holder panics");
-            index.0.insert(path.into(), (stat, state.digest));
-            *self.index_changed.lock().expect("no holder panics") = true;
+            index.files.0.insert(path.into(), (stat, state.digest));
+            index.changed = true;
         }
         state
     }

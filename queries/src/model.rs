@@ -89,7 +89,7 @@ pub(crate) fn read(tree: &Tree) -> Test {
         template.finish();
     }
     root.refuse(&["matrix", "assertions", "otel_validation", "policy"]);
-    root.refuse_quietly(&["otel", "otel_headers", "otel_propagators", "limits", "report"]);
+    root.leave_out(&["otel", "otel_headers", "otel_propagators", "limits", "report"]);
     root.finish();
     test.problems = problems.take();
     test
@@ -158,7 +158,7 @@ pub(crate) fn read_settings(tree: &Tree, settings: &mut Settings) -> Vec<Problem
     settings.backend = root.string(&["backend"]);
     settings.jobs = root.count(&["jobs"]).map(|jobs| jobs.max(1) as usize);
     settings.timeout = root.duration(&["timeout"], Duration::from_secs(1));
-    root.refuse_quietly(&["cache", "network", "report", "vars"]);
+    root.leave_out(&["cache", "network", "report", "vars"]);
     root.finish();
     problems.take()
 }

@@ -1,6 +1,6 @@
 //! `clnrm build`
 
-use clnrm_queries::Severity;
+use clnrm_queries::{CHECK, Severity};
 
 use crate::args::{BuildArgs, GraphFormat};
 use crate::exit::Exit;
@@ -18,7 +18,7 @@ pub(crate) fn run(args: &BuildArgs) -> anyhow::Result<Exit> {
         printer::talk("no tests found; `clnrm init` makes some");
         return Ok(Exit::Nothing.max(selection.exit()));
     }
-    let checks = super::dry_run::checks(&mut engine, &units);
+    let checks = engine.roots(&CHECK, &units);
     engine.commit();
     settings.diagnostics.iter().for_each(printer::diagnostic_to_stderr);
     let sound = settings.diagnostics.iter().all(|d| d.severity < Severity::Error);

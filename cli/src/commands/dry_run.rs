@@ -1,10 +1,9 @@
 //! `clnrm dry-run`
 
-use std::sync::Arc;
 use std::time::Instant;
 
-use clnrm_engine::{Bug, Counts, Engine, Unit};
-use clnrm_queries::{CHECK, Check, Severity};
+use clnrm_engine::Counts;
+use clnrm_queries::{CHECK, Severity};
 
 use crate::args::DryRunArgs;
 use crate::exit::Exit;
@@ -23,7 +22,7 @@ pub(crate) fn run(args: &DryRunArgs) -> anyhow::Result<Exit> {
         printer::talk("no tests found; `clnrm init` makes some");
         return Ok(Exit::Nothing.max(selection.exit()));
     }
-    let checks = checks(&mut engine, &units);
+    let checks = engine.roots(&CHECK, &units);
     let counts = Counts::of(&engine.take_events());
     let files = units.iter().zip(checks);
     let files = files.map(|(unit, check)| CheckResult { file: unit.path.to_string(), check });
@@ -37,20 +36,6 @@ pub(crate) fn run(args: &DryRunArgs) -> anyhow::Result<Exit> {
     engine.commit();
     printer::store_trouble(&engine);
     Ok(exit(&summary).max(selection.exit()))
-}
-
-/// The checks of `units`: those that still hold, and the others computed.
-pub(crate) fn checks(engine: &mut Engine, units: &[Unit]) -> Vec<Result<Arc<Check>, Bug>> {
-    let known = engine.recall(&CHECK, units);
-    let open = units.iter().zip(&known).filter(|(_, check)| check.is_none());
-    let open: Vec<Unit> = open.map(|(unit, _)| unit.clone()).collect();
-    let mut computed =
-        if open.is_empty() { Vec::new() } else { engine.demand(&CHECK, &open) }.into_iter();
-    let checks = known.into_iter().map(|check| match check {
-        Some(check) => Ok(check),
-        None => computed.next().expect("there is one for every open unit"),
-    });
-    checks.collect()
 }
 
 fn exit(summary: &DrySummary) -> Exit {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::bail;
-use clnrm_queries::RENDERED;
+use clnrm_queries::{CHECK, RENDERED};
 
 use crate::args::RenderArgs;
 use crate::exit::Exit;
@@ -32,7 +32,7 @@ pub(crate) fn run(args: &RenderArgs) -> anyhow::Result<Exit> {
                 Exit::Green
             }
             Err(_) => {
-                let checks = super::dry_run::checks(&mut engine, std::slice::from_ref(unit));
+                let checks = engine.roots(&CHECK, std::slice::from_ref(unit));
                 let diagnostics = checks.iter().flatten().flat_map(|check| &check.diagnostics);
                 diagnostics.for_each(printer::diagnostic_to_stderr);
                 Exit::Diagnostics

@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::Context;
 use clnrm_backends::{BackendError, Cancel, Choice};
 use clnrm_engine::{Counts, Engine, Unit};
-use clnrm_queries::{Check, Diagnostic, SETTINGS, Settings, Severity, State, settings_unit};
+use clnrm_queries::{CHECK, Check, Diagnostic, SETTINGS, Settings, Severity, State, settings_unit};
 
 use crate::args::{BackendArg, RunArgs};
 use crate::exit::Exit;
@@ -67,16 +67,13 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
 }
 
 pub(crate) fn settings(engine: &mut Engine) -> anyhow::Result<Arc<Settings>> {
-    if let [Some(settings)] = &engine.recall(&SETTINGS, &[settings_unit()])[..] {
-        return Ok(settings.clone());
-    }
-    let settings = engine.demand(&SETTINGS, &[settings_unit()]).pop().expect("one was asked for");
+    let settings = engine.roots(&SETTINGS, &[settings_unit()]).pop().expect("one was asked for");
     settings.map_err(|bug| anyhow::anyhow!(Exit::Bug).context(bug.0))
 }
 
 /// The selected files that are tests.
 pub(crate) fn tests(engine: &mut Engine, selection: &Selection) -> anyhow::Result<Vec<Unit>> {
-    let checks = super::dry_run::checks(engine, &selection.candidates);
+    let checks = engine.roots(&CHECK, &selection.candidates);
     // One that cannot even be checked is looked at again, and told of, as a test.
     let declared = selection.candidates.iter().zip(checks).filter_map(|(unit, check)| {
         check.map_or(true, |check: Arc<Check>| check.declared).then_some(unit)

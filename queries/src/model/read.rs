@@ -258,7 +258,7 @@ impl<'a> Table<'a> {
     }
 
     /// The same for keys without which the verdict is still right.
-    pub(super) fn refuse_quietly(&self, keys: &[&'static str]) {
+    pub(super) fn leave_out(&self, keys: &[&'static str]) {
         for key in keys {
             if let Some((_, path)) = self.value(&[*key]) {
                 let message = format!("not supported yet: `{key}` is left out");
