@@ -16,3 +16,4 @@ mod output;
 mod programs;
 mod python;
 mod spans;
+mod tidy;
