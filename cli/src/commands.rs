@@ -6,3 +6,24 @@ pub(crate) mod dry_run;
 pub(crate) mod init;
 pub(crate) mod render;
 pub(crate) mod run;
+
+use clnrm_engine::Engine;
+
+use crate::exit::Exit;
+use crate::printer;
+
+/// Writes down what was learned, once everything is told; the end of every command that asks
+/// queries. A query that is not pure makes all that is remembered worthless.
+fn finish(engine: &mut Engine) -> Exit {
+    engine.commit();
+    let impure = engine.take_impure();
+    let exit = if impure.is_empty() {
+        Exit::Green
+    } else {
+        printer::impure(&impure);
+        let _ = engine.clear_store();
+        Exit::Bug
+    };
+    printer::store_trouble(engine);
+    exit
+}

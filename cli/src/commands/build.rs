@@ -19,7 +19,8 @@ pub(crate) fn run(args: &BuildArgs) -> anyhow::Result<Exit> {
         return Ok(Exit::Nothing.max(selection.exit()));
     }
     let checks = engine.roots(&CHECK, &units);
-    engine.commit();
+    // The graph is what was written down.
+    let finished = super::finish(&mut engine);
     settings.diagnostics.iter().for_each(printer::diagnostic_to_stderr);
     let sound = settings.diagnostics.iter().all(|d| d.severity < Severity::Error);
     let mut exit = if sound { Exit::Green } else { Exit::Diagnostics };
@@ -42,6 +43,5 @@ pub(crate) fn run(args: &BuildArgs) -> anyhow::Result<Exit> {
         Some(GraphFormat::Dot) => printer::text(&engine.graph().dot()),
         None => {}
     }
-    printer::store_trouble(&engine);
-    Ok(exit.max(selection.exit()))
+    Ok(exit.max(selection.exit()).max(finished))
 }

@@ -33,9 +33,7 @@ pub(crate) fn run(args: &DryRunArgs) -> anyhow::Result<Exit> {
         duration: began.elapsed(),
     };
     printer::dry_run(&summary, args.common.format);
-    engine.commit();
-    printer::store_trouble(&engine);
-    Ok(exit(&summary).max(selection.exit()))
+    Ok(exit(&summary).max(selection.exit()).max(super::finish(&mut engine)))
 }
 
 fn exit(summary: &DrySummary) -> Exit {

@@ -39,7 +39,5 @@ pub(crate) fn run(args: &RenderArgs) -> anyhow::Result<Exit> {
             }
         },
     };
-    engine.commit();
-    printer::store_trouble(&engine);
-    Ok(exit)
+    Ok(exit.max(super::finish(&mut engine)))
 }

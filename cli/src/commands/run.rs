@@ -61,9 +61,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
     // A slow reader of what is printed must not keep others from the store.
     engine.release();
     printer::run(&summary, args.common.format);
-    engine.commit();
-    printer::store_trouble(&engine);
-    Ok(exit(&summary, &engine, &cancel).max(selection.exit()))
+    Ok(exit(&summary, &cancel).max(selection.exit()).max(super::finish(&mut engine)))
 }
 
 pub(crate) fn settings(engine: &mut Engine) -> anyhow::Result<Arc<Settings>> {
@@ -133,13 +131,7 @@ fn summarise(
     }
 }
 
-fn exit(summary: &RunSummary, engine: &Engine, cancel: &Cancel) -> Exit {
-    let impure = engine.take_impure();
-    if !impure.is_empty() {
-        printer::impure(&impure);
-        let _ = engine.clear_store();
-        return Exit::Bug;
-    }
+fn exit(summary: &RunSummary, cancel: &Cancel) -> Exit {
     if cancel.is_cancelled() {
         return Exit::Interrupted;
     }
