@@ -23,6 +23,17 @@ const GLANCE: Duration = Duration::from_millis(5);
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const SETTINGS: &str = "backend = \"sandbox\"\n";
 
+/// A workspace of one test that is green.
+pub(crate) const ONE: &str = r#"
+//- /a.clnrm.toml
+[meta]
+name = "a"
+
+[[scenario]]
+name = "s"
+run = "echo a"
+"#;
+
 /// A workspace of its own, with a home and a folder for temporary files beside it.
 pub(crate) struct Case {
     folder: TempDir,

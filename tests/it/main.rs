@@ -5,6 +5,7 @@
 //! with `CI=true` a missing engine is a failure.
 
 mod bad_input;
+mod broken_machine;
 mod case;
 mod conformance;
 mod corpus;
