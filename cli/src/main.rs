@@ -4,6 +4,7 @@ mod args;
 mod commands;
 mod exit;
 mod interrupt;
+mod known;
 mod printer;
 mod select;
 mod settle;

@@ -17,6 +17,7 @@ use clnrm_queries::{Check, Diagnostic, Report};
 use serde::Serialize;
 
 use crate::args::Format;
+use crate::known::Known;
 
 /// All there is to say of a run.
 pub(crate) struct RunSummary {
@@ -30,8 +31,8 @@ pub(crate) struct RunSummary {
 }
 
 pub(crate) struct TestResult {
-    pub(crate) file: String,
-    pub(crate) report: Result<Arc<Report>, Bug>,
+    pub(crate) file: Arc<str>,
+    pub(crate) report: Result<Known<Report>, Bug>,
 }
 
 /// What the run took.
@@ -54,8 +55,8 @@ pub(crate) struct DrySummary {
 }
 
 pub(crate) struct CheckResult {
-    pub(crate) file: String,
-    pub(crate) check: Result<Arc<Check>, Bug>,
+    pub(crate) file: Arc<str>,
+    pub(crate) check: Result<Known<Check>, Bug>,
 }
 
 pub(crate) fn run(summary: &RunSummary, format: Format) {

@@ -16,9 +16,11 @@ use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use clnrm_backends::{Action, ActionKey, Backend, BackendError, Cancel, Outcome};
-use clnrm_engine::{Bug, Digest, Engine, Keep, Leaf, Unit};
+use clnrm_engine::{Bug, Digest, Encoded, Engine, Keep, Leaf, Unit};
 use clnrm_queries::{PLAN, REPORT, Report, State, encode};
 use rayon::ThreadPool;
+
+use crate::known::Known;
 
 /// How long results of runs may wait to be written down.
 const COMMIT_EVERY: Duration = Duration::from_millis(200);
@@ -36,9 +38,11 @@ pub(crate) struct Settle<'a> {
 
 /// Reports in the order of their units, and what it took.
 pub(crate) struct Settled {
-    pub(crate) reports: Vec<Result<Arc<Report>, Bug>>,
+    pub(crate) reports: Vec<Result<Known<Report>, Bug>>,
     /// The actions that were run.
     pub(crate) ran: BTreeSet<ActionKey>,
+    /// How many scenarios were judged by an outcome that was known.
+    pub(crate) reused: u64,
 }
 
 /// A scenario whose mounted files change during every one of so many runs is given up.
@@ -50,17 +54,20 @@ impl Settle<'_> {
         let mut ran = BTreeSet::new();
         let known =
             if self.force { vec![None; units.len()] } else { engine.recall(&REPORT, units) };
-        let mut reports: Vec<Option<Result<Arc<Report>, Bug>>> = known
-            .into_iter()
-            .map(|report| report.filter(|report| !is_failed(report)).map(Ok))
-            .collect();
+        let green = |encoded: Encoded| {
+            let report: Report<&str> = Report::decode(&encoded)?;
+            let scenarios = report.scenarios.len();
+            (report.state() == State::Passed).then_some(Known::Green { encoded, scenarios })
+        };
+        let mut reports: Vec<Option<Result<Known<Report>, Bug>>> =
+            known.into_iter().map(|encoded| encoded.and_then(green).map(Ok)).collect();
         loop {
             // A report rests on its outcomes; one that was run again for another test may be new.
-            for report in &mut reports {
-                let renewed = |report: &Report| {
-                    report.scenarios.iter().filter_map(|s| s.key).any(|key| ran.contains(&key))
-                };
-                if report.as_ref().is_some_and(|r| r.as_ref().is_ok_and(|r| renewed(r))) {
+            let renewed = |report: &Known<Report>| {
+                report.view().scenarios.iter().filter_map(|s| s.key).any(|key| ran.contains(&key))
+            };
+            for report in reports.iter_mut().filter(|_| !ran.is_empty()) {
+                if report.as_ref().is_some_and(|r| r.as_ref().is_ok_and(renewed)) {
                     *report = None;
                 }
             }
@@ -69,14 +76,16 @@ impl Settle<'_> {
             let open_units: Vec<Unit> = open.iter().map(|at| units[*at].clone()).collect();
             let settled = self.settle_open(engine, &open_units, &mut ran);
             for (at, report) in open.into_iter().zip(settled) {
-                reports[at] = Some(report);
+                reports[at] = Some(report.map(Known::Told));
             }
             if ran.len() == before {
                 break;
             }
         }
-        let reports = reports.into_iter().map(|report| report.expect("every open unit is settled"));
-        Settled { reports: reports.collect(), ran }
+        let reports: Vec<Result<Known<Report>, Bug>> =
+            reports.into_iter().map(|report| report.expect("every open unit is settled")).collect();
+        let reused = reports.iter().flatten().map(|report| reused(report, &ran)).sum();
+        Settled { reports, ran, reused }
     }
 
     fn settle_open(
@@ -88,10 +97,11 @@ impl Settle<'_> {
         if units.is_empty() {
             return Vec::new();
         }
-        let failed_before: Vec<bool> = units
-            .iter()
-            .map(|unit| engine.last(&REPORT, unit).is_some_and(|report| is_failed(&report)))
-            .collect();
+        let failed = |last: &Option<Encoded>| {
+            let report = last.as_ref().and_then(|encoded| Report::<&str>::decode(encoded));
+            report.is_some_and(|report| is_failed(&report))
+        };
+        let failed_before: Vec<bool> = engine.last(&REPORT, units).iter().map(failed).collect();
         let mut rounds = 0;
         loop {
             let reports = engine.demand(&REPORT, units);
@@ -212,7 +222,20 @@ fn panicked() -> BackendError {
     }
 }
 
-fn is_failed(report: &Report) -> bool {
+/// How many scenarios of a report were judged by an outcome that was known.
+fn reused(report: &Known<Report>, ran: &BTreeSet<ActionKey>) -> u64 {
+    let report = match report {
+        Known::Green { scenarios, .. } => return *scenarios as u64,
+        Known::Told(report) => report,
+    };
+    let reused = report.scenarios.iter().filter(|scenario| match scenario.state {
+        State::Passed | State::Failed => scenario.key.is_some_and(|key| !ran.contains(&key)),
+        _ => false,
+    });
+    reused.count() as u64
+}
+
+fn is_failed<S>(report: &Report<S>) -> bool {
     matches!(report.state(), State::Failed | State::Crashed(_))
 }
 

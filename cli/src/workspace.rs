@@ -51,22 +51,29 @@ impl Workspace {
 
     /// An engine that knows no backend: for everything that runs nothing.
     pub(crate) fn engine(&self) -> Engine {
-        self.engine_with(Arc::new(|_, _| None))
+        self.engine_with(|_, _| None)
     }
 
     /// An engine whose plans are for `backend`.
     pub(crate) fn engine_for(&self, backend: &LazyBackend) -> Engine {
         let backend = backend.clone();
-        self.engine_with(Arc::new(move |kind, name| backend.fact(kind, name)))
+        self.engine_with(move |kind, name| backend.fact(kind, name))
     }
 
-    fn engine_with(&self, facts: Facts) -> Engine {
-        let queries: Vec<_> = QUERIES.to_vec();
+    fn engine_with(
+        &self,
+        backend: impl Fn(&str, &str) -> Option<Vec<u8>> + Send + Sync + 'static,
+    ) -> Engine {
+        let root = self.root.clone();
+        let facts: Facts = Arc::new(move |kind, name| match kind {
+            facts::REPOSITORY => place_in_repository(&root),
+            _ => backend(kind, name),
+        });
         Engine::new(Options {
             system: Arc::new(Os::new(&self.root)),
             facts,
             tool: env!("CLNRM_TOOL").as_bytes(),
-            queries: &queries,
+            queries: &QUERIES,
             store: Some(self.store.clone()),
         })
     }
@@ -109,6 +116,13 @@ impl LazyBackend {
         };
         Some(value.expect("facts are plain data"))
     }
+}
+
+/// The path of a workspace from the root of the repository it is in.
+fn place_in_repository(root: &Path) -> Option<Vec<u8>> {
+    let repository = root.ancestors().find(|folder| folder.join(".git").exists())?;
+    let place = root.strip_prefix(repository).expect("it is an ancestor");
+    Some(place.to_str()?.as_bytes().to_vec())
 }
 
 fn folder_of(path: &Path) -> PathBuf {

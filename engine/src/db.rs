@@ -10,20 +10,18 @@ use crate::digest::Digest;
 use crate::key::{Leaf, Node};
 use crate::memo::Memo;
 use crate::session::Session;
-use crate::world::Content;
 
 /// A leaf of the world, as salsa sees it.
 #[salsa::input]
 pub(crate) struct LeafCell {
-    #[returns(clone)]
+    #[returns(copy)]
     pub(crate) state: LeafState,
 }
 
-/// A leaf's digest, and its content where it was read.
-#[derive(Clone)]
+/// How a leaf is.
+#[derive(Clone, Copy, PartialEq)]
 pub(crate) struct LeafState {
     pub(crate) digest: Digest,
-    pub(crate) content: Option<Content>,
     /// Whether what rests on it must not be remembered.
     pub(crate) volatile: bool,
 }
@@ -100,19 +98,15 @@ impl Db for Database {
 /// How seldom a leaf changes while the program runs.
 fn durability(leaf: &Leaf) -> Durability {
     match leaf {
-        Leaf::File(_) | Leaf::Tree(_) | Leaf::Effect(_) => Durability::LOW,
+        Leaf::File(_) | Leaf::Tree(_) | Leaf::Listing(_) | Leaf::Effect(_) => Durability::LOW,
         Leaf::Fact(..) => Durability::MEDIUM,
         Leaf::Env(_) | Leaf::Tool => Durability::HIGH,
     }
 }
 
 impl Database {
-    pub(crate) fn new(session: Session) -> Database {
-        Database {
-            storage: salsa::Storage::default(),
-            session: Arc::new(session),
-            cells: Arc::default(),
-        }
+    pub(crate) fn new(session: Arc<Session>) -> Database {
+        Database { storage: salsa::Storage::default(), session, cells: Arc::default() }
     }
 
     /// Sets a leaf to what the session now says, if queries have seen it otherwise; salsa itself
@@ -120,7 +114,7 @@ impl Database {
     pub(crate) fn refresh(&mut self, leaf: &Leaf) {
         let now = self.session.leaf_state(leaf);
         let seen = self.cell(leaf).map(|cell| cell.state(self));
-        if seen.is_some_and(|seen| (seen.digest, seen.volatile) != (now.digest, now.volatile)) {
+        if seen.is_some_and(|seen| seen != now) {
             self.renew(leaf);
         }
     }

@@ -1,18 +1,41 @@
 //! Digests: blake3 of a canonical encoding, in a domain of its own for every kind of thing.
 
 use std::fmt;
+use std::io::{self, Read};
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{Error, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// 32 bytes that stand for a value.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest(pub [u8; 32]);
 
 impl Digest {
     /// Of `bytes`; equal bytes of different domains have different digests.
     pub fn of(domain: &str, bytes: &[u8]) -> Digest {
         Digest::of_parts(domain, &[bytes])
+    }
+
+    /// Of all that a reader gives, and its first bytes, at most `keep` of them and one more.
+    ///
+    /// # Errors
+    /// Those of the reader.
+    pub(crate) fn of_reader(
+        domain: &str,
+        mut reader: impl Read,
+        keep: usize,
+    ) -> io::Result<(Digest, Vec<u8>)> {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&(domain.len() as u64).to_le_bytes());
+        hasher.update(domain.as_bytes());
+        let mut kept = Vec::new();
+        reader.by_ref().take(keep as u64 + 1).read_to_end(&mut kept)?;
+        hasher.update(&kept);
+        if kept.len() > keep {
+            io::copy(&mut reader, &mut hasher)?;
+        }
+        Ok((Digest(*hasher.finalize().as_bytes()), kept))
     }
 
     /// Of a list of byte strings, each framed by its length.
@@ -23,6 +46,31 @@ impl Digest {
             hasher.update(part);
         }
         Digest(*hasher.finalize().as_bytes())
+    }
+}
+
+// As one stretch of bytes: rows hold many digests, and byte by byte costs more than all the rest.
+impl Serialize for Digest {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Digest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Digest, D::Error> {
+        struct Bytes;
+        impl Visitor<'_> for Bytes {
+            type Value = Digest;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("32 bytes")
+            }
+
+            fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Digest, E> {
+                bytes.try_into().map(Digest).map_err(|_| E::invalid_length(bytes.len(), &self))
+            }
+        }
+        deserializer.deserialize_bytes(Bytes)
     }
 }
 

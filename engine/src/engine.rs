@@ -1,6 +1,7 @@
 //! The engine as programs use it.
 
 use std::any::Any;
+use std::cell::OnceCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,10 +14,11 @@ use crate::event::QueryEvent;
 use crate::graph::Graph;
 use crate::key::{Leaf, Node, Unit};
 use crate::query::{AnyQuery, Query};
-use crate::session::{Keep, Session};
+use crate::session::{Encoded, Keep, Session};
+use crate::shelf::Shelf;
 use crate::store::{Batch, Store, StoreStats};
 use crate::system::System;
-use crate::world::{Facts, World};
+use crate::world::{Facts, World, split};
 
 /// What an engine is made of.
 pub struct Options<'a> {
@@ -34,7 +36,9 @@ pub struct Options<'a> {
 
 /// Queries with a memory.
 pub struct Engine {
-    db: Database,
+    session: Arc<Session>,
+    /// Made when something is first demanded.
+    db: OnceCell<Database>,
 }
 
 /// A query panicked: a bug in the program, not in what it was asked about.
@@ -53,35 +57,33 @@ impl Engine {
             .chain(versions.iter().map(|version| &version.0[..]))
             .collect();
         let tool = Digest::of_parts("tool", &parts);
-        let world = World::new(options.system, options.facts, tool);
-        let session = Session::new(world, Store::new(options.store), options.queries);
-        if let Some(index) = session.snapshot().and_then(|snapshot| snapshot.index()) {
-            session.world.set_index(index);
-        }
-        Engine { db: Database::new(session) }
+        let names = options.queries.iter().map(|query| (query.name(), query.name())).collect();
+        let shelf = Arc::new(Shelf::new(Store::new(options.store, names)));
+        let world = World::new(options.system, options.facts, tool, shelf.clone(), true);
+        let session = Arc::new(Session::new(world, shelf, options.queries));
+        Engine { session, db: OnceCell::new() }
     }
 
-    /// The values of the roots whose deep traces still hold, without running or opening anything
-    /// in between.
-    pub fn recall<V: Send + Sync + 'static>(
-        &self,
-        query: &'static Query<V>,
-        units: &[Unit],
-    ) -> Vec<Option<Arc<V>>> {
+    /// The values of the roots whose deep traces still hold, as they are stored, without running,
+    /// decoding or opening anything in between. Units of one folder should lie together.
+    pub fn recall<V>(&self, query: &'static Query<V>, units: &[Unit]) -> Vec<Option<Encoded>>
+    where
+        Query<V>: AnyQuery,
+    {
         let session = self.session();
-        let Some(snapshot) = session.snapshot() else { return vec![None; units.len()] };
-        let recall = |unit: &Unit| {
-            let node = query.node(unit);
-            let trace = snapshot.root(&node)?;
-            if !session.holds(&trace) {
-                return None;
-            }
-            let value = session.queries.get(&*node.query)?.decode(&trace.bytes)?;
-            session.event(QueryEvent::RootRecalled(node));
-            value.downcast::<V>().ok()
-        };
-        // In order, on one thread: a root costs less than handing it to another.
-        units.iter().map(recall).collect()
+        let recalled = by_folder(units, |units| session.recall(query.name(), units));
+        let many = recalled.iter().flatten().count() as u64;
+        session.event(QueryEvent::RootsRecalled(query.name(), many));
+        recalled
+    }
+
+    /// The values roots had when they were last written down, whether or not they still hold.
+    pub fn last<V>(&self, query: &'static Query<V>, units: &[Unit]) -> Vec<Option<Encoded>>
+    where
+        Query<V>: AnyQuery,
+    {
+        let session = self.session();
+        by_folder(units, |units| session.last(query.name(), units))
     }
 
     /// The values of a query for many units, evaluated in parallel; a unit whose evaluation
@@ -94,7 +96,7 @@ impl Engine {
         loop {
             let values = units
                 .par_iter()
-                .map_with(self.db.clone(), |db, unit| demand_root(db, &query.node(unit)))
+                .map_with(self.db().clone(), |db, unit| demand_root(db, &query.node(unit)))
                 .collect();
             let torn = std::mem::take(&mut *self.session().torn.lock().expect("no holder panics"));
             if torn.is_empty() {
@@ -104,17 +106,20 @@ impl Engine {
             // when it was hashed, what was computed from the other bytes must go.
             let torn: Vec<Leaf> = torn.into_iter().collect();
             self.session().world.distrust(&torn);
-            torn.iter().for_each(|leaf| self.db.renew(leaf));
+            let db = self.db.get_mut().expect("something was demanded");
+            torn.iter().for_each(|leaf| db.renew(leaf));
         }
     }
 
     /// The values of roots: recalled where nothing under them has changed, else demanded.
-    pub fn roots<V: Send + Sync + 'static>(
-        &mut self,
-        query: &'static Query<V>,
-        units: &[Unit],
-    ) -> Vec<Result<Arc<V>, Bug>> {
-        let known = self.recall(query, units);
+    pub fn roots<V>(&mut self, query: &'static Query<V>, units: &[Unit]) -> Vec<Result<Arc<V>, Bug>>
+    where
+        V: Send + Sync + 'static,
+        Query<V>: AnyQuery,
+    {
+        let known = self.recall(query, units).into_iter();
+        let known: Vec<Option<Arc<V>>> =
+            known.map(|encoded| query.decode(&encoded?)?.downcast::<V>().ok()).collect();
         let open = units.iter().zip(&known).filter(|(_, value)| value.is_none());
         let open: Vec<Unit> = open.map(|(unit, _)| unit.clone()).collect();
         // Without anything to demand, salsa is not touched.
@@ -137,9 +142,7 @@ impl Engine {
 
     fn look_again(&mut self, leaves: &[Leaf]) {
         self.session().world.forget(leaves);
-        for leaf in leaves {
-            self.db.refresh(leaf);
-        }
+        self.refresh(leaves);
     }
 
     /// Tells what came of an effect, in this process and, as `keep` says, after it.
@@ -150,21 +153,21 @@ impl Engine {
         let leaves: Vec<Leaf> = inputs.iter().map(|(leaf, _)| leaf.clone()).collect();
         self.look_again(&leaves);
         let world = &self.session().world;
-        let unchanged = inputs.iter().all(|(leaf, digest)| world.state(leaf).digest == *digest);
+        let unchanged = inputs.iter().all(|(leaf, digest)| world.digest(leaf) == *digest);
         let keep = if unchanged { keep } else { Keep::Earlier };
         self.session().set_effect(key, value.into(), keep);
-        self.db.refresh(&Leaf::Effect(key));
+        self.refresh(&[Leaf::Effect(key)]);
     }
 
     /// Makes an effect unknown, so that whoever needs it asks for it again.
     pub fn forget_effect(&mut self, key: Digest) {
         self.session().forget_effect(key);
-        self.db.refresh(&Leaf::Effect(key));
+        self.refresh(&[Leaf::Effect(key)]);
     }
 
     /// Lets go of the store until it is needed again; call it before waiting for anything slow.
     pub fn release(&self) {
-        self.session().release();
+        self.session().shelf.release();
     }
 
     /// Writes down what this process has learned.
@@ -174,38 +177,26 @@ impl Engine {
     pub fn commit(&mut self) {
         let session = self.session();
         let demanded = std::mem::take(&mut session.staged().roots);
-        let roots = demanded.into_iter().filter_map(|(root, value)| {
+        let roots = demanded.into_par_iter().filter_map(|(root, value)| {
             let trace = session.root_trace(&root, value)?;
-            let stored = session.snapshot().and_then(|snapshot| snapshot.root(&root));
-            (stored.as_ref() != Some(&trace)).then_some((root, trace))
+            Some((root, trace))
         });
-        let roots = roots.collect();
-        session.release();
+        let roots = roots.collect::<Vec<_>>().into_iter().collect();
         let staged = std::mem::take(&mut *session.staged());
-        session.store.commit(&Batch {
-            nodes: staged.nodes,
-            roots,
-            effects: staged.effects,
-            index: session.world.take_changed_index(),
-        });
+        let mut batch = Batch { roots, effects: staged.effects, ..Batch::default() };
+        for (node, trace) in staged.nodes {
+            batch.units.entry(node.unit).or_default().insert(node.query, trace);
+        }
+        batch.index = session.world.take_changed_index().into_iter().collect();
+        session.shelf.release();
+        session.shelf.store.commit(&batch);
+        session.forget_stored();
     }
 
     /// The graph as it was last committed.
     pub fn graph(&self) -> Graph {
         let snapshot = self.session().snapshot();
-        Graph::new(&snapshot.map(|snapshot| snapshot.nodes()).unwrap_or_default())
-    }
-
-    /// The value a root had when it was last written down, whether or not that still holds.
-    pub fn last<V: Send + Sync + 'static>(
-        &self,
-        query: &'static Query<V>,
-        unit: &Unit,
-    ) -> Option<Arc<V>> {
-        let session = self.session();
-        let node = query.node(unit);
-        let trace = session.snapshot()?.root(&node)?;
-        session.queries.get(&*node.query)?.decode(&trace.bytes)?.downcast::<V>().ok()
+        Graph::new(&snapshot.map(|snapshot| snapshot.units()).unwrap_or_default())
     }
 
     /// What happened since this was last asked.
@@ -215,7 +206,7 @@ impl Engine {
 
     /// Trouble with the store since this was last asked, a line each.
     pub fn take_store_trouble(&self) -> Vec<String> {
-        self.session().store.take_trouble()
+        self.session().shelf.store.take_trouble()
     }
 
     /// Nodes whose value, computed again from equal reads, came out another: their queries are
@@ -227,7 +218,7 @@ impl Engine {
 
     /// How much the store holds.
     pub fn store_stats(&self) -> StoreStats {
-        self.session().store.stats()
+        self.session().shelf.store.stats()
     }
 
     /// Removes the store.
@@ -235,13 +226,37 @@ impl Engine {
     /// # Errors
     /// When its file cannot be removed.
     pub fn clear_store(&self) -> std::io::Result<()> {
-        self.session().release();
-        self.session().store.clear()
+        self.session().shelf.release();
+        self.session().shelf.store.clear()
+    }
+
+    fn refresh(&mut self, leaves: &[Leaf]) {
+        if let Some(db) = self.db.get_mut() {
+            leaves.iter().for_each(|leaf| db.refresh(leaf));
+        }
+    }
+
+    fn db(&self) -> &Database {
+        self.db.get_or_init(|| Database::new(self.session.clone()))
     }
 
     fn session(&self) -> &Session {
-        crate::db::Db::session(&self.db)
+        &self.session
     }
+}
+
+/// What `look_up` says of units, which is asked in parallel about those of one folder at a time.
+fn by_folder(
+    units: &[Unit],
+    look_up: impl Fn(&[Unit]) -> Vec<Option<Encoded>> + Sync,
+) -> Vec<Option<Encoded>> {
+    let folders = units.chunk_by(|a, b| split(&a.path).0 == split(&b.path).0);
+    let folders: Vec<&[Unit]> = folders.collect();
+    if let [one] = folders[..] {
+        return look_up(one);
+    }
+    let found: Vec<_> = folders.par_iter().map(|units| look_up(units)).collect();
+    found.into_iter().flatten().collect()
 }
 
 fn demand_root<V: Send + Sync + 'static>(db: &Database, node: &Node) -> Result<Arc<V>, Bug> {

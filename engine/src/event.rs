@@ -17,8 +17,9 @@ pub enum QueryEvent {
     },
     /// Its stored trace still holds.
     Recalled(Node),
-    /// The stored trace of a root holds down to the leaves; nothing in between was looked at.
-    RootRecalled(Node),
+    /// So many roots of a query were recalled: their leaves are all as they were, and nothing in
+    /// between was looked at.
+    RootsRecalled(&'static str, u64),
 }
 
 /// Why a node was executed.
@@ -60,7 +61,8 @@ impl Counts {
                     counts.executed += 1;
                     counts.cut_off += u64::from(*cut_off);
                 }
-                QueryEvent::Recalled(_) | QueryEvent::RootRecalled(_) => counts.recalled += 1,
+                QueryEvent::Recalled(_) => counts.recalled += 1,
+                QueryEvent::RootsRecalled(_, many) => counts.recalled += many,
             }
         }
         counts

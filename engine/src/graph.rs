@@ -5,8 +5,8 @@ use std::fmt::Write;
 
 use petgraph::graphmap::DiGraphMap;
 
-use crate::key::{Key, Node};
-use crate::trace::Trace;
+use crate::key::{Key, Node, Unit};
+use crate::store::UnitTraces;
 
 /// What was computed from what.
 pub struct Graph {
@@ -16,10 +16,16 @@ pub struct Graph {
 }
 
 impl Graph {
-    pub(crate) fn new(traces: &[(Node, Trace)]) -> Graph {
+    pub(crate) fn new(units: &[(Unit, UnitTraces)]) -> Graph {
+        let traces = || {
+            units.iter().flat_map(|(unit, traces)| {
+                let node = |query| Node { unit: unit.clone(), query };
+                traces.iter().map(move |(query, trace)| (node(query), trace))
+            })
+        };
         let mut numbers = BTreeMap::new();
-        for (node, trace) in traces {
-            numbers.insert(Key::Node(node.clone()), 0);
+        for (node, trace) in traces() {
+            numbers.insert(Key::Node(node), 0);
             for (key, _) in &trace.reads {
                 numbers.insert(key.clone(), 0);
             }
@@ -32,8 +38,8 @@ impl Graph {
         for number in numbers.values() {
             edges.add_node(*number);
         }
-        for (node, trace) in traces {
-            let reader = numbers[&Key::Node(node.clone())];
+        for (node, trace) in traces() {
+            let reader = numbers[&Key::Node(node)];
             for (key, _) in &trace.reads {
                 edges.add_edge(reader, numbers[key], ());
             }

@@ -2,7 +2,7 @@
 //! compute.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +15,8 @@ pub enum Leaf {
     File(Arc<str>),
     /// A file, or a folder with everything below it.
     Tree(Arc<str>),
+    /// The names in a folder, and what each of them is.
+    Listing(Arc<str>),
     /// An environment variable.
     Env(Arc<str>),
     /// Something the program states about the world, by kind and name.
@@ -26,7 +28,7 @@ pub enum Leaf {
 }
 
 /// What a query is asked about: a file, and a part of it (empty for all of it).
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Unit {
     /// Path of the file, relative to the workspace.
     pub path: Arc<str>,
@@ -37,7 +39,8 @@ pub struct Unit {
 impl Unit {
     /// All of a file.
     pub fn file(path: impl Into<Arc<str>>) -> Unit {
-        Unit { path: path.into(), part: "".into() }
+        static WHOLE: LazyLock<Arc<str>> = LazyLock::new(|| "".into());
+        Unit { path: path.into(), part: WHOLE.clone() }
     }
 
     /// A part of the same file.
@@ -47,16 +50,16 @@ impl Unit {
 }
 
 /// A query's value for a unit.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Node {
     /// About what. First, so that a file's nodes lie together.
     pub unit: Unit,
     /// The query's name.
-    pub query: Arc<str>,
+    pub query: &'static str,
 }
 
 /// Anything a node can depend on.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Key {
     /// Set by the world.
     Leaf(Leaf),
@@ -69,6 +72,8 @@ impl fmt::Display for Leaf {
         match self {
             Leaf::File(path) => write!(f, "file {path}"),
             Leaf::Tree(path) => write!(f, "tree {path}"),
+            Leaf::Listing(path) if path.is_empty() => write!(f, "listing ."),
+            Leaf::Listing(path) => write!(f, "listing {path}"),
             Leaf::Env(name) => write!(f, "env {name}"),
             Leaf::Fact(kind, name) if name.is_empty() => write!(f, "{kind}"),
             Leaf::Fact(kind, name) => write!(f, "{kind} {name}"),

@@ -23,6 +23,7 @@ mod key;
 mod memo;
 mod query;
 mod session;
+mod shelf;
 mod store;
 mod system;
 #[cfg(test)]
@@ -36,7 +37,7 @@ pub use event::{Counts, QueryEvent, Why};
 pub use graph::Graph;
 pub use key::{Key, Leaf, Node, Unit};
 pub use query::{AnyQuery, Cx, Query};
-pub use session::Keep;
+pub use session::{Encoded, Keep};
 pub use store::StoreStats;
-pub use system::{Entry, Kind, Memory, Os, Stat, System};
-pub use world::{Content, Facts};
+pub use system::{Entry, EntryKind, Kind, Memory, Os, Stat, System};
+pub use world::{Content, Facts, Listed, ListedKind};

@@ -48,7 +48,10 @@ pub(crate) fn demand(db: &dyn Db, node: &Node) -> (Memo, Value) {
 pub(crate) fn recall_or_execute(db: &dyn Db, node: &Node) -> Memo {
     let session = db.session();
     let (mut why, mut remembered) = (Why::New, Vec::new());
-    for (trace, stored) in session.traces(node) {
+    for stored in [false, true] {
+        // This session's first: it may be the only one that knows the world as it is again.
+        let trace = if stored { session.stored_trace(node) } else { session.staged_trace(node) };
+        let Some(trace) = trace else { continue };
         match first_difference(db, &trace) {
             None => {
                 if stored {
@@ -110,7 +113,7 @@ fn execute(db: &dyn Db, node: &Node, why: Why, remembered: &[Digest]) -> Memo {
     };
     if !volatile {
         let trace = Trace { value: digest, reads: reads.in_order };
-        session.staged().nodes.insert(node.clone(), trace);
+        session.staged().nodes.insert(node.clone(), Arc::new(trace));
         if query.is_kept() {
             session.keep(digest, bytes);
         }
@@ -146,5 +149,5 @@ fn materialise(db: &dyn Db, node: &Node, memo: &Memo) -> (Value, bool) {
 }
 
 fn query_of(db: &dyn Db, node: &Node) -> &'static dyn AnyQuery {
-    *db.session().queries.get(&*node.query).expect("traces of other programs are never recalled")
+    *db.session().queries.get(node.query).expect("traces of other programs are never recalled")
 }

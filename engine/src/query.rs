@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use crate::db::Db;
 use crate::digest::Digest;
 use crate::key::{Key, Leaf, Node, Unit};
-use crate::world::Content;
+use crate::world::{Content, Listed};
 
 /// A pure function of a unit whose values are remembered. Declare it as a `static`.
 pub struct Query<V> {
@@ -35,7 +35,7 @@ impl<V> Query<V> {
 
     /// The node of this query for `unit`.
     pub fn node(&self, unit: &Unit) -> Node {
-        Node { unit: unit.clone(), query: self.name.into() }
+        Node { unit: unit.clone(), query: self.name }
     }
 }
 
@@ -124,11 +124,26 @@ impl<'a> Cx<'a> {
     /// # Errors
     /// Why some of it cannot be read.
     pub fn tree(&self, path: &str) -> Result<Option<Digest>, Arc<str>> {
-        let state = self.leaf(Leaf::Tree(path.into()));
-        match state.content {
-            Some(Content::Absent) => Ok(None),
-            Some(Content::Unreadable(reason)) => Err(reason),
-            Some(Content::Bytes(_)) | None => Ok(Some(state.digest)),
+        let leaf = Leaf::Tree(path.into());
+        let digest = self.leaf(leaf.clone()).digest;
+        match self.content_of(leaf, digest) {
+            Content::Absent => Ok(None),
+            Content::Unreadable(reason) => Err(reason),
+            Content::Bytes(_) => Ok(Some(digest)),
+        }
+    }
+
+    /// What is in a folder, sorted by name; `None` when it is absent.
+    ///
+    /// # Errors
+    /// Why it cannot be read.
+    pub fn list(&self, path: &str) -> Result<Option<Vec<Listed>>, Arc<str>> {
+        match self.content(Leaf::Listing(path.into())) {
+            Content::Absent => Ok(None),
+            Content::Unreadable(reason) => Err(reason),
+            Content::Bytes(bytes) => {
+                Ok(Some(postcard::from_bytes(&bytes).expect("the world has just encoded it")))
+            }
         }
     }
 
@@ -152,8 +167,12 @@ impl<'a> Cx<'a> {
     }
 
     fn content(&self, leaf: Leaf) -> Content {
-        let state = self.leaf(leaf.clone());
-        self.db.session().content(&leaf, &state).unwrap_or_else(|| {
+        let digest = self.leaf(leaf.clone()).digest;
+        self.content_of(leaf, digest)
+    }
+
+    fn content_of(&self, leaf: Leaf, digest: Digest) -> Content {
+        self.db.session().content(&leaf, digest).unwrap_or_else(|| {
             // It changed after it was hashed: what is computed from here on describes nothing.
             self.reads.borrow_mut().volatile.get_or_insert(Key::Leaf(leaf));
             Content::Unreadable("it changed while it was read".into())

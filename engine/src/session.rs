@@ -1,29 +1,31 @@
 //! What one process knows besides salsa's memos: the world as seen, traces and values that are
 //! not stored yet, effects, and what happened.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::ops::{Deref, Range};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::db::LeafState;
 use crate::digest::Digest;
 use crate::event::QueryEvent;
-use crate::key::{Key, Leaf, Node};
+use crate::key::{Key, Leaf, Node, Unit};
 use crate::query::AnyQuery;
-use crate::store::{Snapshot, Store};
-use crate::trace::{RootTrace, Trace};
-use crate::world::{Content, State, World};
+use crate::shelf::Shelf;
+use crate::store::{RootLeaf, RootsRow, Snapshot, UnitTraces};
+use crate::trace::{RootTrace, Trace, effect_digest};
+use crate::world::{Content, World, split};
 
 pub(crate) struct Session {
     pub(crate) world: World,
-    pub(crate) store: Store,
+    pub(crate) shelf: Arc<Shelf>,
     pub(crate) queries: HashMap<&'static str, &'static dyn AnyQuery>,
     pub(crate) events: Mutex<Vec<QueryEvent>>,
     pub(crate) staged: Mutex<Staged>,
+    /// Traces that were looked up in the store.
+    stored: Mutex<HashMap<Unit, UnitTraces>>,
     effects: Mutex<HashMap<Digest, Effect>>,
     /// Encoded values of this session, by digest.
     kept: Mutex<HashMap<Digest, Arc<[u8]>>>,
-    /// The store as it is read, while nobody waits for anything but us.
-    snapshot: Mutex<Reading>,
     /// Leaves whose content turned out to be another than their digest says.
     pub(crate) torn: Mutex<BTreeSet<Leaf>>,
     /// Nodes whose value, computed again, was another: queries that are not pure.
@@ -33,20 +35,10 @@ pub(crate) struct Session {
 /// What is to be stored.
 #[derive(Default)]
 pub(crate) struct Staged {
-    pub(crate) nodes: BTreeMap<Node, Trace>,
-    pub(crate) roots: BTreeMap<Node, Digest>,
+    pub(crate) nodes: HashMap<Node, Arc<Trace>>,
+    pub(crate) roots: HashMap<Node, Digest>,
     /// By key, the value; `None` where a stored one is to go.
     pub(crate) effects: BTreeMap<Digest, Option<Arc<[u8]>>>,
-}
-
-/// The store, as far as this session reads it now.
-#[derive(Default)]
-enum Reading {
-    #[default]
-    Closed,
-    /// There is none that could be read.
-    Nothing,
-    Open(Arc<Snapshot>),
 }
 
 /// What is known of an effect in this session.
@@ -71,17 +63,36 @@ pub enum Keep {
     Nothing,
 }
 
+/// A root's value as it is stored.
+#[derive(Clone, Debug)]
+pub struct Encoded {
+    row: Arc<[u8]>,
+    range: Range<usize>,
+}
+
+impl Deref for Encoded {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.row[self.range.clone()]
+    }
+}
+
 impl Session {
-    pub(crate) fn new(world: World, store: Store, queries: &[&'static dyn AnyQuery]) -> Session {
+    pub(crate) fn new(
+        world: World,
+        shelf: Arc<Shelf>,
+        queries: &[&'static dyn AnyQuery],
+    ) -> Session {
         Session {
             world,
-            store,
+            shelf,
             queries: queries.iter().map(|query| (query.name(), *query)).collect(),
             events: Mutex::default(),
             staged: Mutex::default(),
+            stored: Mutex::default(),
             effects: Mutex::default(),
             kept: Mutex::default(),
-            snapshot: Mutex::default(),
             torn: Mutex::default(),
             impure: Mutex::default(),
         }
@@ -95,29 +106,28 @@ impl Session {
         self.staged.lock().expect("no holder panics")
     }
 
-    /// The store, opened for reading until [`Session::release`].
     pub(crate) fn snapshot(&self) -> Option<Arc<Snapshot>> {
-        let mut reading = self.snapshot.lock().expect("no holder panics");
-        if let Reading::Closed = *reading {
-            *reading =
-                self.store.open().map_or(Reading::Nothing, |open| Reading::Open(open.into()));
-        }
-        match &*reading {
-            Reading::Open(snapshot) => Some(snapshot.clone()),
-            Reading::Closed | Reading::Nothing => None,
-        }
+        self.shelf.snapshot()
     }
 
-    /// Lets go of the store, so that others can write to it.
-    pub(crate) fn release(&self) {
-        *self.snapshot.lock().expect("no holder panics") = Reading::Closed;
+    /// The trace of a node that this session has made and not written down yet.
+    pub(crate) fn staged_trace(&self, node: &Node) -> Option<Arc<Trace>> {
+        self.staged().nodes.get(node).cloned()
     }
 
-    /// The traces of a node, this session's first; the flag says which one is the store's.
-    pub(crate) fn traces(&self, node: &Node) -> impl Iterator<Item = (Trace, bool)> {
-        let staged = self.staged().nodes.get(node).cloned();
-        let stored = self.snapshot().and_then(|snapshot| snapshot.trace(node));
-        staged.map(|trace| (trace, false)).into_iter().chain(stored.map(|trace| (trace, true)))
+    /// The trace of a node that is stored.
+    pub(crate) fn stored_trace(&self, node: &Node) -> Option<Arc<Trace>> {
+        if let Some(traces) = self.stored.lock().expect("no holder panics").get(&node.unit) {
+            return traces.get(node.query).cloned();
+        }
+        let traces = self.snapshot()?.unit(&node.unit).unwrap_or_default();
+        let mut stored = self.stored.lock().expect("no holder panics");
+        stored.entry(node.unit.clone()).or_insert(traces).get(node.query).cloned()
+    }
+
+    /// Forgets what was read of the store, which is about to be another.
+    pub(crate) fn forget_stored(&self) {
+        self.stored.lock().expect("no holder panics").clear();
     }
 
     /// The encoded value of a node with this digest, if it was kept.
@@ -134,27 +144,29 @@ impl Session {
     }
 
     pub(crate) fn leaf_state(&self, leaf: &Leaf) -> LeafState {
-        let Leaf::Effect(key) = leaf else {
-            let State { digest, content } = self.world.state(leaf);
-            return LeafState { digest, content, volatile: false };
-        };
-        let effect = self.effects.lock().expect("no holder panics").get(key).cloned();
-        let unknown = LeafState {
-            digest: Digest::of("effect unknown", b""),
-            content: Some(Content::Absent),
-            volatile: true,
-        };
-        match effect {
-            Some(Effect::Forgotten) => unknown,
-            Some(Effect::Lasting(bytes)) => known(bytes, false),
-            Some(Effect::Passing(bytes)) => known(bytes, true),
-            None => self.stored_effect(key).map_or(unknown, |bytes| known(bytes, false)),
+        match leaf {
+            Leaf::Effect(key) => match self.effect(key) {
+                Some((digest, _, volatile)) => LeafState { digest, volatile },
+                None => LeafState { digest: unknown_effect(), volatile: true },
+            },
+            _ => LeafState { digest: self.world.digest(leaf), volatile: false },
         }
     }
 
-    fn stored_effect(&self, key: &Digest) -> Option<Arc<[u8]>> {
-        let snapshot = self.snapshot()?;
-        snapshot.value(&snapshot.effect(key)?)
+    /// What is known of an effect: its state, its value, and whether it is for this time only.
+    fn effect(&self, key: &Digest) -> Option<(Digest, Arc<[u8]>, bool)> {
+        let effect = self.effects.lock().expect("no holder panics").get(key).cloned();
+        let (value, volatile) = match effect {
+            Some(Effect::Forgotten) => return None,
+            Some(Effect::Lasting(value)) => (value, false),
+            Some(Effect::Passing(value)) => (value, true),
+            None => {
+                let snapshot = self.snapshot()?;
+                let digest = snapshot.effect(key)?;
+                return Some((effect_digest(&digest), snapshot.value(&digest)?, false));
+            }
+        };
+        Some((effect_digest(&Digest::of("value", &value)), value, volatile))
     }
 
     pub(crate) fn set_effect(&self, key: Digest, bytes: Arc<[u8]>, keep: Keep) {
@@ -176,29 +188,74 @@ impl Session {
         self.effects.lock().expect("no holder panics").insert(key, Effect::Forgotten);
     }
 
-    /// What a leaf in `state` holds; `None`, and noted, when it no longer holds that.
-    pub(crate) fn content(&self, leaf: &Leaf, state: &LeafState) -> Option<Content> {
-        if state.content.is_some() {
-            return state.content.clone();
-        }
-        let state = State { digest: state.digest, content: None };
-        let content = self.world.content(leaf, &state);
+    /// What a leaf with this digest holds; `None`, and noted, when it no longer holds that.
+    pub(crate) fn content(&self, leaf: &Leaf, digest: Digest) -> Option<Content> {
+        let content = match leaf {
+            Leaf::Effect(_) if digest == unknown_effect() => Some(Content::Absent),
+            Leaf::Effect(key) => self
+                .effect(key)
+                .filter(|(state, ..)| *state == digest)
+                .map(|(_, value, _)| Content::Bytes(value)),
+            _ => self.world.content(leaf, digest),
+        };
         if content.is_none() {
             self.torn.lock().expect("no holder panics").insert(leaf.clone());
         }
         content
     }
 
-    /// Whether a root's trace holds: every leaf is now as it was then.
-    pub(crate) fn holds(&self, root: &RootTrace) -> bool {
-        root.leaves.iter().all(|(leaf, digest)| match leaf {
-            Leaf::Effect(key) => {
-                let known = self.effects.lock().expect("no holder panics").contains_key(key);
-                let stored = || self.snapshot()?.effect(key);
-                !known && stored().is_some_and(|value| effect_digest(&value) == *digest)
+    /// Which of the leaves of a row of roots are as they were.
+    fn holding(&self, folder: &str, row: &RootsRow<'_>) -> Vec<bool> {
+        let names = row.leaves.iter().filter_map(|(leaf, _)| match leaf {
+            RootLeaf::Here(name) => Some(*name),
+            RootLeaf::Leaf(_) => None,
+        });
+        let names: Vec<&str> = names.collect();
+        let mut digests = self.world.digests(folder, &names).into_iter();
+        let holds = |(leaf, digest): &(RootLeaf<'_>, Digest)| match leaf {
+            RootLeaf::Here(_) => digests.next() == Some(*digest),
+            RootLeaf::Leaf(Leaf::Effect(key)) => {
+                // What a stored root says of an effect is what the store says of it.
+                !self.effects.lock().expect("no holder panics").contains_key(key)
             }
-            _ => self.world.state(leaf).digest == *digest,
-        })
+            RootLeaf::Leaf(leaf) => self.world.digest(leaf) == *digest,
+        };
+        row.leaves.iter().map(holds).collect()
+    }
+
+    /// The values of those roots of one folder whose deep traces still hold.
+    pub(crate) fn recall(&self, query: &str, units: &[Unit]) -> Vec<Option<Encoded>> {
+        self.stored_roots(query, units, |folder, row| self.holding(folder, row))
+    }
+
+    /// The values roots of one folder had when they were written down.
+    pub(crate) fn last(&self, query: &str, units: &[Unit]) -> Vec<Option<Encoded>> {
+        self.stored_roots(query, units, |_, row| vec![true; row.leaves.len()])
+    }
+
+    /// Those values of roots of one folder all of whose leaves are good enough.
+    fn stored_roots(
+        &self,
+        query: &str,
+        units: &[Unit],
+        good: impl Fn(&str, &RootsRow<'_>) -> Vec<bool>,
+    ) -> Vec<Option<Encoded>> {
+        let recall = || {
+            let folder = split(&units.first()?.path).0;
+            let snapshot = self.snapshot()?;
+            let bytes = snapshot.roots(query, folder)?;
+            let row = snapshot.decode_roots(&bytes)?;
+            let good = good(folder, &row);
+            let encoded = |unit: &Unit| {
+                let number = row.find(split(&unit.path).1, &unit.part)?;
+                let holds = row.roots[number].leaves.iter().all(|leaf| good[*leaf as usize]);
+                let (value, from_end) = row.value(number);
+                let begin = bytes.len() - from_end;
+                holds.then(|| Encoded { row: bytes.clone(), range: begin..begin + value.len() })
+            };
+            Some(units.iter().map(encoded).collect())
+        };
+        recall().unwrap_or_else(|| vec![None; units.len()])
     }
 
     /// The deep trace of a root with this value, by the traces of this session and the store.
@@ -206,36 +263,35 @@ impl Session {
     /// Another process may have written a newer trace of a node in between, which tells of another
     /// state of the world: only traces with the very values that were read are followed.
     pub(crate) fn root_trace(&self, root: &Node, value: Digest) -> Option<RootTrace> {
-        let (mut leaves, mut seen) = (BTreeMap::new(), BTreeSet::new());
+        let (mut leaves, mut seen) = (HashMap::new(), HashSet::new());
         let mut open = vec![(root.clone(), value)];
         while let Some((node, value)) = open.pop() {
-            let (trace, _) = self.traces(&node).find(|(trace, _)| trace.value == value)?;
-            for (key, digest) in trace.reads {
+            let trace = self
+                .staged_trace(&node)
+                .filter(|trace| trace.value == value)
+                .or_else(|| self.stored_trace(&node).filter(|trace| trace.value == value))?;
+            for (key, digest) in &trace.reads {
                 match key {
                     Key::Leaf(leaf) => {
-                        if *leaves.entry(leaf).or_insert(digest) != digest {
+                        if *leaves.entry(leaf.clone()).or_insert(*digest) != *digest {
                             return None;
                         }
                     }
                     Key::Node(node) => {
-                        if seen.insert((node.clone(), digest)) {
-                            open.push((node, digest));
+                        if seen.insert((node.clone(), *digest)) {
+                            open.push((node.clone(), *digest));
                         }
                     }
                 }
             }
         }
         let bytes = self.kept(root, &value)?.to_vec();
-        Some(RootTrace { value, bytes, leaves: leaves.into_iter().collect() })
+        let mut leaves: Vec<(Leaf, Digest)> = leaves.into_iter().collect();
+        leaves.sort();
+        Some(RootTrace { value, bytes, leaves })
     }
 }
 
-fn known(bytes: Arc<[u8]>, volatile: bool) -> LeafState {
-    let digest = effect_digest(&Digest::of("value", &bytes));
-    LeafState { digest, content: Some(Content::Bytes(bytes)), volatile }
-}
-
-/// The state of an effect whose value has this digest.
-fn effect_digest(value: &Digest) -> Digest {
-    Digest::of("effect", &value.0)
+fn unknown_effect() -> Digest {
+    Digest::of("effect unknown", b"")
 }

@@ -4,6 +4,8 @@
 //! is lost, and both are told in one line.
 
 mod file;
+mod rows;
+mod write;
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,28 +21,33 @@ use redb::{
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use self::rows::decode_unit;
+pub(crate) use self::rows::{QueryNames, RootLeaf, RootsRow, UnitTraces};
 use crate::digest::Digest;
 use crate::key::{Node, Unit};
-use crate::trace::{RootTrace, Trace};
-use crate::world::StatIndex;
+use crate::trace::RootTrace;
+use crate::world::{FolderIndex, split};
 
 type Rows = TableDefinition<'static, &'static [u8], &'static [u8]>;
 type Table = ReadOnlyTable<&'static [u8], &'static [u8]>;
 
-const TABLE_NAMES: [&str; 5] = ["stat", "roots", "nodes", "values", "effects"];
-const TABLES: [Rows; 5] = [STAT, ROOTS, NODES, VALUES, EFFECTS];
-const STAT: Rows = TableDefinition::new(TABLE_NAMES[0]);
-const ROOTS: Rows = TableDefinition::new(TABLE_NAMES[1]);
-const NODES: Rows = TableDefinition::new(TABLE_NAMES[2]);
-const VALUES: Rows = TableDefinition::new(TABLE_NAMES[3]);
-const EFFECTS: Rows = TableDefinition::new(TABLE_NAMES[4]);
+/// By folder, what is known of the stats of its files. Of this machine alone.
+const STAT: Rows = TableDefinition::new("stat");
+/// By query and folder, the roots.
+const ROOTS: Rows = TableDefinition::new("roots");
+/// By unit, the traces of its nodes.
+const UNITS: Rows = TableDefinition::new("units");
+/// By key, the digest of an effect's value.
+const EFFECTS: Rows = TableDefinition::new("effects");
+/// By digest, the values of effects.
+const VALUES: Rows = TableDefinition::new("values");
 
-/// The one row of the stat table.
-const INDEX: &[u8] = b"index";
+const TABLES: [Rows; 5] = [STAT, ROOTS, UNITS, EFFECTS, VALUES];
 
 /// Where a store is; it is open only while it is read or written.
 pub(crate) struct Store {
     path: Option<PathBuf>,
+    queries: QueryNames,
     broken: Arc<AtomicBool>,
     trouble: Mutex<Vec<String>>,
 }
@@ -48,18 +55,20 @@ pub(crate) struct Store {
 /// What is to be written, in one transaction.
 #[derive(Default)]
 pub(crate) struct Batch {
-    pub(crate) nodes: BTreeMap<Node, Trace>,
+    pub(crate) units: BTreeMap<Unit, UnitTraces>,
     pub(crate) roots: BTreeMap<Node, RootTrace>,
+    /// By key, the value; `None` where a stored one is to go.
     pub(crate) effects: BTreeMap<Digest, Option<Arc<[u8]>>>,
-    pub(crate) index: Option<StatIndex>,
+    pub(crate) index: BTreeMap<Arc<str>, FolderIndex>,
 }
 
 impl Batch {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.nodes.is_empty()
-            && self.roots.is_empty()
-            && self.effects.is_empty()
-            && self.index.is_none()
+    fn is_empty(&self) -> bool {
+        self.is_index_alone() && self.index.is_empty()
+    }
+
+    fn is_index_alone(&self) -> bool {
+        self.units.is_empty() && self.roots.is_empty() && self.effects.is_empty()
     }
 }
 
@@ -80,8 +89,8 @@ pub struct StoreStats {
 
 impl Store {
     /// At this path, or nowhere.
-    pub(crate) fn new(path: Option<PathBuf>) -> Store {
-        Store { path, broken: Arc::default(), trouble: Mutex::default() }
+    pub(crate) fn new(path: Option<PathBuf>, queries: QueryNames) -> Store {
+        Store { path, queries, broken: Arc::default(), trouble: Mutex::default() }
     }
 
     /// What went wrong since this was last asked, a line each.
@@ -102,7 +111,8 @@ impl Store {
         self.quarantine_if_broken(path);
         let opened = catch_unwind(AssertUnwindSafe(|| {
             let database = file::read(path)?;
-            Ok(database.and_then(|database| Snapshot::new(database, self.broken.clone())))
+            let names = || self.queries.clone();
+            Ok(database.and_then(|open| Snapshot::new(open, names(), self.broken.clone())))
         }));
         match opened {
             Ok(Ok(snapshot)) => snapshot,
@@ -126,11 +136,13 @@ impl Store {
         let Some(path) = self.path.as_ref().filter(|_| !batch.is_empty()) else { return };
         self.quarantine_if_broken(path);
         let written = catch_unwind(AssertUnwindSafe(|| {
-            file::write(path, |transaction| write(transaction, batch))
+            file::write(path, |transaction| write::batch(transaction, batch, &self.queries))
         }));
         match written {
             Ok(Ok(())) => {}
             Ok(Err(file::Trouble::Unusable(reason))) => self.set_aside(path, &reason),
+            // Stats are taken again next time, and nobody misses them.
+            Ok(Err(file::Trouble::Passing(_))) if batch.is_index_alone() => {}
             Ok(Err(file::Trouble::Passing(reason))) => {
                 self.tell(format!("this run will not be remembered: {reason}"));
             }
@@ -175,135 +187,134 @@ impl Store {
     }
 }
 
-fn write(transaction: &redb::WriteTransaction, batch: &Batch) -> Result<(), redb::Error> {
-    // Every table exists in every store, so that reading never has to ask.
-    for definition in TABLES {
-        transaction.open_table(definition)?;
-    }
-    // Maps are sorted, and sorted rows are written six times faster than scattered ones.
-    let mut nodes = transaction.open_table(NODES)?;
-    for (node, trace) in &batch.nodes {
-        let key = node_key(node);
-        nodes.insert(&*key, &*seal(&key, trace))?;
-    }
-    let mut roots = transaction.open_table(ROOTS)?;
-    for (node, trace) in &batch.roots {
-        let key = node_key(node);
-        roots.insert(&*key, &*seal(&key, trace))?;
-    }
-    let mut effects = transaction.open_table(EFFECTS)?;
-    let mut values = BTreeMap::new();
-    for (key, value) in &batch.effects {
-        match value {
-            Some(value) => {
-                let digest = Digest::of("value", value);
-                effects.insert(&key.0[..], &*seal(&key.0, &digest))?;
-                values.insert(digest, value);
-            }
-            None => drop(effects.remove(&key.0[..])?),
-        }
-    }
-    let mut table = transaction.open_table(VALUES)?;
-    for (digest, value) in values {
-        table.insert(&digest.0[..], &**value)?;
-    }
-    if let Some(index) = &batch.index {
-        transaction.open_table(STAT)?.insert(INDEX, &*seal(INDEX, index))?;
-    }
-    Ok(())
-}
-
 /// The store as it was when it was opened.
 pub(crate) struct Snapshot {
-    tables: BTreeMap<&'static str, Table>,
+    stat: Table,
+    roots: Table,
+    units: Table,
+    effects: Table,
+    values: Table,
+    queries: QueryNames,
     broken: Arc<AtomicBool>,
     // Last, so that the tables are closed before it.
     _database: ReadOnlyDatabase,
 }
 
 impl Snapshot {
-    fn new(database: ReadOnlyDatabase, broken: Arc<AtomicBool>) -> Option<Snapshot> {
+    fn new(
+        database: ReadOnlyDatabase,
+        queries: QueryNames,
+        broken: Arc<AtomicBool>,
+    ) -> Option<Snapshot> {
         let transaction = database.begin_read().ok()?;
-        let mut tables = BTreeMap::new();
-        for (name, definition) in TABLE_NAMES.into_iter().zip(TABLES) {
-            tables.insert(name, transaction.open_table(definition).ok()?);
-        }
-        Some(Snapshot { tables, broken, _database: database })
+        let open = |definition| transaction.open_table(definition).ok();
+        let (stat, roots, units) = (open(STAT)?, open(ROOTS)?, open(UNITS)?);
+        let (effects, values) = (open(EFFECTS)?, open(VALUES)?);
+        Some(Snapshot { stat, roots, units, effects, values, queries, broken, _database: database })
     }
 
-    pub(crate) fn trace(&self, node: &Node) -> Option<Trace> {
-        self.row("nodes", &node_key(node))
+    /// What is known of the stats in a folder.
+    pub(crate) fn folder(&self, path: &str) -> Option<FolderIndex> {
+        self.row(&self.stat, path.as_bytes())
     }
 
+    /// The traces of a unit's nodes.
+    pub(crate) fn unit(&self, unit: &Unit) -> Option<UnitTraces> {
+        let key = unit_key(unit);
+        let bytes = self.bytes(&self.units, &key)?;
+        let traces = decode_unit(unit, self.open_seal(&key, &bytes)?, &self.queries);
+        self.sound(traces)
+    }
+
+    /// The row of a query's roots in a folder; see [`RootsRow`].
+    pub(crate) fn roots(&self, query: &str, folder: &str) -> Option<Arc<[u8]>> {
+        let key = roots_key(query, folder);
+        let bytes = self.bytes(&self.roots, &key)?;
+        Some(self.open_seal(&key, &bytes)?.into())
+    }
+
+    /// Takes a row of roots apart.
+    pub(crate) fn decode_roots<'a>(&self, bytes: &'a [u8]) -> Option<RootsRow<'a>> {
+        self.sound(RootsRow::decode(bytes))
+    }
+
+    /// The deep trace of a root.
     pub(crate) fn root(&self, node: &Node) -> Option<RootTrace> {
-        self.row("roots", &node_key(node))
+        let (folder, name) = split(&node.unit.path);
+        let bytes = self.roots(node.query, folder)?;
+        let row = self.decode_roots(&bytes)?;
+        Some(row.trace(folder, row.find(name, &node.unit.part)?))
     }
 
+    /// The digest of an effect's value.
     pub(crate) fn effect(&self, key: &Digest) -> Option<Digest> {
-        self.row("effects", &key.0)
-    }
-
-    pub(crate) fn index(&self) -> Option<StatIndex> {
-        self.row("stat", INDEX)
+        self.row(&self.effects, &key.0)
     }
 
     /// A value whose bytes still have its digest.
     pub(crate) fn value(&self, digest: &Digest) -> Option<Arc<[u8]>> {
-        let bytes: Arc<[u8]> = self.bytes("values", &digest.0)?.into();
-        if Digest::of("value", &bytes) != *digest {
-            self.broken.store(true, Ordering::Relaxed);
-            return None;
-        }
-        Some(bytes)
+        let bytes: Arc<[u8]> = self.bytes(&self.values, &digest.0)?.into();
+        self.sound((Digest::of("value", &bytes) == *digest).then_some(bytes))
     }
 
-    /// Every node with its trace, sorted.
-    pub(crate) fn nodes(&self) -> Vec<(Node, Trace)> {
+    /// Every unit with its traces, sorted.
+    pub(crate) fn units(&self) -> Vec<(Unit, UnitTraces)> {
+        let all = self.all(&self.units).into_iter().filter_map(|(key, bytes)| {
+            let unit = unit_of(&key)?;
+            let traces = decode_unit(&unit, self.open_seal(&key, &bytes)?, &self.queries);
+            Some((unit, self.sound(traces)?))
+        });
+        all.collect()
+    }
+
+    fn stats(&self) -> StoreStats {
+        let count = |table: &Table| self.guarded(|| Ok(table.len()?)).unwrap_or(0);
+        let roots = self.all(&self.roots).into_iter().filter_map(|(key, bytes)| {
+            let bytes = self.open_seal(&key, &bytes)?;
+            Some(self.decode_roots(bytes)?.roots.len() as u64)
+        });
+        StoreStats {
+            bytes: 0,
+            roots: roots.sum(),
+            nodes: self.units().iter().map(|(_, traces)| traces.len() as u64).sum(),
+            values: count(&self.values),
+            effects: count(&self.effects),
+        }
+    }
+
+    fn all(&self, table: &Table) -> Vec<(Vec<u8>, Vec<u8>)> {
         let all = self.guarded(|| {
             let mut all = Vec::new();
-            for row in self.tables["nodes"].iter()? {
+            for row in table.iter()? {
                 let (key, value) = row?;
                 all.push((key.value().to_vec(), value.value().to_vec()));
             }
             Ok(all)
         });
-        let opened = all
-            .unwrap_or_default()
-            .into_iter()
-            .filter_map(|(key, value)| Some((node_of(&key)?, self.unseal(&key, &value)?)));
-        opened.collect()
+        all.unwrap_or_default()
     }
 
-    fn stats(&self) -> StoreStats {
-        let count = |table: &str| self.guarded(|| Ok(self.tables[table].len()?)).unwrap_or(0);
-        StoreStats {
-            bytes: 0,
-            roots: count("roots"),
-            nodes: count("nodes"),
-            values: count("values"),
-            effects: count("effects"),
-        }
-    }
-
-    fn row<T: DeserializeOwned>(&self, table: &str, key: &[u8]) -> Option<T> {
+    fn row<T: DeserializeOwned>(&self, table: &Table, key: &[u8]) -> Option<T> {
         let bytes = self.bytes(table, key)?;
-        self.unseal(key, &bytes)
+        let content = self.open_seal(key, &bytes)?;
+        self.sound(postcard::from_bytes(content).ok())
     }
 
-    fn bytes(&self, table: &str, key: &[u8]) -> Option<Vec<u8>> {
-        self.guarded(|| Ok(self.tables[table].get(key)?.map(|row| row.value().to_vec()))).flatten()
+    fn bytes(&self, table: &Table, key: &[u8]) -> Option<Vec<u8>> {
+        self.guarded(|| Ok(table.get(key)?.map(|row| row.value().to_vec()))).flatten()
     }
 
     /// A row's content, if its checksum holds.
-    fn unseal<T: DeserializeOwned>(&self, key: &[u8], sealed: &[u8]) -> Option<T> {
-        let opened = sealed
-            .split_last_chunk()
-            .filter(|(content, sum)| checksum(key, content) == **sum)
-            .and_then(|(content, _)| postcard::from_bytes(content).ok());
-        if opened.is_none() {
+    fn open_seal<'a>(&self, key: &[u8], sealed: &'a [u8]) -> Option<&'a [u8]> {
+        self.sound(open_seal(key, sealed))
+    }
+
+    /// What makes no sense was damaged.
+    fn sound<T>(&self, read: Option<T>) -> Option<T> {
+        if read.is_none() {
             self.broken.store(true, Ordering::Relaxed);
         }
-        opened
+        read
     }
 
     /// Reads; a damaged page is an absence, and the store is set aside before it is next opened.
@@ -322,11 +333,18 @@ impl Snapshot {
 }
 
 /// A row: its content, and a checksum of key and content.
-fn seal(key: &[u8], content: &impl Serialize) -> Vec<u8> {
-    let mut bytes = postcard::to_stdvec(content).expect("rows are plain data");
-    let sum = checksum(key, &bytes);
-    bytes.extend(sum);
-    bytes
+fn seal(key: &[u8], mut content: Vec<u8>) -> Vec<u8> {
+    content.extend(checksum(key, &content));
+    content
+}
+
+fn open_seal<'a>(key: &[u8], sealed: &'a [u8]) -> Option<&'a [u8]> {
+    let (content, sum) = sealed.split_last_chunk()?;
+    (checksum(key, content) == *sum).then_some(content)
+}
+
+fn encode(content: &impl Serialize) -> Vec<u8> {
+    postcard::to_stdvec(content).expect("rows are plain data")
 }
 
 fn checksum(key: &[u8], content: &[u8]) -> [u8; 4] {
@@ -335,12 +353,15 @@ fn checksum(key: &[u8], content: &[u8]) -> [u8; 4] {
 }
 
 /// Paths hold no zero bytes, so the parts cannot run into each other.
-fn node_key(node: &Node) -> Vec<u8> {
-    [&*node.unit.path, &*node.unit.part, &*node.query].join("\0").into_bytes()
+fn unit_key(unit: &Unit) -> Vec<u8> {
+    [&*unit.path, &*unit.part].join("\0").into_bytes()
 }
 
-fn node_of(key: &[u8]) -> Option<Node> {
-    let mut parts = std::str::from_utf8(key).ok()?.splitn(3, '\0');
-    let unit = Unit { path: parts.next()?.into(), part: parts.next()?.into() };
-    Some(Node { unit, query: parts.next()?.into() })
+fn unit_of(key: &[u8]) -> Option<Unit> {
+    let (path, part) = std::str::from_utf8(key).ok()?.split_once('\0')?;
+    Some(Unit { path: path.into(), part: part.into() })
+}
+
+fn roots_key(query: &str, folder: &str) -> Vec<u8> {
+    [query, folder].join("\0").into_bytes()
 }

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rustix::fs::{AtFlags, CWD, FileType, StatxFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, StatxFlags};
 use serde::{Deserialize, Serialize};
 
 /// Files and environment; the real ones, or a test's.
@@ -17,11 +19,13 @@ pub trait System: Send + Sync {
     /// # Errors
     /// `NotFound` when nothing is there, anything else when it cannot be looked at.
     fn stat(&self, path: &Path) -> io::Result<Stat>;
-    /// The file's content.
+    /// The stats of files of one folder, in their order, following links.
+    fn stat_all(&self, folder: &Path, names: &[&str]) -> Vec<io::Result<Stat>>;
+    /// A regular file's content.
     ///
     /// # Errors
     /// As the operating system has them.
-    fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
+    fn open(&self, path: &Path) -> io::Result<Box<dyn Read>>;
     /// What is in a folder, sorted by name.
     ///
     /// # Errors
@@ -55,8 +59,21 @@ pub struct Stat {
 pub struct Entry {
     /// Its name.
     pub name: OsString,
-    /// Where it leads, when it is a symbolic link.
-    pub link: Option<PathBuf>,
+    /// What it is, itself: links are not followed.
+    pub kind: EntryKind,
+}
+
+/// What is listed in a folder.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum EntryKind {
+    /// A regular file.
+    File,
+    /// A folder.
+    Folder,
+    /// A symbolic link, and where it leads.
+    Link(PathBuf),
+    /// A device, socket or pipe.
+    Special,
 }
 
 /// What a path names.
@@ -84,38 +101,40 @@ impl Os {
 
 impl System for Os {
     fn stat(&self, path: &Path) -> io::Result<Stat> {
-        let wanted = StatxFlags::BASIC_STATS;
-        let path = self.workspace.join(path);
-        let stat = rustix::fs::statx(CWD, path, AtFlags::empty(), wanted)?;
-        let kind = match FileType::from_raw_mode(stat.stx_mode.into()) {
-            FileType::RegularFile => Kind::File,
-            FileType::Directory => Kind::Folder,
-            _ => Kind::Special,
-        };
-        let ns = |seconds: i64, nanoseconds: u32| {
-            seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds.into())
-        };
-        Ok(Stat {
-            kind,
-            mode: stat.stx_mode & 0o7777,
-            size: stat.stx_size,
-            mtime_ns: ns(stat.stx_mtime.tv_sec, stat.stx_mtime.tv_nsec),
-            ctime_ns: ns(stat.stx_ctime.tv_sec, stat.stx_ctime.tv_nsec),
-            inode: (rustix::fs::makedev(stat.stx_dev_major, stat.stx_dev_minor), stat.stx_ino),
-        })
+        stat_at(CWD, self.workspace.join(path))
     }
 
-    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        std::fs::read(self.workspace.join(path))
+    fn stat_all(&self, folder: &Path, names: &[&str]) -> Vec<io::Result<Stat>> {
+        // Names relative to an open folder spare the kernel the way to it.
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        match rustix::fs::open(self.workspace.join(folder), flags, Mode::empty()) {
+            Ok(folder) => names.iter().map(|name| stat_at(folder.as_fd(), *name)).collect(),
+            Err(error) => names.iter().map(|_| Err(error.into())).collect(),
+        }
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Box<dyn Read>> {
+        // Opening a pipe that nobody writes to would wait for ever.
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = File::from(rustix::fs::open(self.workspace.join(path), flags, Mode::empty())?);
+        match file.metadata()?.file_type() {
+            kind if kind.is_file() => Ok(Box::new(file)),
+            kind if kind.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
+            _ => Err(io::Error::other(NOT_REGULAR)),
+        }
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<Entry>> {
         let mut entries = Vec::new();
         for entry in std::fs::read_dir(self.workspace.join(path))? {
             let entry = entry?;
-            let is_link = entry.file_type()?.is_symlink();
-            let link = if is_link { Some(std::fs::read_link(entry.path())?) } else { None };
-            entries.push(Entry { name: entry.file_name(), link });
+            let kind = match entry.file_type()? {
+                kind if kind.is_symlink() => EntryKind::Link(std::fs::read_link(entry.path())?),
+                kind if kind.is_file() => EntryKind::File,
+                kind if kind.is_dir() => EntryKind::Folder,
+                _ => EntryKind::Special,
+            };
+            entries.push(Entry { name: entry.file_name(), kind });
         }
         entries.sort();
         Ok(entries)
@@ -131,6 +150,29 @@ impl System for Os {
     }
 }
 
+/// Why devices, sockets and pipes are not read.
+pub(crate) const NOT_REGULAR: &str = "not a regular file";
+
+fn stat_at(folder: BorrowedFd<'_>, path: impl rustix::path::Arg) -> io::Result<Stat> {
+    let stat = rustix::fs::statx(folder, path, AtFlags::empty(), StatxFlags::BASIC_STATS)?;
+    let kind = match FileType::from_raw_mode(stat.stx_mode.into()) {
+        FileType::RegularFile => Kind::File,
+        FileType::Directory => Kind::Folder,
+        _ => Kind::Special,
+    };
+    let ns = |seconds: i64, nanoseconds: u32| {
+        seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds.into())
+    };
+    Ok(Stat {
+        kind,
+        mode: stat.stx_mode & 0o7777,
+        size: stat.stx_size,
+        mtime_ns: ns(stat.stx_mtime.tv_sec, stat.stx_mtime.tv_nsec),
+        ctime_ns: ns(stat.stx_ctime.tv_sec, stat.stx_ctime.tv_nsec),
+        inode: (rustix::fs::makedev(stat.stx_dev_major, stat.stx_dev_minor), stat.stx_ino),
+    })
+}
+
 /// Files and environment of a test.
 #[derive(Clone, Default)]
 pub struct Memory {
@@ -140,10 +182,48 @@ pub struct Memory {
 #[derive(Default)]
 struct World {
     files: BTreeMap<String, (Vec<u8>, Stat)>,
+    /// Those of the files; they stay when they are empty.
+    folders: BTreeMap<String, Stat>,
     env: BTreeMap<String, String>,
     /// A clock that moves with every change.
     now_ns: i64,
     inodes: u64,
+}
+
+impl World {
+    /// Of something that was changed now, safely before whoever scans next.
+    fn new_stat(&mut self, kind: Kind, size: usize) -> Stat {
+        self.now_ns += TICK_NS;
+        self.inodes += 1;
+        let stat = Stat {
+            kind,
+            mode: 0o644,
+            size: size as u64,
+            mtime_ns: self.now_ns,
+            ctime_ns: self.now_ns,
+            inode: (1, self.inodes),
+        };
+        self.now_ns += TICK_NS;
+        stat
+    }
+
+    /// The folder a file was made or removed in has new times, as has the one in which it came to
+    /// be itself.
+    fn touch_folders(&mut self, path: &str) {
+        let mut folder = parent(path);
+        loop {
+            let stat = self.new_stat(Kind::Folder, 0);
+            let known = self.folders.insert(folder.to_owned(), stat).is_some();
+            if known || folder.is_empty() {
+                return;
+            }
+            folder = parent(folder);
+        }
+    }
+}
+
+fn parent(path: &str) -> &str {
+    path.rsplit_once('/').map_or("", |(folder, _)| folder)
 }
 
 /// More than a file's time stamps can be off by.
@@ -154,24 +234,56 @@ impl Memory {
     pub fn write(&self, path: &str, content: impl Into<Vec<u8>>) {
         let content = content.into();
         let mut world = self.lock();
-        world.now_ns += TICK_NS;
-        world.inodes += 1;
-        let stat = Stat {
-            kind: Kind::File,
-            mode: 0o644,
-            size: content.len() as u64,
-            mtime_ns: world.now_ns,
-            ctime_ns: world.now_ns,
-            inode: (1, world.inodes),
-        };
-        world.files.insert(path.to_owned(), (content, stat));
-        // Whoever scans now does so safely later.
-        world.now_ns += TICK_NS;
+        let stat = world.new_stat(Kind::File, content.len());
+        let known = world.files.insert(path.to_owned(), (content, stat)).is_some();
+        if !known {
+            world.touch_folders(path);
+        }
+    }
+
+    /// Writes a file in place and sets its modification time back to what it was.
+    pub fn overwrite(&self, path: &str, content: impl Into<Vec<u8>>) {
+        let content = content.into();
+        let mut world = self.lock();
+        let moved = world.new_stat(Kind::File, content.len());
+        if let Some((old, stat)) = world.files.get_mut(path) {
+            (stat.size, stat.ctime_ns) = (moved.size, moved.ctime_ns);
+            *old = content;
+        }
+    }
+
+    /// Writes a file in place in the very moment of the last change: if it was written then, too,
+    /// and is as long, its stat does not tell.
+    pub fn overwrite_at_once(&self, path: &str, content: impl Into<Vec<u8>>) {
+        let content = content.into();
+        let mut world = self.lock();
+        let now_ns = world.now_ns;
+        if let Some((old, stat)) = world.files.get_mut(path) {
+            (stat.size, stat.mtime_ns, stat.ctime_ns) = (content.len() as u64, now_ns, now_ns);
+            *old = content;
+        }
+    }
+
+    /// Gives a file new times and nothing else.
+    pub fn touch(&self, path: &str) {
+        let content = self.content(path);
+        content.into_iter().for_each(|content| self.write(path, content));
     }
 
     /// Removes a file.
     pub fn remove(&self, path: &str) {
-        self.lock().files.remove(path);
+        let mut world = self.lock();
+        if world.files.remove(path).is_some() {
+            world.touch_folders(path);
+        }
+    }
+
+    /// Everything there is, on its own: what is changed in one is not in the other.
+    pub fn fork(&self) -> Memory {
+        let world = self.lock();
+        let (files, folders) = (world.files.clone(), world.folders.clone());
+        let (env, now_ns, inodes) = (world.env.clone(), world.now_ns, world.inodes);
+        Memory { world: Arc::new(Mutex::new(World { files, folders, env, now_ns, inodes })) }
     }
 
     /// Sets or unsets a variable.
@@ -205,32 +317,30 @@ impl System for Memory {
         if let Some((_, stat)) = world.files.get(path) {
             return Ok(*stat);
         }
-        let folder = format!("{path}/");
-        if !world.files.keys().any(|file| file.starts_with(&folder)) {
-            return Err(io::ErrorKind::NotFound.into());
-        }
-        Ok(Stat {
-            kind: Kind::Folder,
-            mode: 0o755,
-            size: 0,
-            mtime_ns: 0,
-            ctime_ns: 0,
-            inode: (1, 0),
-        })
+        world.folders.get(path).copied().ok_or(io::ErrorKind::NotFound.into())
     }
 
-    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        path.to_str().and_then(|path| self.content(path)).ok_or(io::ErrorKind::NotFound.into())
+    fn stat_all(&self, folder: &Path, names: &[&str]) -> Vec<io::Result<Stat>> {
+        names.iter().map(|name| self.stat(&folder.join(name))).collect()
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Box<dyn Read>> {
+        let content = path.to_str().and_then(|path| self.content(path));
+        Ok(Box::new(io::Cursor::new(content.ok_or(io::ErrorKind::NotFound)?)))
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<Entry>> {
-        let folder = format!("{}/", path.display());
+        let path = path.to_str().ok_or(io::ErrorKind::NotFound)?;
         let world = self.lock();
-        let below = world.files.keys().filter_map(|file| file.strip_prefix(&folder));
-        let mut names: Vec<&str> =
-            below.map(|rest| rest.split('/').next().unwrap_or(rest)).collect();
-        names.dedup();
-        Ok(names.into_iter().map(|name| Entry { name: name.into(), link: None }).collect())
+        let entries = |names: Vec<&String>, kind: EntryKind| {
+            let below = names.into_iter().filter(|name| !name.is_empty() && parent(name) == path);
+            let name = |full: &String| full.rsplit('/').next().unwrap_or(full).into();
+            below.map(|full| Entry { name: name(full), kind: kind.clone() }).collect::<Vec<_>>()
+        };
+        let mut all = entries(world.files.keys().collect(), EntryKind::File);
+        all.extend(entries(world.folders.keys().collect(), EntryKind::Folder));
+        all.sort();
+        Ok(all)
     }
 
     fn env(&self, name: &str) -> Option<String> {

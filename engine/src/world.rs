@@ -1,19 +1,26 @@
-//! The states of leaves: read once, remembered until told to look again.
+//! The states of leaves: looked at once, remembered until told to look again.
 //!
 //! A file's digest comes from the stat index when its stat is as it was left; otherwise the file
-//! is read and hashed, and those very bytes are what queries see.
+//! is read and hashed, and those very bytes are what queries see. The index is kept by folder: the
+//! files of one are looked at together, relative to its descriptor.
 
-use std::collections::{BTreeMap, HashMap};
+mod folder;
+
+use std::collections::HashMap;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::folder::FolderIndex;
+use self::folder::{Folder, Seen};
 use crate::digest::Digest;
 use crate::key::Leaf;
-use crate::system::{Entry, Kind, Stat, System};
+use crate::shelf::Shelf;
+use crate::system::{Entry, EntryKind, Kind, NOT_REGULAR, Stat, System};
 
 /// An entry whose times are not this much older than the scan is racy: the file may change again
 /// without its times telling (git's rule for its index).
@@ -22,19 +29,16 @@ const RACY_NS: i64 = 20_000_000;
 const COARSE_RACY_NS: i64 = 2_100_000_000;
 const SECOND_NS: i64 = 1_000_000_000;
 
-/// The folder of the program's own store, which is no part of any tree.
+/// Larger files have a digest, but queries do not see their content.
+const LARGEST: usize = 64 << 20;
+/// How much of what was read is held for whoever asks next.
+const HELD: usize = 32 << 20;
+
+/// The folder of the program's own store, which is no part of any tree or listing.
 const OWN_FOLDER: &str = ".clnrm";
 
 /// What is stated about the world by the program: kind and name to bytes, or absence.
 pub type Facts = Arc<dyn Fn(&str, &str) -> Option<Vec<u8>> + Send + Sync>;
-
-/// The state of a leaf.
-#[derive(Clone)]
-pub(crate) struct State {
-    pub(crate) digest: Digest,
-    /// What was read to get the digest, if it was.
-    pub(crate) content: Option<Content>,
-}
 
 /// What reading a file or another leaf gives.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,15 +51,24 @@ pub enum Content {
     Unreadable(Arc<str>),
 }
 
-/// Digests of files by their stats: what was seen when they were last read.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct StatIndex(pub(crate) BTreeMap<Arc<str>, (Stat, Digest)>);
+/// Something in a folder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listed {
+    /// Its name; something like it as an `Err` when it is not UTF-8.
+    pub name: Result<String, String>,
+    /// What it is, itself: links are not followed.
+    pub kind: ListedKind,
+}
 
-/// The stat index, and whether it was changed since it was last given away.
-#[derive(Default)]
-struct Index {
-    files: StatIndex,
-    changed: bool,
+/// What something in a folder is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ListedKind {
+    /// A regular file.
+    File,
+    /// A folder.
+    Folder,
+    /// A link, device, socket or pipe.
+    Other,
 }
 
 /// The world, as far as it was looked at.
@@ -63,156 +76,317 @@ pub(crate) struct World {
     system: Arc<dyn System>,
     facts: Facts,
     tool: Digest,
-    known: Mutex<HashMap<Leaf, State>>,
-    index: Mutex<Index>,
+    /// Where the stat index is kept.
+    shelf: Arc<Shelf>,
+    /// Whether stats tell anything.
+    trusting: bool,
+    /// Files and listings.
+    folders: Mutex<HashMap<Arc<str>, Arc<Mutex<Folder>>>>,
+    /// All other leaves.
+    others: Mutex<HashMap<Leaf, Looked>>,
+    held: Mutex<Held>,
+}
+
+/// What looking at a leaf gives.
+#[derive(Clone)]
+struct Looked {
+    digest: Digest,
+    /// What was read to get the digest, if it was.
+    content: Option<Content>,
+    /// For files and listings, the stat, if that tells whether it has changed since.
+    stat: Option<Stat>,
+}
+
+/// Content that was read, for whoever asks for it next.
+#[derive(Default)]
+struct Held {
+    content: HashMap<Leaf, (Digest, Content)>,
+    bytes: usize,
 }
 
 impl World {
-    pub(crate) fn new(system: Arc<dyn System>, facts: Facts, tool: Digest) -> World {
-        World { system, facts, tool, known: Mutex::default(), index: Mutex::default() }
+    /// `trusting` says whether a file whose stat is as it was left need not be read.
+    pub(crate) fn new(
+        system: Arc<dyn System>,
+        facts: Facts,
+        tool: Digest,
+        shelf: Arc<Shelf>,
+        trusting: bool,
+    ) -> World {
+        let (folders, others, held) = Default::default();
+        World { system, facts, tool, shelf, trusting, folders, others, held }
     }
 
-    pub(crate) fn set_index(&self, index: StatIndex) {
-        self.index.lock().expect("no holder panics").files = index;
-    }
-
-    /// The index if it was changed since it was last given.
-    pub(crate) fn take_changed_index(&self) -> Option<StatIndex> {
-        let mut index = self.index.lock().expect("no holder panics");
-        std::mem::take(&mut index.changed).then(|| index.files.clone())
+    /// What is to be stored of folders whose index was changed since it was last given.
+    pub(crate) fn take_changed_index(&self) -> Vec<(Arc<str>, FolderIndex)> {
+        let folders = self.folders.lock().expect("no holder panics");
+        let changed = folders.iter().filter_map(|(path, folder)| {
+            let index = folder.lock().expect("no holder panics").take_changed()?;
+            Some((path.clone(), index))
+        });
+        changed.collect()
     }
 
     /// The state of a leaf other than an effect.
-    pub(crate) fn state(&self, leaf: &Leaf) -> State {
-        if let Some(state) = self.known.lock().expect("no holder panics").get(leaf) {
-            return state.clone();
+    pub(crate) fn digest(&self, leaf: &Leaf) -> Digest {
+        let (path, name) = match leaf {
+            Leaf::Tool => return self.tool,
+            Leaf::File(path) => {
+                let (folder, name) = split(path);
+                (folder, Some(name))
+            }
+            Leaf::Listing(path) => (&**path, None),
+            _ => return self.other(leaf).0,
+        };
+        let folder = self.folder(path);
+        if let Some(digest) = folder.lock().expect("no holder panics").current(name) {
+            return digest;
         }
-        let state = self.look(leaf);
-        let mut known = self.known.lock().expect("no holder panics");
-        known.entry(leaf.clone()).or_insert(state).clone()
+        let seen = folder.lock().expect("no holder panics").seen(name);
+        let looked = self.look_again(leaf, seen);
+        self.hold(leaf, &looked);
+        let seen = Seen { stat: looked.stat, digest: looked.digest };
+        folder.lock().expect("no holder panics").record(name, seen)
+    }
+
+    /// The states of files of one folder, by their names.
+    pub(crate) fn digests(&self, path: &str, names: &[&str]) -> Vec<Digest> {
+        let shared = self.folder(path);
+        let mut folder = shared.lock().expect("no holder panics");
+        let open = names.iter().filter(|name| folder.current(Some(name)).is_none());
+        let open: Vec<&str> = open.copied().collect();
+        let stats = self.system.stat_all(Path::new(path), &open);
+        let mut changed = Vec::new();
+        for (name, stat) in open.into_iter().zip(stats) {
+            let seen = folder.seen(Some(name)).filter(|_| self.trusting);
+            match (seen, stat) {
+                (Some(seen), Ok(stat)) if seen.stat == Some(stat) => {
+                    folder.record(Some(name), seen);
+                }
+                _ => changed.push(name),
+            }
+        }
+        drop(folder);
+        // Read without the lock.
+        for name in changed {
+            self.digest(&Leaf::File(join(path, name).into()));
+        }
+        let folder = shared.lock().expect("no holder panics");
+        let digest = |name: &&str| folder.current(Some(name)).expect("it was just looked at");
+        names.iter().map(digest).collect()
+    }
+
+    /// What a leaf with this digest holds; `None` when that can no longer be told, because it
+    /// changed.
+    pub(crate) fn content(&self, leaf: &Leaf, digest: Digest) -> Option<Content> {
+        if digest == absent() {
+            return Some(Content::Absent);
+        }
+        if !matches!(leaf, Leaf::File(_) | Leaf::Listing(_)) {
+            let (now, content) = self.other(leaf);
+            return (now == digest).then_some(content);
+        }
+        if let Some((held, content)) = self.held.lock().expect("no holder panics").content.get(leaf)
+            && *held == digest
+        {
+            return Some(content.clone());
+        }
+        let looked = self.look_again(leaf, None);
+        self.hold(leaf, &looked);
+        looked.content.filter(|_| looked.digest == digest)
     }
 
     /// Forgets the states of these leaves, so that they are looked at again.
     pub(crate) fn forget(&self, leaves: &[Leaf]) {
-        let mut known = self.known.lock().expect("no holder panics");
-        leaves.iter().for_each(|leaf| drop(known.remove(leaf)));
+        for leaf in leaves {
+            self.in_folder(leaf, |folder, name| folder.forget(name));
+            self.others.lock().expect("no holder panics").remove(leaf);
+        }
     }
 
     /// Forgets the states of these leaves, and what the index says of them.
     pub(crate) fn distrust(&self, leaves: &[Leaf]) {
-        self.forget(leaves);
-        let mut index = self.index.lock().expect("no holder panics");
         for leaf in leaves {
-            if let Leaf::File(path) = leaf {
-                index.files.0.remove(path);
-            }
+            self.in_folder(leaf, |folder, name| folder.distrust(name));
+            self.others.lock().expect("no holder panics").remove(leaf);
         }
     }
 
-    /// The leaves whose state now is not the one that is known.
+    /// The leaves whose state now is not the one that is known, sorted.
     pub(crate) fn changed(&self) -> Vec<Leaf> {
-        let known: Vec<(Leaf, Digest)> = {
-            let known = self.known.lock().expect("no holder panics");
-            known.iter().map(|(leaf, state)| (leaf.clone(), state.digest)).collect()
+        let others: Vec<(Leaf, Digest)> = {
+            let others = self.others.lock().expect("no holder panics");
+            others.iter().map(|(leaf, looked)| (leaf.clone(), looked.digest)).collect()
         };
-        let differs = |(leaf, digest): &(Leaf, Digest)| self.look(leaf).digest != *digest;
-        let mut changed: Vec<Leaf> =
-            known.into_iter().filter(differs).map(|(leaf, _)| leaf).collect();
+        let changed = others.into_iter().filter(|(leaf, known)| self.look(leaf).digest != *known);
+        let mut changed: Vec<Leaf> = changed.map(|(leaf, _)| leaf).collect();
+        let folders: Vec<_> = {
+            let folders = self.folders.lock().expect("no holder panics");
+            folders.iter().map(|(path, folder)| (path.clone(), folder.clone())).collect()
+        };
+        changed.par_extend(folders.par_iter().flat_map_iter(|(path, folder)| {
+            let known = folder.lock().expect("no holder panics").all_current();
+            known.into_iter().filter_map(|(name, digest)| {
+                let leaf = match &name {
+                    Some(name) => Leaf::File(join(path, name).into()),
+                    None => Leaf::Listing(path.clone()),
+                };
+                let seen = folder.lock().expect("no holder panics").seen(name.as_deref());
+                (self.look_again(&leaf, seen).digest != digest).then_some(leaf)
+            })
+        }));
         changed.sort();
         changed
     }
 
-    /// What a leaf with `state` holds; `None` when that can no longer be told, because it changed.
-    pub(crate) fn content(&self, leaf: &Leaf, state: &State) -> Option<Content> {
-        if let Some(content) = &state.content {
-            return Some(content.clone());
-        }
-        let Leaf::File(path) = leaf else { return None };
-        let fresh = self.read(Path::new(&**path));
-        (fresh.digest == state.digest).then_some(fresh.content).flatten()
+    fn in_folder(&self, leaf: &Leaf, then: impl FnOnce(&mut Folder, Option<&str>)) {
+        let (path, name) = match leaf {
+            Leaf::File(path) => {
+                let (folder, name) = split(path);
+                (folder, Some(name))
+            }
+            Leaf::Listing(path) => (&**path, None),
+            _ => return,
+        };
+        self.held.lock().expect("no holder panics").content.remove(leaf);
+        then(&mut self.folder(path).lock().expect("no holder panics"), name);
     }
 
-    fn look(&self, leaf: &Leaf) -> State {
+    /// A folder, with what the index says of it.
+    fn folder(&self, path: &str) -> Arc<Mutex<Folder>> {
+        if let Some(folder) = self.folders.lock().expect("no holder panics").get(path) {
+            return folder.clone();
+        }
+        let index = self.shelf.snapshot().and_then(|snapshot| snapshot.folder(path));
+        let folder = Arc::new(Mutex::new(Folder::new(index.unwrap_or_default())));
+        let mut folders = self.folders.lock().expect("no holder panics");
+        folders.entry(path.into()).or_insert(folder).clone()
+    }
+
+    /// A leaf that is neither file nor listing.
+    fn other(&self, leaf: &Leaf) -> (Digest, Content) {
+        let state = |looked: &Looked| {
+            let content = looked.content.clone();
+            (looked.digest, content.unwrap_or_else(|| Content::Bytes([].into())))
+        };
+        if let Some(looked) = self.others.lock().expect("no holder panics").get(leaf) {
+            return state(looked);
+        }
+        let looked = self.look(leaf);
+        let mut others = self.others.lock().expect("no holder panics");
+        state(others.entry(leaf.clone()).or_insert(looked))
+    }
+
+    fn look(&self, leaf: &Leaf) -> Looked {
+        self.look_again(leaf, None)
+    }
+
+    fn look_again(&self, leaf: &Leaf, seen: Option<Seen>) -> Looked {
         match leaf {
-            Leaf::File(path) => self.file(path),
+            Leaf::File(path) => self.file(Path::new(&**path), seen),
+            Leaf::Listing(path) => self.listing(Path::new(&**path), seen),
             Leaf::Tree(path) => match self.tree(Path::new(&**path)) {
-                Ok(digest) => State { digest, content: None },
+                Ok(digest) => Looked { digest, content: None, stat: None },
                 Err(error) => unreadable(&error),
             },
             Leaf::Env(name) => value("env", self.system.env(name).map(String::into_bytes)),
             Leaf::Fact(kind, name) => value("fact", (self.facts)(kind, name)),
-            Leaf::Tool => State { digest: self.tool, content: None },
+            Leaf::Tool => Looked { digest: self.tool, content: None, stat: None },
             Leaf::Effect(_) => unreachable!("effects are states of the session, not of the world"),
         }
     }
 
-    fn file(&self, path: &str) -> State {
-        let stat = match self.system.stat(Path::new(path)) {
+    fn file(&self, path: &Path, seen: Option<Seen>) -> Looked {
+        let read = |stat: &Stat| match stat.kind {
+            Kind::Folder => Err(io::ErrorKind::IsADirectory.into()),
+            Kind::Special => Err(io::Error::other(NOT_REGULAR)),
+            Kind::File => {
+                let file = self.system.open(path)?;
+                let (digest, bytes) = Digest::of_reader("file", file, LARGEST)?;
+                let content = if bytes.len() <= LARGEST {
+                    Content::Bytes(bytes.into())
+                } else {
+                    let most = LARGEST >> 20;
+                    Content::Unreadable(format!("it is larger than {most} MiB").into())
+                };
+                Ok((digest, content))
+            }
+        };
+        self.look_by_stat(path, seen, read)
+    }
+
+    fn listing(&self, path: &Path, seen: Option<Seen>) -> Looked {
+        let list = |stat: &Stat| {
+            if stat.kind != Kind::Folder {
+                return Err(io::ErrorKind::NotADirectory.into());
+            }
+            let entries = self.system.list(path)?.into_iter();
+            let entries = entries.filter(|entry| entry.name != OWN_FOLDER).map(|entry| Listed {
+                name: match entry.name.to_str() {
+                    Some(name) => Ok(name.to_owned()),
+                    None => Err(entry.name.to_string_lossy().into_owned()),
+                },
+                kind: match entry.kind {
+                    EntryKind::File => ListedKind::File,
+                    EntryKind::Folder => ListedKind::Folder,
+                    EntryKind::Link(_) | EntryKind::Special => ListedKind::Other,
+                },
+            });
+            let listed: Vec<Listed> = entries.collect();
+            let bytes = postcard::to_stdvec(&listed).expect("names are plain data");
+            Ok((Digest::of("listing", &bytes), Content::Bytes(bytes.into())))
+        };
+        self.look_by_stat(path, seen, list)
+    }
+
+    /// Reads what is at `path`, unless its stat says that it is as it was when it was last seen.
+    fn look_by_stat(
+        &self,
+        path: &Path,
+        seen: Option<Seen>,
+        read: impl FnOnce(&Stat) -> io::Result<(Digest, Content)>,
+    ) -> Looked {
+        let scan_ns = self.system.now_ns();
+        let stat = match self.system.stat(path) {
             Ok(stat) => stat,
             Err(error) => return unreadable(&error),
         };
-        match stat.kind {
-            Kind::Folder => return unreadable(&io::ErrorKind::IsADirectory.into()),
-            Kind::Special => return unreadable(&io::Error::other("not a regular file")),
-            Kind::File => {}
+        if let Some(seen) = seen.filter(|seen| self.trusting && seen.stat == Some(stat)) {
+            return Looked { digest: seen.digest, content: None, stat: seen.stat };
         }
-        let index = self.index.lock().expect("no holder panics");
-        if let Some((_, digest)) = index.files.0.get(path).filter(|(known, _)| *known == stat) {
-            return State { digest: *digest, content: None };
-        }
-        drop(index);
-        let scan_ns = self.system.now_ns();
-        let state = self.read(Path::new(path));
-        // Only a stat that was the same before and after describes the bytes in between.
-        let settled = self.system.stat(Path::new(path)).is_ok_and(|after| after == stat);
-        let coarse = stat.mtime_ns % SECOND_NS == 0 && stat.ctime_ns % SECOND_NS == 0;
-        let margin = if coarse { COARSE_RACY_NS } else { RACY_NS };
-        let safe = stat.mtime_ns.max(stat.ctime_ns) < scan_ns - margin;
-        if settled && safe && matches!(state.content, Some(Content::Bytes(_))) {
-            let mut index = self.index.lock().expect("no holder panics");
-            index.files.0.insert(path.into(), (stat, state.digest));
-            index.changed = true;
-        }
-        state
-    }
-
-    fn read(&self, path: &Path) -> State {
-        match self.system.read(path) {
-            Ok(bytes) => State {
-                digest: Digest::of("file", &bytes),
-                content: Some(Content::Bytes(bytes.into())),
-            },
+        match read(&stat) {
+            Ok((digest, content)) => {
+                // Only a stat that was the same before and after describes the bytes in between.
+                let settled = self.system.stat(path).is_ok_and(|after| after == stat);
+                let stat = Some(stat).filter(|stat| settled && !is_racy(stat, scan_ns));
+                Looked { digest, content: Some(content), stat }
+            }
             Err(error) => unreadable(&error),
         }
     }
 
-    /// Of a file: its digest and permissions; of a folder: what is in it, with
-    /// links as links: a container sees where they lead inside.
+    /// Of a file: its digest and permissions; of a folder: what is in it, with links as links:
+    /// a container sees where they lead inside.
     fn tree(&self, path: &Path) -> io::Result<Digest> {
         let stat = self.system.stat(path)?;
         match stat.kind {
             Kind::Special => Err(io::Error::other("not a regular file or folder")),
             Kind::File => {
-                let state = match path.to_str() {
-                    Some(path) => self.file(path),
-                    // Names that are not Unicode have no place in the index.
-                    None => self.read(path),
-                };
-                if let Some(Content::Unreadable(reason)) = state.content {
-                    return Err(io::Error::other(reason.to_string()));
-                }
+                let digest = self.tree_file(path)?;
                 let mode = stat.mode.to_le_bytes();
-                Ok(Digest::of_parts("tree file", &[&state.digest.0, &mode]))
+                Ok(Digest::of_parts("tree file", &[&digest.0, &mode]))
             }
             Kind::Folder => {
                 let mut parts = Vec::new();
-                for Entry { name, link } in self.system.list(path)? {
+                for Entry { name, kind } in self.system.list(path)? {
                     if name == OWN_FOLDER {
                         continue;
                     }
-                    let digest = match link {
-                        Some(target) => Digest::of("tree link", target.as_os_str().as_bytes()),
-                        None => self.tree(&path.join(&name)).map_err(below)?,
+                    let digest = match kind {
+                        EntryKind::Link(target) => {
+                            Digest::of("tree link", target.as_os_str().as_bytes())
+                        }
+                        _ => self.tree(&path.join(&name)).map_err(below)?,
                     };
                     parts.extend([name.as_bytes().to_vec(), digest.0.to_vec()]);
                 }
@@ -221,6 +395,58 @@ impl World {
             }
         }
     }
+
+    /// A file of a tree: by the index, which learns of it, but always by its stat of now.
+    fn tree_file(&self, path: &Path) -> io::Result<Digest> {
+        let looked = match path.to_str() {
+            Some(text) => {
+                let (folder, name) = split(text);
+                let folder = self.folder(folder);
+                let seen = folder.lock().expect("no holder panics").seen(Some(name));
+                let looked = self.file(path, seen);
+                let seen = Seen { stat: looked.stat, digest: looked.digest };
+                folder.lock().expect("no holder panics").learn(name, seen);
+                looked
+            }
+            // Names that are not Unicode have no place in the index.
+            None => self.file(path, None),
+        };
+        match looked.content {
+            Some(Content::Unreadable(reason)) if looked.digest == unreadable_digest(&reason) => {
+                Err(io::Error::other(reason.to_string()))
+            }
+            Some(Content::Absent) => Err(io::ErrorKind::NotFound.into()),
+            _ => Ok(looked.digest),
+        }
+    }
+
+    fn hold(&self, leaf: &Leaf, looked: &Looked) {
+        let Some(content) = &looked.content else { return };
+        let mut held = self.held.lock().expect("no holder panics");
+        let bytes = content.bytes().map_or(0, <[u8]>::len);
+        if held.bytes + bytes > HELD {
+            *held = Held::default();
+        }
+        held.bytes += bytes;
+        held.content.insert(leaf.clone(), (looked.digest, content.clone()));
+    }
+}
+
+/// Whether something could change again without its stat telling.
+fn is_racy(stat: &Stat, scan_ns: i64) -> bool {
+    let coarse = stat.mtime_ns % SECOND_NS == 0 && stat.ctime_ns % SECOND_NS == 0;
+    let margin = if coarse { COARSE_RACY_NS } else { RACY_NS };
+    stat.mtime_ns.max(stat.ctime_ns) >= scan_ns.saturating_sub(margin)
+}
+
+/// A file's folder and its name in it.
+pub(crate) fn split(path: &str) -> (&str, &str) {
+    path.rsplit_once('/').unwrap_or(("", path))
+}
+
+/// The path of a file in a folder.
+pub(crate) fn join(folder: &str, name: &str) -> String {
+    if folder.is_empty() { name.to_owned() } else { [folder, name].join("/") }
 }
 
 /// Something that was listed and is gone says nothing about the folder it was in.
@@ -241,27 +467,33 @@ impl Content {
     }
 }
 
-fn value(domain: &str, bytes: Option<Vec<u8>>) -> State {
-    match bytes {
-        Some(bytes) => State {
-            digest: Digest::of(domain, &bytes),
-            content: Some(Content::Bytes(bytes.into())),
-        },
-        None => absent(),
+fn value(domain: &str, bytes: Option<Vec<u8>>) -> Looked {
+    let Some(bytes) = bytes else { return Looked::absent() };
+    let digest = Digest::of(domain, &bytes);
+    Looked { digest, content: Some(Content::Bytes(bytes.into())), stat: None }
+}
+
+impl Looked {
+    fn absent() -> Looked {
+        Looked { digest: absent(), content: Some(Content::Absent), stat: None }
     }
 }
 
-fn absent() -> State {
-    State { digest: Digest::of("absent", b""), content: Some(Content::Absent) }
+fn absent() -> Digest {
+    static ABSENT: std::sync::LazyLock<Digest> =
+        std::sync::LazyLock::new(|| Digest::of("absent", b""));
+    *ABSENT
 }
 
-fn unreadable(error: &io::Error) -> State {
+fn unreadable(error: &io::Error) -> Looked {
     if error.kind() == io::ErrorKind::NotFound || error.kind() == io::ErrorKind::NotADirectory {
-        return absent();
+        return Looked::absent();
     }
     let reason = error.to_string();
-    State {
-        digest: Digest::of("unreadable", reason.as_bytes()),
-        content: Some(Content::Unreadable(reason.into())),
-    }
+    let digest = unreadable_digest(&reason);
+    Looked { digest, content: Some(Content::Unreadable(reason.into())), stat: None }
+}
+
+fn unreadable_digest(reason: &str) -> Digest {
+    Digest::of("unreadable", reason.as_bytes())
 }

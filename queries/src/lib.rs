@@ -1,6 +1,8 @@
 //! What clnrm means: from a file to a verdict, one query a stage.
 //!
 //! ```text
+//! selection (which files)
+//!
 //! source → rendered → document → model → shape → check
 //!                                  ├→ plan → outcome → traces ─┐
 //!                                  └→ expectation ─────────────┴→ verdict → report
@@ -21,6 +23,7 @@ mod outcome;
 mod plan;
 mod render;
 mod report;
+mod select;
 mod settings;
 mod shape;
 mod source;
@@ -36,10 +39,12 @@ pub use outcome::encode;
 pub use plan::{PLAN, Plan, facts};
 pub use render::{RENDERED, Rendered};
 pub use report::{CHECK, Check, Failure, REPORT, Report, ScenarioReport, State};
+pub use select::{SELECTION, Selection};
 pub use settings::{FILES as SETTINGS_FILES, SETTINGS, Settings, unit as settings_unit};
 
 /// Every query, for the engine.
-pub static QUERIES: [&dyn AnyQuery; 15] = [
+pub static QUERIES: [&dyn AnyQuery; 16] = [
+    &select::SELECTION,
     &source::SOURCE,
     &render::RENDERED,
     &document::DOCUMENT,

@@ -27,8 +27,11 @@ const STEP_LIMIT: Duration = Duration::from_secs(60);
 const RUN_LIMIT: Duration = Duration::from_secs(300);
 const READY_LIMIT: Duration = Duration::from_secs(30);
 
-/// The kinds of facts plans ask for.
+/// The kinds of facts queries ask for.
 pub mod facts {
+    /// Where the workspace lies in its repository, as a path from the repository's root; absent
+    /// without one.
+    pub const REPOSITORY: &str = "repository";
     /// The backend in use; the value is an encoded `BackendKind`.
     pub const BACKEND: &str = "backend";
     /// An image by its reference; the value is an encoded `Result<Option<Image>, BackendError>`.

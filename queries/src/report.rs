@@ -24,14 +24,16 @@ pub static CHECK: Query<Check> = Query::new("check", 1, check).kept();
 pub static REPORT: Query<Report> = Query::new("report", 1, report).kept();
 
 /// What can be said of a file without running anything.
+///
+/// `Check<&str>` lies in the encoded value it was read from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Check {
+pub struct Check<S = String> {
     /// Whether the file says that it is a test.
     pub declared: bool,
     /// The test's name, or the file's path when it has none.
-    pub name: String,
+    pub name: S,
     /// Its tags.
-    pub tags: Vec<String>,
+    pub tags: Vec<S>,
     /// How many scenarios it has.
     pub scenarios: usize,
     /// What is wrong with it.
@@ -39,6 +41,26 @@ pub struct Check {
 }
 
 impl Check {
+    /// The same, with its texts where they are.
+    pub fn view(&self) -> Check<&str> {
+        Check {
+            declared: self.declared,
+            name: &self.name,
+            tags: self.tags.iter().map(String::as_str).collect(),
+            scenarios: self.scenarios,
+            diagnostics: self.diagnostics.clone(),
+        }
+    }
+}
+
+impl<'a, S: Deserialize<'a>> Check<S> {
+    /// Reads an encoded check; `None` when it is none.
+    pub fn decode(bytes: &'a [u8]) -> Option<Check<S>> {
+        postcard::from_bytes(bytes).ok()
+    }
+}
+
+impl<S> Check<S> {
     /// Whether nothing keeps the test from being run.
     pub fn is_sound(&self) -> bool {
         self.diagnostics.iter().all(|diagnostic| diagnostic.severity < Severity::Error)
@@ -46,12 +68,14 @@ impl Check {
 }
 
 /// What came of a test.
+///
+/// `Report<&str>` lies in the encoded value it was read from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Report {
+pub struct Report<S = String> {
     /// What could be said before anything ran.
-    pub check: Check,
+    pub check: Check<S>,
     /// What came of its scenarios, in the order of the file; empty when it could not be run.
-    pub scenarios: Vec<ScenarioReport>,
+    pub scenarios: Vec<ScenarioReport<S>>,
     /// Expectations of the whole test that do not hold.
     pub failures: Vec<Failure>,
     /// What came up besides failures while it was run and judged.
@@ -60,9 +84,9 @@ pub struct Report {
 
 /// What came of a scenario.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ScenarioReport {
+pub struct ScenarioReport<S = String> {
     /// Its name.
-    pub name: String,
+    pub name: S,
     /// How it stands.
     pub state: State,
     /// The run key, once it could be planned.
@@ -74,7 +98,21 @@ pub struct ScenarioReport {
     /// Spans of the code under test that came in.
     pub spans: u64,
     /// What isolated the run from the machine, with commas in between.
-    pub isolation: String,
+    pub isolation: S,
+}
+
+impl ScenarioReport {
+    fn view(&self) -> ScenarioReport<&str> {
+        ScenarioReport {
+            name: &self.name,
+            state: self.state.clone(),
+            key: self.key,
+            duration: self.duration,
+            failures: self.failures.clone(),
+            spans: self.spans,
+            isolation: &self.isolation,
+        }
+    }
 }
 
 /// How a scenario or a test stands.
@@ -112,6 +150,25 @@ pub struct Failure {
 }
 
 impl Report {
+    /// The same, with its texts where they are.
+    pub fn view(&self) -> Report<&str> {
+        Report {
+            check: self.check.view(),
+            scenarios: self.scenarios.iter().map(ScenarioReport::view).collect(),
+            failures: self.failures.clone(),
+            diagnostics: self.diagnostics.clone(),
+        }
+    }
+}
+
+impl<'a, S: Deserialize<'a>> Report<S> {
+    /// Reads an encoded report; `None` when it is none.
+    pub fn decode(bytes: &'a [u8]) -> Option<Report<S>> {
+        postcard::from_bytes(bytes).ok()
+    }
+}
+
+impl<S> Report<S> {
     /// How the test stands as a whole.
     pub fn state(&self) -> State {
         let states = || self.scenarios.iter().map(|scenario| &scenario.state);

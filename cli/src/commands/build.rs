@@ -1,36 +1,37 @@
 //! `clnrm build`
 
-use clnrm_queries::{CHECK, Severity};
+use clnrm_queries::Severity;
 
 use crate::args::{BuildArgs, GraphFormat};
 use crate::exit::Exit;
+use crate::known::{Known, checks};
 use crate::printer;
 use crate::select::select;
 use crate::workspace::Workspace;
 
 pub(crate) fn run(args: &BuildArgs) -> anyhow::Result<Exit> {
     let workspace = Workspace::find(&args.paths, &args.store)?;
-    let selection = select(&workspace, &args.paths)?;
     let mut engine = workspace.engine();
+    let selection = select(&workspace, &mut engine, &args.paths)?;
     let settings = super::run::settings(&mut engine)?;
-    let units = super::run::tests(&mut engine, &selection)?;
-    if units.is_empty() {
+    if selection.units.is_empty() {
         printer::talk("no tests found; `clnrm init` makes some");
         return Ok(Exit::Nothing.max(selection.exit()));
     }
-    let checks = engine.roots(&CHECK, &units);
+    let checks = checks(&mut engine, &selection.units);
     // The graph is what was written down.
     let finished = super::finish(&mut engine);
     settings.diagnostics.iter().for_each(printer::diagnostic_to_stderr);
     let sound = settings.diagnostics.iter().all(|d| d.severity < Severity::Error);
     let mut exit = if sound { Exit::Green } else { Exit::Diagnostics };
-    for (unit, check) in units.iter().zip(&checks) {
+    for (unit, check) in selection.units.iter().zip(&checks) {
         match check {
             Err(bug) => {
                 printer::bug(&unit.path, bug);
                 exit = exit.max(Exit::Bug);
             }
-            Ok(check) => {
+            Ok(Known::Green { .. }) => {}
+            Ok(Known::Told(check)) => {
                 check.diagnostics.iter().for_each(printer::diagnostic_to_stderr);
                 if !check.is_sound() {
                     exit = exit.max(Exit::Diagnostics);

@@ -3,10 +3,11 @@
 use std::time::Instant;
 
 use clnrm_engine::Counts;
-use clnrm_queries::{CHECK, Severity};
+use clnrm_queries::Severity;
 
 use crate::args::DryRunArgs;
 use crate::exit::Exit;
+use crate::known::{Known, checks};
 use crate::printer::{self, CheckResult, DrySummary};
 use crate::select::select;
 use crate::workspace::Workspace;
@@ -14,18 +15,17 @@ use crate::workspace::Workspace;
 pub(crate) fn run(args: &DryRunArgs) -> anyhow::Result<Exit> {
     let began = Instant::now();
     let workspace = Workspace::find(&args.paths, &args.common.store)?;
-    let selection = select(&workspace, &args.paths)?;
     let mut engine = workspace.engine();
+    let selection = select(&workspace, &mut engine, &args.paths)?;
     let settings = super::run::settings(&mut engine)?;
-    let units = super::run::tests(&mut engine, &selection)?;
-    if units.is_empty() {
+    if selection.units.is_empty() {
         printer::talk("no tests found; `clnrm init` makes some");
         return Ok(Exit::Nothing.max(selection.exit()));
     }
-    let checks = engine.roots(&CHECK, &units);
+    let checks = checks(&mut engine, &selection.units);
     let counts = Counts::of(&engine.take_events());
-    let files = units.iter().zip(checks);
-    let files = files.map(|(unit, check)| CheckResult { file: unit.path.to_string(), check });
+    let files = selection.units.iter().zip(checks);
+    let files = files.map(|(unit, check)| CheckResult { file: unit.path.clone(), check });
     let summary = DrySummary {
         files: files.collect(),
         diagnostics: settings.diagnostics.clone(),
@@ -39,8 +39,9 @@ pub(crate) fn run(args: &DryRunArgs) -> anyhow::Result<Exit> {
 fn exit(summary: &DrySummary) -> Exit {
     let worst = summary.files.iter().map(|file| match &file.check {
         Err(_) => Exit::Bug,
-        Ok(check) if check.is_sound() => Exit::Green,
-        Ok(_) => Exit::Diagnostics,
+        Ok(Known::Green { .. }) => Exit::Green,
+        Ok(Known::Told(check)) if check.is_sound() => Exit::Green,
+        Ok(Known::Told(_)) => Exit::Diagnostics,
     });
     let sound = summary.diagnostics.iter().all(|d| d.severity < Severity::Error);
     worst.max().unwrap_or(Exit::Nothing).max(if sound { Exit::Green } else { Exit::Diagnostics })

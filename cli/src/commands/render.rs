@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use clnrm_queries::{CHECK, RENDERED};
 
 use crate::args::RenderArgs;
 use crate::exit::Exit;
 use crate::printer;
-use crate::select::select;
+use crate::select::unit;
 use crate::workspace::Workspace;
 
 pub(crate) fn run(args: &RenderArgs) -> anyhow::Result<Exit> {
@@ -17,9 +17,10 @@ pub(crate) fn run(args: &RenderArgs) -> anyhow::Result<Exit> {
     if Path::new(&args.file).is_dir() {
         bail!("{} is a folder; name one file", args.file.display());
     }
-    let selection = select(&workspace, &paths)?;
+    let file = std::fs::canonicalize(&args.file)
+        .with_context(|| format!("cannot find {}", args.file.display()))?;
     let mut engine = workspace.engine();
-    let unit = selection.tests.first().expect("a file that was named is selected");
+    let unit = &unit(&workspace, &file)?;
     let rendered = engine.demand(&RENDERED, std::slice::from_ref(unit)).pop();
     let exit = match rendered.expect("one was asked for") {
         Err(bug) => {

@@ -7,32 +7,33 @@ use std::time::Instant;
 use anyhow::Context;
 use clnrm_backends::{BackendError, Cancel, Choice};
 use clnrm_engine::{Counts, Engine, Unit};
-use clnrm_queries::{CHECK, Check, Diagnostic, SETTINGS, Settings, Severity, State, settings_unit};
+use clnrm_queries::{Diagnostic, SETTINGS, Settings, Severity, State, settings_unit};
 
 use crate::args::{BackendArg, RunArgs};
 use crate::exit::Exit;
 use crate::interrupt;
+use crate::known::Known;
 use crate::printer::{self, RunSummary, Stats, TestResult};
-use crate::select::{Selection, select};
+use crate::select::select;
 use crate::settle::{Settle, Settled};
 use crate::workspace::{LazyBackend, Workspace};
 
 pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
     let began = Instant::now();
     let workspace = Workspace::find(&args.paths, &args.common.store)?;
-    let selection = select(&workspace, &args.paths)?;
     let backend = LazyBackend::new(&workspace);
     let mut engine = workspace.engine_for(&backend);
+    let selection = select(&workspace, &mut engine, &args.paths)?;
     let settings = settings(&mut engine)?;
     backend.choose(choice(args.backend, &settings));
     if settings.diagnostics.iter().any(|d| d.severity == Severity::Error) {
         // Whatever they were to say, nothing is run without it.
-        let nothing = Settled { reports: Vec::new(), ran: BTreeSet::new() };
+        let nothing = Settled { reports: Vec::new(), ran: BTreeSet::new(), reused: 0 };
         let summary = summarise(&engine, &[], nothing, &settings, &backend, began);
         printer::run(&summary, args.common.format);
         return Ok(Exit::Diagnostics);
     }
-    let units = tests(&mut engine, &selection)?;
+    let units = &selection.units[..];
     if units.is_empty() {
         printer::talk("no tests found; `clnrm init` makes some");
         return Ok(Exit::Nothing.max(selection.exit()));
@@ -56,8 +57,8 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
         force: args.force,
         progress: &progress,
     };
-    let settled = settle.settle(&mut engine, &units);
-    let summary = summarise(&engine, &units, settled, &settings, &backend, began);
+    let settled = settle.settle(&mut engine, units);
+    let summary = summarise(&engine, units, settled, &settings, &backend, began);
     // A slow reader of what is printed must not keep others from the store.
     engine.release();
     printer::run(&summary, args.common.format);
@@ -67,18 +68,6 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
 pub(crate) fn settings(engine: &mut Engine) -> anyhow::Result<Arc<Settings>> {
     let settings = engine.roots(&SETTINGS, &[settings_unit()]).pop().expect("one was asked for");
     settings.map_err(|bug| anyhow::anyhow!(Exit::Bug).context(bug.0))
-}
-
-/// The selected files that are tests.
-pub(crate) fn tests(engine: &mut Engine, selection: &Selection) -> anyhow::Result<Vec<Unit>> {
-    let checks = engine.roots(&CHECK, &selection.candidates);
-    // One that cannot even be checked is looked at again, and told of, as a test.
-    let declared = selection.candidates.iter().zip(checks).filter_map(|(unit, check)| {
-        check.map_or(true, |check: Arc<Check>| check.declared).then_some(unit)
-    });
-    let mut units: Vec<Unit> = selection.tests.iter().chain(declared).cloned().collect();
-    units.sort();
-    Ok(units)
 }
 
 fn choice(argument: Option<BackendArg>, settings: &Settings) -> Choice {
@@ -102,18 +91,10 @@ fn summarise(
     backend: &LazyBackend,
     began: Instant,
 ) -> RunSummary {
-    let reports = || settled.reports.iter().flatten();
-    let scenarios = || reports().flat_map(|report| &report.scenarios);
-    let reused = scenarios().filter(|scenario| match scenario.state {
-        State::Passed | State::Failed => {
-            scenario.key.is_some_and(|key| !settled.ran.contains(&key))
-        }
-        _ => false,
-    });
     let counts = Counts::of(&engine.take_events());
     let stats = Stats {
         containers_started: settled.ran.len() as u64,
-        outcomes_reused: reused.count() as u64,
+        outcomes_reused: settled.reused,
         nodes_executed: counts.executed,
         nodes_recalled: counts.recalled,
         nodes_cut_off: counts.cut_off,
@@ -121,7 +102,7 @@ fn summarise(
     let tests = units
         .iter()
         .zip(settled.reports)
-        .map(|(unit, report)| TestResult { file: unit.path.to_string(), report });
+        .map(|(unit, report)| TestResult { file: unit.path.clone(), report });
     RunSummary {
         tests: tests.collect(),
         diagnostics: settings.diagnostics.clone(),
@@ -137,7 +118,8 @@ fn exit(summary: &RunSummary, cancel: &Cancel) -> Exit {
     }
     let worst = summary.tests.iter().map(|test| match &test.report {
         Err(_) => Exit::Bug,
-        Ok(report) => match report.state() {
+        Ok(Known::Green { .. }) => Exit::Green,
+        Ok(Known::Told(report)) => match report.state() {
             State::Passed => Exit::Green,
             State::Failed => Exit::Failed,
             State::Crashed(BackendError::Cancelled) | State::Pending => Exit::Interrupted,

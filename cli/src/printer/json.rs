@@ -1,24 +1,26 @@
 //! Reports for programs: one JSON object, whose shape is kept.
 
 use clnrm_backends::BackendError;
-use clnrm_queries::{Diagnostic, Failure, ScenarioReport, State};
+use clnrm_engine::Bug;
+use clnrm_queries::{Diagnostic, Failure, Report, ScenarioReport, State};
 use serde_json::{Value, json};
 
-use super::{DrySummary, RunSummary, TestResult};
+use super::{DrySummary, RunSummary};
 
 pub(super) fn run(summary: &RunSummary) -> String {
-    let states = || summary.tests.iter().map(|test| test.report.as_ref().map(|r| r.state()));
+    let views: Vec<_> = summary
+        .tests
+        .iter()
+        .map(|test| (&*test.file, test.report.as_ref().map(|report| report.view())))
+        .collect();
+    let reports = || views.iter().filter_map(|(_, report)| report.as_ref().ok());
     let count =
-        |wanted: &[State]| states().flatten().filter(|state| wanted.contains(state)).count();
+        |wanted: &[State]| reports().filter(|report| wanted.contains(&report.state())).count();
     let passed = count(&[State::Passed]);
     let skipped = count(&[State::Pending, State::Crashed(BackendError::Cancelled)]);
-    let tests: Vec<Value> = summary.tests.iter().map(test).collect();
-    let of_tests = summary.tests.iter().filter_map(|test| test.report.as_ref().ok());
-    let diagnostics: Vec<&Diagnostic> = summary
-        .diagnostics
-        .iter()
-        .chain(of_tests.flat_map(|report| report.diagnostics()))
-        .collect();
+    let tests: Vec<Value> = views.iter().map(|(file, report)| test(file, report)).collect();
+    let of_tests = reports().flat_map(|report| report.diagnostics());
+    let diagnostics: Vec<&Diagnostic> = summary.diagnostics.iter().chain(of_tests).collect();
     pretty(&json!({
         "summary": {
             "passed": passed,
@@ -33,16 +35,16 @@ pub(super) fn run(summary: &RunSummary) -> String {
     }))
 }
 
-fn test(test: &TestResult) -> Value {
-    let report = match &test.report {
+fn test(file: &str, report: &Result<Report<&str>, &Bug>) -> Value {
+    let report = match report {
         Ok(report) => report,
-        Err(bug) => return json!({ "file": test.file, "state": "bug", "error": bug.0 }),
+        Err(bug) => return json!({ "file": file, "state": "bug", "error": bug.0 }),
     };
     let duration = report.scenarios.iter().map(|scenario| scenario.duration).sum();
     let scenarios: Vec<Value> = report.scenarios.iter().map(scenario).collect();
     json!({
         "name": report.check.name,
-        "file": test.file,
+        "file": file,
         "tags": report.check.tags,
         "state": word(&report.state()),
         "duration_ms": milliseconds(duration),
@@ -51,7 +53,7 @@ fn test(test: &TestResult) -> Value {
     })
 }
 
-fn scenario(scenario: &ScenarioReport) -> Value {
+fn scenario(scenario: &ScenarioReport<&str>) -> Value {
     let error = match &scenario.state {
         State::Crashed(error) => Some(error.to_string()),
         _ => None,
@@ -94,20 +96,24 @@ fn word(state: &State) -> &'static str {
 }
 
 pub(super) fn dry_run(summary: &DrySummary) -> String {
-    let checks = || summary.files.iter().filter_map(|file| file.check.as_ref().ok());
-    let sound = checks().filter(|check| check.is_sound()).count();
-    let tests: Vec<Value> = summary
+    let views: Vec<_> = summary
         .files
         .iter()
-        .map(|file| match &file.check {
+        .map(|file| (&*file.file, file.check.as_ref().map(|check| check.view())))
+        .collect();
+    let checks = || views.iter().filter_map(|(_, check)| check.as_ref().ok());
+    let sound = checks().filter(|check| check.is_sound()).count();
+    let tests: Vec<Value> = views
+        .iter()
+        .map(|(file, check)| match check {
             Ok(check) => json!({
                 "name": check.name,
-                "file": file.file,
+                "file": file,
                 "tags": check.tags,
                 "state": if check.is_sound() { "passed" } else { "broken" },
                 "scenarios": check.scenarios,
             }),
-            Err(bug) => json!({ "file": file.file, "state": "bug", "error": bug.0 }),
+            Err(bug) => json!({ "file": file, "state": "bug", "error": bug.0 }),
         })
         .collect();
     let diagnostics: Vec<&Diagnostic> =

@@ -1,0 +1,60 @@
+//! Values of roots: those that were recalled and are all right stay as they are stored.
+
+use std::sync::Arc;
+
+use clnrm_engine::{Bug, Encoded, Engine, Unit};
+use clnrm_queries::{CHECK, Check, Report};
+
+/// A root's value.
+#[derive(Clone)]
+pub(crate) enum Known<V> {
+    /// It was recalled, and there is nothing to say against it.
+    Green {
+        encoded: Encoded,
+        /// How many it has.
+        scenarios: usize,
+    },
+    /// All others.
+    Told(Arc<V>),
+}
+
+const SOUND: &str = "it was decoded before";
+
+impl Known<Check> {
+    pub(crate) fn view(&self) -> Check<&str> {
+        match self {
+            Known::Green { encoded, .. } => Check::decode(encoded).expect(SOUND),
+            Known::Told(check) => check.view(),
+        }
+    }
+}
+
+impl Known<Report> {
+    pub(crate) fn view(&self) -> Report<&str> {
+        match self {
+            Known::Green { encoded, .. } => Report::decode(encoded).expect(SOUND),
+            Known::Told(report) => report.view(),
+        }
+    }
+}
+
+/// The checks of units.
+pub(crate) fn checks(engine: &mut Engine, units: &[Unit]) -> Vec<Result<Known<Check>, Bug>> {
+    let green = |encoded: Encoded| {
+        let check: Check<&str> = Check::decode(&encoded)?;
+        let scenarios = check.scenarios;
+        check.diagnostics.is_empty().then_some(Known::Green { encoded, scenarios })
+    };
+    let recalled = engine.recall(&CHECK, units).into_iter();
+    let mut checks: Vec<Option<Result<Known<Check>, Bug>>> =
+        recalled.map(|encoded| encoded.and_then(green).map(Ok)).collect();
+    let open: Vec<usize> = (0..units.len()).filter(|at| checks[*at].is_none()).collect();
+    if !open.is_empty() {
+        let open_units: Vec<Unit> = open.iter().map(|at| units[*at].clone()).collect();
+        let told = engine.roots(&CHECK, &open_units);
+        for (at, check) in open.into_iter().zip(told) {
+            checks[at] = Some(check.map(Known::Told));
+        }
+    }
+    checks.into_iter().map(|check| check.expect("every open unit was asked for")).collect()
+}

@@ -1,0 +1,141 @@
+//! Writes a batch in one transaction, in the order of the keys: sorted rows are written six times
+//! faster than scattered ones.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use redb::{ReadableTable, Table, WriteTransaction};
+
+use super::rows::{FolderRoots, QueryNames, RootsRow, decode_unit, encode_roots, encode_unit};
+use super::{Batch, EFFECTS, ROOTS, STAT, TABLES, UNITS, VALUES};
+use super::{encode, open_seal, roots_key, seal, unit_key};
+use crate::digest::Digest;
+use crate::key::Leaf;
+use crate::trace::{RootTrace, effect_digest};
+use crate::world::split;
+
+type Rows<'t> = Table<'t, &'static [u8], &'static [u8]>;
+
+pub(super) fn batch(
+    transaction: &WriteTransaction,
+    batch: &Batch,
+    queries: &QueryNames,
+) -> Result<(), redb::Error> {
+    // Every table exists in every store, so that reading never has to ask.
+    for definition in TABLES {
+        transaction.open_table(definition)?;
+    }
+    let mut units = transaction.open_table(UNITS)?;
+    for (unit, traces) in &batch.units {
+        let key = unit_key(unit);
+        let known = units
+            .get(&*key)?
+            .and_then(|row| decode_unit(unit, open_seal(&key, row.value())?, queries));
+        let mut all = known.unwrap_or_default();
+        all.extend(traces.iter().map(|(query, trace)| (*query, trace.clone())));
+        units.insert(&*key, &*seal(&key, encode_unit(unit, &all)))?;
+    }
+    let mut effects = transaction.open_table(EFFECTS)?;
+    let contradicted = write_effects(transaction, &mut effects, batch)?;
+    let mut roots = transaction.open_table(ROOTS)?;
+    if !contradicted.is_empty() {
+        drop_roots(&mut roots, &contradicted)?;
+    }
+    write_roots(&mut roots, &effects, batch)?;
+    let mut stat = transaction.open_table(STAT)?;
+    for (folder, index) in &batch.index {
+        let key = folder.as_bytes();
+        stat.insert(key, &*seal(key, encode(index)))?;
+    }
+    Ok(())
+}
+
+/// Writes effects; tells the keys of those that were known otherwise.
+fn write_effects(
+    transaction: &WriteTransaction,
+    effects: &mut Rows<'_>,
+    batch: &Batch,
+) -> Result<BTreeSet<Digest>, redb::Error> {
+    let (mut contradicted, mut values) = (BTreeSet::new(), BTreeMap::new());
+    for (key, value) in &batch.effects {
+        let known = digest_of(effects, key)?;
+        let digest = value.as_ref().map(|value| Digest::of("value", value));
+        if known.is_some() && known != digest {
+            contradicted.insert(*key);
+        }
+        match (digest, value) {
+            (Some(digest), Some(value)) => {
+                effects.insert(&key.0[..], &*seal(&key.0, encode(&digest)))?;
+                values.insert(digest, value);
+            }
+            _ => drop(effects.remove(&key.0[..])?),
+        }
+    }
+    let mut table = transaction.open_table(VALUES)?;
+    for (digest, value) in values {
+        table.insert(&digest.0[..], &**value)?;
+    }
+    Ok(contradicted)
+}
+
+fn digest_of(effects: &Rows<'_>, key: &Digest) -> Result<Option<Digest>, redb::Error> {
+    let row = effects.get(&key.0[..])?;
+    Ok(row.and_then(|row| postcard::from_bytes(open_seal(&key.0, row.value())?).ok()))
+}
+
+/// Drops the roots that rest on effects of these keys. So whatever a root says of an effect is
+/// what the store says of it, and a root can be recalled without looking.
+fn drop_roots(roots: &mut Rows<'_>, effects: &BTreeSet<Digest>) -> Result<(), redb::Error> {
+    let mut changed = Vec::new();
+    for row in roots.iter()? {
+        let (key, row) = row?;
+        let Some((folder, mut traces)) = decode_roots(key.value(), row.value()) else { continue };
+        let before = traces.len();
+        traces.retain(|_, trace| effects_of(trace).all(|(effect, _)| !effects.contains(effect)));
+        if traces.len() < before {
+            changed.push((key.value().to_vec(), seal(key.value(), encode_roots(&folder, &traces))));
+        }
+    }
+    for (key, row) in changed {
+        roots.insert(&*key, &*row)?;
+    }
+    Ok(())
+}
+
+fn write_roots(roots: &mut Rows<'_>, effects: &Rows<'_>, batch: &Batch) -> Result<(), redb::Error> {
+    let mut folders: BTreeMap<Vec<u8>, (&str, FolderRoots)> = BTreeMap::new();
+    'roots: for (node, trace) in &batch.roots {
+        for (effect, digest) in effects_of(trace) {
+            // Another process may have seen it otherwise meanwhile.
+            let known = digest_of(effects, effect)?;
+            if known.is_none_or(|known| effect_digest(&known) != *digest) {
+                continue 'roots;
+            }
+        }
+        let (folder, name) = split(&node.unit.path);
+        let (_, new) = folders
+            .entry(roots_key(node.query, folder))
+            .or_insert_with(|| (folder, FolderRoots::new()));
+        new.insert((name.to_owned(), node.unit.part.to_string()), trace.clone());
+    }
+    for (key, (folder, new)) in folders {
+        let known = roots.get(&*key)?.and_then(|row| decode_roots(&key, row.value()));
+        let mut all = known.map(|(_, traces)| traces).unwrap_or_default();
+        all.extend(new);
+        roots.insert(&*key, &*seal(&key, encode_roots(folder, &all)))?;
+    }
+    Ok(())
+}
+
+/// The folder of a row of roots, and its roots.
+fn decode_roots(key: &[u8], row: &[u8]) -> Option<(String, FolderRoots)> {
+    let (_, folder) = std::str::from_utf8(key).ok()?.split_once('\0')?;
+    let row = RootsRow::decode(open_seal(key, row)?)?;
+    Some((folder.to_owned(), row.traces(folder)))
+}
+
+fn effects_of(trace: &RootTrace) -> impl Iterator<Item = (&Digest, &Digest)> {
+    trace.leaves.iter().filter_map(|(leaf, digest)| match leaf {
+        Leaf::Effect(key) => Some((key, digest)),
+        _ => None,
+    })
+}
