@@ -14,7 +14,9 @@ pub(crate) enum Known<V> {
         /// How many it has.
         scenarios: usize,
     },
-    /// All others.
+    /// It was recalled, and there is something to say of it.
+    Recalled(Encoded),
+    /// It was asked for.
     Told(Arc<V>),
 }
 
@@ -23,7 +25,9 @@ const SOUND: &str = "it was decoded before";
 impl Known<Check> {
     pub(crate) fn view(&self) -> Check<&str> {
         match self {
-            Known::Green { encoded, .. } => Check::decode(encoded).expect(SOUND),
+            Known::Green { encoded, .. } | Known::Recalled(encoded) => {
+                Check::decode(encoded).expect(SOUND)
+            }
             Known::Told(check) => check.view(),
         }
     }
@@ -32,7 +36,9 @@ impl Known<Check> {
 impl Known<Report> {
     pub(crate) fn view(&self) -> Report<&str> {
         match self {
-            Known::Green { encoded, .. } => Report::decode(encoded).expect(SOUND),
+            Known::Green { encoded, .. } | Known::Recalled(encoded) => {
+                Report::decode(encoded).expect(SOUND)
+            }
             Known::Told(report) => report.view(),
         }
     }
@@ -40,18 +46,18 @@ impl Known<Report> {
 
 /// The checks of units.
 pub(crate) fn checks(engine: &mut Engine, units: &[Unit]) -> Vec<Result<Known<Check>, Bug>> {
-    let green = |encoded: Encoded| {
+    let known = |encoded: Encoded| {
         let check: Check<&str> = Check::decode(&encoded)?;
-        let scenarios = check.scenarios;
-        check.diagnostics.is_empty().then_some(Known::Green { encoded, scenarios })
+        let (scenarios, green) = (check.scenarios, check.diagnostics.is_empty());
+        Some(if green { Known::Green { encoded, scenarios } } else { Known::Recalled(encoded) })
     };
     let recalled = engine.recall(&CHECK, units).into_iter();
     let mut checks: Vec<Option<Result<Known<Check>, Bug>>> =
-        recalled.map(|encoded| encoded.and_then(green).map(Ok)).collect();
+        recalled.map(|encoded| encoded.and_then(known).map(Ok)).collect();
     let open: Vec<usize> = (0..units.len()).filter(|at| checks[*at].is_none()).collect();
     if !open.is_empty() {
         let open_units: Vec<Unit> = open.iter().map(|at| units[*at].clone()).collect();
-        let told = engine.roots(&CHECK, &open_units);
+        let told = engine.demand(&CHECK, &open_units);
         for (at, check) in open.into_iter().zip(told) {
             checks[at] = Some(check.map(Known::Told));
         }

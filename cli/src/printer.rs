@@ -61,22 +61,29 @@ pub(crate) struct CheckResult {
 
 pub(crate) fn run(summary: &RunSummary, format: Format) {
     clear_progress();
-    match format {
-        Format::Human => out(&human::run(summary)),
-        Format::Json => out(&json::run(summary)),
-    }
+    report(|| match format {
+        Format::Human => human::run(summary),
+        Format::Json => json::run(summary),
+    });
 }
 
 pub(crate) fn dry_run(summary: &DrySummary, format: Format) {
-    match format {
-        Format::Human => out(&human::dry_run(summary)),
-        Format::Json => out(&json::dry_run(summary)),
-    }
+    report(|| match format {
+        Format::Human => human::dry_run(summary),
+        Format::Json => json::dry_run(summary),
+    });
+}
+
+/// A report; it is large, so no colours are put in only to be taken out again.
+fn report(write: impl FnOnce() -> String) {
+    style::show(AutoStream::choice(&std::io::stdout()) != ColorChoice::Never);
+    text(&write());
+    style::show(true);
 }
 
 /// Data, as it is.
 pub(crate) fn text(text: &str) {
-    out(text);
+    write_all(std::io::stdout().lock(), text);
 }
 
 /// A line of talk.
@@ -84,8 +91,10 @@ pub(crate) fn talk(line: &str) {
     err(&format!("{line}\n"));
 }
 
-pub(crate) fn diagnostic_to_stderr(diagnostic: &Diagnostic) {
-    err(&human::diagnostic(diagnostic));
+pub(crate) fn diagnostic_to_stderr<S: Display>(diagnostic: &Diagnostic<S>) {
+    let mut text = String::new();
+    human::diagnostic(&mut text, diagnostic, 0);
+    err(&text);
 }
 
 /// An error that is of no test.
@@ -137,21 +146,17 @@ fn clear_progress() {
     }
 }
 
-fn out(text: &str) {
-    let stdout = std::io::stdout();
-    put(AutoStream::choice(&stdout), stdout.lock(), text);
-}
-
 fn err(text: &str) {
     let stderr = std::io::stderr();
-    put(AutoStream::choice(&stderr), stderr.lock(), text);
+    match AutoStream::choice(&stderr) {
+        ColorChoice::Never => write_all(stderr.lock(), &strip_str(text).to_string()),
+        _ => write_all(stderr.lock(), text),
+    }
 }
 
-/// Writes in one piece, without colours where nobody sees them.
-fn put(choice: ColorChoice, mut stream: impl Write, text: &str) {
-    let plain = (choice == ColorChoice::Never).then(|| strip_str(text).to_string());
+fn write_all(mut stream: impl Write, text: &str) {
     // A reader that has gone away is no reason to fail.
-    let _ = stream.write_all(plain.as_deref().unwrap_or(text).as_bytes());
+    let _ = stream.write_all(text.as_bytes());
     let _ = stream.flush();
 }
 

@@ -226,7 +226,7 @@ fn panicked() -> BackendError {
 fn reused(report: &Known<Report>, ran: &BTreeSet<ActionKey>) -> u64 {
     let report = match report {
         Known::Green { scenarios, .. } => return *scenarios as u64,
-        Known::Told(report) => report,
+        other => other.view(),
     };
     let reused = report.scenarios.iter().filter(|scenario| match scenario.state {
         State::Passed | State::Failed => scenario.key.is_some_and(|key| !ran.contains(&key)),

@@ -26,6 +26,7 @@ mod session;
 mod shelf;
 mod store;
 mod system;
+mod table;
 #[cfg(test)]
 mod tests;
 mod trace;

@@ -11,7 +11,7 @@ use crate::event::QueryEvent;
 use crate::key::{Key, Leaf, Node, Unit};
 use crate::query::AnyQuery;
 use crate::shelf::Shelf;
-use crate::store::{RootLeaf, RootsRow, Snapshot, UnitTraces};
+use crate::store::{RootsRow, Snapshot, UnitTraces};
 use crate::trace::{RootTrace, Trace, effect_digest};
 use crate::world::{Content, World, split};
 
@@ -204,56 +204,70 @@ impl Session {
         content
     }
 
-    /// Which of the leaves of a row of roots are as they were.
-    fn holding(&self, folder: &str, row: &RootsRow<'_>) -> Vec<bool> {
-        let names = row.leaves.iter().filter_map(|(leaf, _)| match leaf {
-            RootLeaf::Here(name) => Some(*name),
-            RootLeaf::Leaf(_) => None,
-        });
-        let names: Vec<&str> = names.collect();
-        let mut digests = self.world.digests(folder, &names).into_iter();
-        let holds = |(leaf, digest): &(RootLeaf<'_>, Digest)| match leaf {
-            RootLeaf::Here(_) => digests.next() == Some(*digest),
-            RootLeaf::Leaf(Leaf::Effect(key)) => {
-                // What a stored root says of an effect is what the store says of it.
-                !self.effects.lock().expect("no holder panics").contains_key(key)
-            }
-            RootLeaf::Leaf(leaf) => self.world.digest(leaf) == *digest,
-        };
-        row.leaves.iter().map(holds).collect()
+    /// Whether a leaf of a stored root is as it was then.
+    fn holds(&self, leaf: &Leaf, digest: Digest) -> bool {
+        match leaf {
+            // What a stored root says of an effect is what the store says of it.
+            Leaf::Effect(key) => !self.effects.lock().expect("no holder panics").contains_key(key),
+            _ => self.world.digest(leaf) == digest,
+        }
     }
 
     /// The values of those roots of one folder whose deep traces still hold.
     pub(crate) fn recall(&self, query: &str, units: &[Unit]) -> Vec<Option<Encoded>> {
-        self.stored_roots(query, units, |folder, row| self.holding(folder, row))
+        self.stored_roots(query, units, |folder, row, found| {
+            let mut leaves = vec![None; row.leaves.len()];
+            let mut leaf_holds = |number: &u32| {
+                let (leaf, digest) = &row.leaves[*number as usize];
+                *leaves[*number as usize].get_or_insert_with(|| self.holds(leaf, *digest))
+            };
+            let mut sets = vec![None; row.sets.len()];
+            let mut set_holds = |number: usize| {
+                let all = || row.sets[number].iter().all(&mut leaf_holds);
+                *sets[number].get_or_insert_with(all)
+            };
+            let open: Vec<Option<usize>> =
+                found.iter().map(|at| at.filter(|at| set_holds(row.set(*at)))).collect();
+            let own = open.iter().flatten().filter_map(|at| Some((*at, row.own_file(*at)?)));
+            let own: Vec<(usize, Digest)> = own.collect();
+            let names: Vec<&str> = own.iter().map(|(at, _)| row.name(*at).0).collect();
+            let now = self.world.digests(folder, &names);
+            let changed = own.iter().zip(now).filter(|((_, then), now)| then != now);
+            let changed: HashSet<usize> = changed.map(|((at, _), _)| *at).collect();
+            open.into_iter().map(|at| at.filter(|at| !changed.contains(at))).collect()
+        })
     }
 
     /// The values roots of one folder had when they were written down.
     pub(crate) fn last(&self, query: &str, units: &[Unit]) -> Vec<Option<Encoded>> {
-        self.stored_roots(query, units, |_, row| vec![true; row.leaves.len()])
+        self.stored_roots(query, units, |_, _, found| found.to_vec())
     }
 
-    /// Those values of roots of one folder all of whose leaves are good enough.
+    /// The values of those roots of one folder that are good enough, by their numbers.
     fn stored_roots(
         &self,
         query: &str,
         units: &[Unit],
-        good: impl Fn(&str, &RootsRow<'_>) -> Vec<bool>,
+        good: impl Fn(&str, &RootsRow<'_>, &[Option<usize>]) -> Vec<Option<usize>>,
     ) -> Vec<Option<Encoded>> {
         let recall = || {
             let folder = split(&units.first()?.path).0;
             let snapshot = self.snapshot()?;
             let bytes = snapshot.roots(query, folder)?;
             let row = snapshot.decode_roots(&bytes)?;
-            let good = good(folder, &row);
-            let encoded = |unit: &Unit| {
-                let number = row.find(split(&unit.path).1, &unit.part)?;
-                let holds = row.roots[number].leaves.iter().all(|leaf| good[*leaf as usize]);
-                let (value, from_end) = row.value(number);
-                let begin = bytes.len() - from_end;
-                holds.then(|| Encoded { row: bytes.clone(), range: begin..begin + value.len() })
+            let mut hint = 0;
+            let find = |unit: &Unit| {
+                let at = row.find(split(&unit.path).1, &unit.part, hint)?;
+                hint = at + 1;
+                Some(at)
             };
-            Some(units.iter().map(encoded).collect())
+            let found: Vec<Option<usize>> = units.iter().map(find).collect();
+            let encoded = |at: Option<usize>| {
+                let (value, from_end) = row.value(at?);
+                let begin = bytes.len() - from_end;
+                Some(Encoded { row: bytes.clone(), range: begin..begin + value.len() })
+            };
+            Some(good(folder, &row, &found).into_iter().map(encoded).collect())
         };
         recall().unwrap_or_else(|| vec![None; units.len()])
     }

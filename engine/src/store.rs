@@ -22,7 +22,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use self::rows::decode_unit;
-pub(crate) use self::rows::{QueryNames, RootLeaf, RootsRow, UnitTraces};
+pub(crate) use self::rows::{QueryNames, RootsRow, UnitTraces};
 use crate::digest::Digest;
 use crate::key::{Node, Unit};
 use crate::trace::RootTrace;
@@ -215,7 +215,9 @@ impl Snapshot {
 
     /// What is known of the stats in a folder.
     pub(crate) fn folder(&self, path: &str) -> Option<FolderIndex> {
-        self.row(&self.stat, path.as_bytes())
+        let key = path.as_bytes();
+        let bytes = self.bytes(&self.stat, key)?;
+        self.sound(FolderIndex::decode(self.open_seal(key, &bytes)?))
     }
 
     /// The traces of a unit's nodes.
@@ -243,7 +245,7 @@ impl Snapshot {
         let (folder, name) = split(&node.unit.path);
         let bytes = self.roots(node.query, folder)?;
         let row = self.decode_roots(&bytes)?;
-        Some(row.trace(folder, row.find(name, &node.unit.part)?))
+        Some(row.trace(folder, row.find(name, &node.unit.part, 0)?))
     }
 
     /// The digest of an effect's value.
@@ -271,7 +273,7 @@ impl Snapshot {
         let count = |table: &Table| self.guarded(|| Ok(table.len()?)).unwrap_or(0);
         let roots = self.all(&self.roots).into_iter().filter_map(|(key, bytes)| {
             let bytes = self.open_seal(&key, &bytes)?;
-            Some(self.decode_roots(bytes)?.roots.len() as u64)
+            Some(self.decode_roots(bytes)?.len() as u64)
         });
         StoreStats {
             bytes: 0,

@@ -10,7 +10,6 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, StatxFlags};
-use serde::{Deserialize, Serialize};
 
 /// Files and environment; the real ones, or a test's.
 pub trait System: Send + Sync {
@@ -38,7 +37,7 @@ pub trait System: Send + Sync {
 }
 
 /// What tells two states of a file apart without reading it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stat {
     /// What it is.
     pub kind: Kind,
@@ -52,6 +51,24 @@ pub struct Stat {
     pub ctime_ns: i64,
     /// Device and inode.
     pub inode: (u64, u64),
+}
+
+impl Stat {
+    /// Length of an encoded stat.
+    pub(crate) const LENGTH: usize = 43;
+
+    /// All of it as bytes, equal when the stats are.
+    pub(crate) fn encode(&self) -> [u8; Stat::LENGTH] {
+        let mut bytes = [0; Stat::LENGTH];
+        bytes[0] = self.kind as u8;
+        bytes[1..3].copy_from_slice(&self.mode.to_le_bytes());
+        let numbers =
+            [self.size, self.mtime_ns as u64, self.ctime_ns as u64, self.inode.0, self.inode.1];
+        for (place, number) in bytes[3..].chunks_exact_mut(8).zip(numbers) {
+            place.copy_from_slice(&number.to_le_bytes());
+        }
+        bytes
+    }
 }
 
 /// Something in a folder.
@@ -77,7 +94,7 @@ pub enum EntryKind {
 }
 
 /// What a path names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A regular file.
     File,

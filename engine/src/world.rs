@@ -16,7 +16,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::folder::FolderIndex;
-use self::folder::{Folder, Seen};
+use self::folder::{Folder, Seen, StatBytes};
 use crate::digest::Digest;
 use crate::key::Leaf;
 use crate::shelf::Shelf;
@@ -94,7 +94,7 @@ struct Looked {
     /// What was read to get the digest, if it was.
     content: Option<Content>,
     /// For files and listings, the stat, if that tells whether it has changed since.
-    stat: Option<Stat>,
+    stat: Option<StatBytes>,
 }
 
 /// Content that was read, for whoever asks for it next.
@@ -151,29 +151,18 @@ impl World {
 
     /// The states of files of one folder, by their names.
     pub(crate) fn digests(&self, path: &str, names: &[&str]) -> Vec<Digest> {
-        let shared = self.folder(path);
-        let mut folder = shared.lock().expect("no holder panics");
-        let open = names.iter().filter(|name| folder.current(Some(name)).is_none());
-        let open: Vec<&str> = open.copied().collect();
-        let stats = self.system.stat_all(Path::new(path), &open);
-        let mut changed = Vec::new();
-        for (name, stat) in open.into_iter().zip(stats) {
-            let seen = folder.seen(Some(name)).filter(|_| self.trusting);
-            match (seen, stat) {
-                (Some(seen), Ok(stat)) if seen.stat == Some(stat) => {
-                    folder.record(Some(name), seen);
-                }
-                _ => changed.push(name),
-            }
-        }
-        drop(folder);
-        // Read without the lock.
-        for name in changed {
-            self.digest(&Leaf::File(join(path, name).into()));
-        }
-        let folder = shared.lock().expect("no holder panics");
-        let digest = |name: &&str| folder.current(Some(name)).expect("it was just looked at");
-        names.iter().map(digest).collect()
+        let folder = self.folder(path);
+        let stat_all = |names: &[&str]| {
+            let stats = self.system.stat_all(Path::new(path), names).into_iter();
+            stats
+                .map(|stat| stat.ok().filter(|_| self.trusting).map(|stat| stat.encode()))
+                .collect()
+        };
+        let known = folder.lock().expect("no holder panics").verify(names, stat_all);
+        let digest = |(name, known): (&&str, Option<Digest>)| {
+            known.unwrap_or_else(|| self.digest(&Leaf::File(join(path, name).into())))
+        };
+        names.iter().zip(known).map(digest).collect()
     }
 
     /// What a leaf with this digest holds; `None` when that can no longer be told, because it
@@ -228,7 +217,7 @@ impl World {
             let known = folder.lock().expect("no holder panics").all_current();
             known.into_iter().filter_map(|(name, digest)| {
                 let leaf = match &name {
-                    Some(name) => Leaf::File(join(path, name).into()),
+                    Some(name) => Leaf::File(join(path, name.as_str()).into()),
                     None => Leaf::Listing(path.clone()),
                 };
                 let seen = folder.lock().expect("no holder panics").seen(name.as_deref());
@@ -351,14 +340,15 @@ impl World {
             Ok(stat) => stat,
             Err(error) => return unreadable(&error),
         };
-        if let Some(seen) = seen.filter(|seen| self.trusting && seen.stat == Some(stat)) {
-            return Looked { digest: seen.digest, content: None, stat: seen.stat };
+        let encoded = Some(stat.encode());
+        if let Some(seen) = seen.filter(|seen| self.trusting && seen.stat == encoded) {
+            return Looked { digest: seen.digest, content: None, stat: encoded };
         }
         match read(&stat) {
             Ok((digest, content)) => {
                 // Only a stat that was the same before and after describes the bytes in between.
                 let settled = self.system.stat(path).is_ok_and(|after| after == stat);
-                let stat = Some(stat).filter(|stat| settled && !is_racy(stat, scan_ns));
+                let stat = encoded.filter(|_| settled && !is_racy(&stat, scan_ns));
                 Looked { digest, content: Some(content), stat }
             }
             Err(error) => unreadable(&error),

@@ -34,9 +34,15 @@ pub struct Problem {
     pub at: At,
 }
 
-/// The code of a key in an expectation that nobody understands: a warning in a dry run, an error
-/// when the test is to be run, as it would pass without having been looked at.
+/// The code of a key in an expectation that nobody understands.
 pub(crate) const UNKNOWN_EXPECTATION: &str = "parse/unknown-expectation";
+
+/// The code of two services that listen on one port.
+pub(crate) const SHARED_PORT: &str = "shape/shared-port";
+
+/// Codes of warnings that are errors when the test is to be run: it would pass without having been
+/// looked at, or cannot be run as it says.
+pub(crate) const ERRORS_WHEN_RUN: [&str; 2] = [UNKNOWN_EXPECTATION, SHARED_PORT];
 
 /// Where a problem is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -130,21 +136,36 @@ impl Problem {
 
 /// Something to tell the user, with a place in a file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Diagnostic {
+pub struct Diagnostic<S = String> {
     /// Stage and rule: `shape/unknown-service`.
-    pub code: String,
+    pub code: S,
     /// How bad it is.
     pub severity: Severity,
     /// One sentence, lower case, without a full stop.
-    pub message: String,
+    pub message: S,
     /// Path relative to the workspace.
-    pub file: String,
+    pub file: S,
     /// From 1; 0 when the file as a whole is meant.
     pub line: u32,
     /// From 1, in characters; 0 when the line as a whole is meant.
     pub column: u32,
     /// The next step.
-    pub hint: Option<String>,
+    pub hint: Option<S>,
+}
+
+impl Diagnostic {
+    /// The same, with its texts where they are.
+    pub fn view(&self) -> Diagnostic<&str> {
+        Diagnostic {
+            code: &self.code,
+            severity: self.severity,
+            message: &self.message,
+            file: &self.file,
+            line: self.line,
+            column: self.column,
+            hint: self.hint.as_deref(),
+        }
+    }
 }
 
 /// The candidate closest to `name`, if any is close.

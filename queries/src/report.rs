@@ -10,7 +10,7 @@ use clnrm_engine::{Cx, Query, Unit};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::locate::Locator;
-use crate::diagnostic::{At, Diagnostic, KeyPath, Problem, Severity, UNKNOWN_EXPECTATION};
+use crate::diagnostic::{At, Diagnostic, ERRORS_WHEN_RUN, KeyPath, Problem, Severity};
 use crate::expectation::Verdict;
 use crate::model::{MODEL, Test};
 use crate::outcome::{OUTCOME, Run};
@@ -37,7 +37,7 @@ pub struct Check<S = String> {
     /// How many scenarios it has.
     pub scenarios: usize,
     /// What is wrong with it.
-    pub diagnostics: Vec<Diagnostic>,
+    pub diagnostics: Vec<Diagnostic<S>>,
 }
 
 impl Check {
@@ -48,7 +48,7 @@ impl Check {
             name: &self.name,
             tags: self.tags.iter().map(String::as_str).collect(),
             scenarios: self.scenarios,
-            diagnostics: self.diagnostics.clone(),
+            diagnostics: self.diagnostics.iter().map(Diagnostic::view).collect(),
         }
     }
 }
@@ -79,7 +79,7 @@ pub struct Report<S = String> {
     /// Expectations of the whole test that do not hold.
     pub failures: Vec<Failure>,
     /// What came up besides failures while it was run and judged.
-    pub diagnostics: Vec<Diagnostic>,
+    pub diagnostics: Vec<Diagnostic<S>>,
 }
 
 /// What came of a scenario.
@@ -156,7 +156,7 @@ impl Report {
             check: self.check.view(),
             scenarios: self.scenarios.iter().map(ScenarioReport::view).collect(),
             failures: self.failures.clone(),
-            diagnostics: self.diagnostics.clone(),
+            diagnostics: self.diagnostics.iter().map(Diagnostic::view).collect(),
         }
     }
 }
@@ -186,7 +186,7 @@ impl<S> Report<S> {
     }
 
     /// All diagnostics, those of the check first.
-    pub fn diagnostics(&self) -> impl Iterator<Item = &Diagnostic> {
+    pub fn diagnostics(&self) -> impl Iterator<Item = &Diagnostic<S>> {
         self.check.diagnostics.iter().chain(&self.diagnostics)
     }
 }
@@ -206,7 +206,7 @@ fn check(cx: &Cx<'_>, unit: &Unit) -> Check {
 fn report(cx: &Cx<'_>, unit: &Unit) -> Report {
     let mut check = cx.get(&CHECK, unit).as_ref().clone();
     for diagnostic in &mut check.diagnostics {
-        if diagnostic.code == UNKNOWN_EXPECTATION {
+        if ERRORS_WHEN_RUN.contains(&diagnostic.code.as_str()) {
             diagnostic.severity = Severity::Error;
         }
     }

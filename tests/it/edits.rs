@@ -175,7 +175,7 @@ fn a_new_test_runs_alone() {
         passed  a.clnrm.toml
         passed  b.clnrm.toml
         passed  c.clnrm.toml
-        0 started, 3 reused, no queries executed
+        0 started, 3 reused, some queries executed
     "#]]);
 }
 

@@ -73,7 +73,7 @@ fn for_people() {
         PASS  tests/pass.clnrm.toml  pass  [TIME]
 
         1 passed in [TIME]
-        0 runs, 1 outcome reused, 0 queries executed, [N] recalled; the built-in sandbox
+        0 runs, 1 outcome reused, [N] queries executed, [N] recalled; the built-in sandbox
     "#]]);
     case.clnrm(&["dry-run"]).check(expect![[r#"
         exit 3
@@ -281,6 +281,10 @@ fn the_graph_is_printed() {
     case.clnrm(&["build", "--graph"]).check(expect![[r#"
         exit 0
         -- stdout
+        selection
+          clnrm itself
+          repository
+          listing .
         settings
           clnrm itself
           file clnrm.toml

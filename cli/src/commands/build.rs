@@ -31,7 +31,8 @@ pub(crate) fn run(args: &BuildArgs) -> anyhow::Result<Exit> {
                 exit = exit.max(Exit::Bug);
             }
             Ok(Known::Green { .. }) => {}
-            Ok(Known::Told(check)) => {
+            Ok(check) => {
+                let check = check.view();
                 check.diagnostics.iter().for_each(printer::diagnostic_to_stderr);
                 if !check.is_sound() {
                     exit = exit.max(Exit::Diagnostics);

@@ -119,15 +119,20 @@ fn exit(summary: &RunSummary, cancel: &Cancel) -> Exit {
     let worst = summary.tests.iter().map(|test| match &test.report {
         Err(_) => Exit::Bug,
         Ok(Known::Green { .. }) => Exit::Green,
-        Ok(Known::Told(report)) => match report.state() {
+        Ok(report) => match report.view().state() {
             State::Passed => Exit::Green,
             State::Failed => Exit::Failed,
             State::Crashed(BackendError::Cancelled) | State::Pending => Exit::Interrupted,
             State::Crashed(_) => Exit::Backend,
             State::Broken => {
-                let of_backend =
-                    |d: &Diagnostic| d.code.starts_with("image/") || d.code.starts_with("backend/");
-                if report.diagnostics().any(of_backend) { Exit::Backend } else { Exit::Diagnostics }
+                let of_backend = |d: &Diagnostic<&str>| {
+                    d.code.starts_with("image/") || d.code.starts_with("backend/")
+                };
+                if report.view().diagnostics().any(of_backend) {
+                    Exit::Backend
+                } else {
+                    Exit::Diagnostics
+                }
             }
         },
     });

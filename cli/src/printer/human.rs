@@ -10,7 +10,8 @@ use super::{DrySummary, RunSummary, TestResult, many};
 use crate::known::Known;
 
 pub(super) fn run(summary: &RunSummary) -> String {
-    let mut text: String = summary.diagnostics.iter().map(self::diagnostic).collect();
+    let mut text = String::new();
+    summary.diagnostics.iter().for_each(|diagnostic| self::diagnostic(&mut text, diagnostic, 0));
     let width = summary.tests.iter().map(|test| test.file.chars().count()).max().unwrap_or(0);
     let (mut passed, mut failed) = (0, 0);
     for test in &summary.tests {
@@ -21,12 +22,12 @@ pub(super) fn run(summary: &RunSummary) -> String {
         }
     }
     let rest = summary.tests.len() as u64 - passed - failed;
-    let mut totals = vec![good(format!("{passed} passed"))];
+    let mut totals = good(format!("{passed} passed")).to_string();
     if failed > 0 {
-        totals.push(bad(format!("{failed} failed")));
+        let _ = write!(totals, ", {}", bad(format!("{failed} failed")));
     }
     if rest > 0 {
-        totals.push(bad(format!("{rest} not run")));
+        let _ = write!(totals, ", {}", bad(format!("{rest} not run")));
     }
     let stats = summary.stats;
     let cost = format!(
@@ -36,7 +37,7 @@ pub(super) fn run(summary: &RunSummary) -> String {
         many(stats.nodes_executed, "query").replace("querys", "queries"),
         stats.nodes_recalled,
     );
-    let _ = writeln!(text, "\n{} in {}", totals.join(", "), seconds(summary.duration));
+    let _ = writeln!(text, "\n{totals} in {}", seconds(summary.duration));
     let on =
         if summary.backend.is_empty() { String::new() } else { format!("; {}", summary.backend) };
     let _ = writeln!(text, "{}", quiet(cost + &on));
@@ -68,29 +69,25 @@ fn one_test(text: &mut String, test: &TestResult, width: usize) -> Option<State>
     }
     text.push('\n');
     if state != State::Passed || report.diagnostics().next().is_some() {
-        *text += &details(&report);
+        details(text, &report);
     }
     Some(state)
 }
 
-fn details(report: &Report<&str>) -> String {
-    let mut text = String::new();
-    for diagnostic in report.diagnostics() {
-        text += &indented(&self::diagnostic(diagnostic), 2);
-    }
+fn details(text: &mut String, report: &Report<&str>) {
+    report.diagnostics().for_each(|diagnostic| self::diagnostic(text, diagnostic, 2));
     for scenario in &report.scenarios {
         if let State::Crashed(reason) = &scenario.state {
             let line = error(&format!("scenario `{}`: {reason}", scenario.name), reason.hint());
-            text += &indented(&line, 2);
+            *text += &indented(&line, 2);
         }
         for failure in &scenario.failures {
-            text += &self::failure(failure, Some(scenario.name));
+            *text += &self::failure(failure, Some(scenario.name));
         }
     }
     for failure in &report.failures {
-        text += &self::failure(failure, None);
+        *text += &self::failure(failure, None);
     }
-    text
 }
 
 fn failure(failure: &Failure, scenario: Option<&str>) -> String {
@@ -108,7 +105,8 @@ fn failure(failure: &Failure, scenario: Option<&str>) -> String {
 }
 
 pub(super) fn dry_run(summary: &DrySummary) -> String {
-    let mut text: String = summary.diagnostics.iter().map(self::diagnostic).collect();
+    let mut text = String::new();
+    summary.diagnostics.iter().for_each(|diagnostic| self::diagnostic(&mut text, diagnostic, 0));
     let (mut sound, mut broken) = (0u64, 0u64);
     for file in &summary.files {
         match &file.check {
@@ -116,14 +114,14 @@ pub(super) fn dry_run(summary: &DrySummary) -> String {
                 sound += 1;
                 checked(&mut text, good("ok "), &file.file, *scenarios);
             }
-            Ok(Known::Told(check)) => {
+            Ok(check) => {
+                let check = check.view();
                 let is_sound = check.is_sound();
                 *if is_sound { &mut sound } else { &mut broken } += 1;
                 let word = if is_sound { good("ok ") } else { bad("ERR") };
                 checked(&mut text, word, &file.file, check.scenarios);
-                for diagnostic in &check.diagnostics {
-                    text += &indented(&self::diagnostic(diagnostic), 2);
-                }
+                let diagnostics = check.diagnostics.iter();
+                diagnostics.for_each(|diagnostic| self::diagnostic(&mut text, diagnostic, 2));
             }
             Err(bug) => {
                 broken += 1;
@@ -132,33 +130,45 @@ pub(super) fn dry_run(summary: &DrySummary) -> String {
             }
         }
     }
-    let mut totals = vec![good(format!("{sound} ok"))];
+    let mut totals = good(format!("{sound} ok")).to_string();
     if broken > 0 {
-        totals.push(bad(format!("{broken} with errors")));
+        let _ = write!(totals, ", {}", bad(format!("{broken} with errors")));
     }
     let executed = many(summary.counts.executed, "query").replace("querys", "queries");
     let cost = quiet(format!("{executed} executed, {} recalled", summary.counts.recalled));
-    let _ = writeln!(text, "\n{} in {}  {cost}", totals.join(", "), seconds(summary.duration));
+    let _ = writeln!(text, "\n{totals} in {}  {cost}", seconds(summary.duration));
     text
 }
 
 fn checked(text: &mut String, word: impl Display, file: &str, scenarios: usize) {
-    let scenarios = quiet(many(scenarios as u64, "scenario"));
-    let _ = writeln!(text, "{word}  {file}  {scenarios}");
+    let plural = if scenarios == 1 { "" } else { "s" };
+    let scenarios = format_args!("{scenarios} scenario{plural}");
+    let _ = writeln!(text, "{word}  {file}  {}", quiet(scenarios));
 }
 
-pub(super) fn diagnostic(diagnostic: &Diagnostic) -> String {
-    let severity = match diagnostic.severity {
+/// Tells of a diagnostic, so far from the margin.
+pub(super) fn diagnostic<S: Display>(text: &mut String, diagnostic: &Diagnostic<S>, indent: usize) {
+    let Diagnostic { code, severity, message, file, line, column, hint } = diagnostic;
+    let severity = match severity {
         Severity::Error => bad("error"),
         Severity::Warning => doubtful("warning"),
         Severity::Note => quiet("note"),
     };
-    let place = place(&diagnostic.file, diagnostic.line, diagnostic.column);
-    let mut text = format!("{place}: {severity}[{}]: {}\n", diagnostic.code, diagnostic.message);
-    if let Some(hint) = &diagnostic.hint {
-        let _ = writeln!(text, "  hint: {hint}");
+    let begin = text.len();
+    let _ = write!(text, "{:indent$}{file}", "");
+    for number in [line, column].into_iter().take_while(|number| **number > 0) {
+        let _ = write!(text, ":{number}");
     }
-    text
+    let _ = writeln!(text, ": {severity}[{code}]: {message}");
+    if let Some(hint) = hint {
+        let _ = writeln!(text, "{:indent$}  hint: {hint}", "");
+    }
+    // A message may have lines of its own.
+    let lines = 1 + usize::from(hint.is_some());
+    if indent > 0 && text[begin..].matches('\n').count() > lines {
+        let own = text.split_off(begin);
+        *text += &indented(own.trim_start_matches(' '), indent);
+    }
 }
 
 pub(super) fn error(message: &str, hint: Option<&str>) -> String {

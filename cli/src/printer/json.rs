@@ -20,7 +20,8 @@ pub(super) fn run(summary: &RunSummary) -> String {
     let skipped = count(&[State::Pending, State::Crashed(BackendError::Cancelled)]);
     let tests: Vec<Value> = views.iter().map(|(file, report)| test(file, report)).collect();
     let of_tests = reports().flat_map(|report| report.diagnostics());
-    let diagnostics: Vec<&Diagnostic> = summary.diagnostics.iter().chain(of_tests).collect();
+    let of_none = summary.diagnostics.iter().map(Diagnostic::view);
+    let diagnostics: Vec<_> = of_none.chain(of_tests.cloned()).collect();
     pretty(&json!({
         "summary": {
             "passed": passed,
@@ -116,8 +117,9 @@ pub(super) fn dry_run(summary: &DrySummary) -> String {
             Err(bug) => json!({ "file": file, "state": "bug", "error": bug.0 }),
         })
         .collect();
-    let diagnostics: Vec<&Diagnostic> =
-        summary.diagnostics.iter().chain(checks().flat_map(|check| &check.diagnostics)).collect();
+    let of_none = summary.diagnostics.iter().map(Diagnostic::view);
+    let of_files = checks().flat_map(|check| &check.diagnostics).cloned();
+    let diagnostics: Vec<_> = of_none.chain(of_files).collect();
     pretty(&json!({
         "summary": {
             "passed": sound,

@@ -89,7 +89,9 @@ impl Lab {
         let settled = settle.settle(&mut self.engine, &units);
         let reports = settled.reports.into_iter().map(|report| match report {
             Ok(Known::Told(report)) => report.as_ref().clone(),
-            Ok(Known::Green { encoded, .. }) => Report::decode(&encoded).expect("it is one"),
+            Ok(Known::Green { encoded, .. } | Known::Recalled(encoded)) => {
+                Report::decode(&encoded).expect("it is one")
+            }
             Err(bug) => panic!("a query panicked: {}", bug.0),
         });
         let seen = Seen {

@@ -11,14 +11,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::key::{Key, Leaf, Node, Unit};
+use crate::table::{Table, encode};
 use crate::trace::{RootTrace, Trace};
-use crate::world::{join, split};
+use crate::world::join;
 
 /// The nodes of a unit: query to trace.
 pub(crate) type UnitTraces = BTreeMap<&'static str, Arc<Trace>>;
 
-/// The roots of a query in one folder: name and part to deep trace.
-pub(crate) type FolderRoots = BTreeMap<(String, String), RootTrace>;
+/// The roots of a query in one folder: file name and part, with a zero byte in between, to deep
+/// trace.
+pub(crate) type FolderRoots = BTreeMap<String, RootTrace>;
 
 /// The names of queries, as they are in this program.
 pub(crate) type QueryNames = HashMap<&'static str, &'static str>;
@@ -110,107 +112,136 @@ pub(super) fn decode_unit(unit: &Unit, bytes: &[u8], names: &QueryNames) -> Opti
     Some(traces)
 }
 
-/// A leaf, told from the folder whose row it is in.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub(crate) enum RootLeaf<'a> {
-    /// A file of the folder.
-    Here(&'a str),
-    Leaf(Leaf),
-}
+/// What there is of a root besides its name: the digest of its own file (zeroes when it did not
+/// read that), the number of the set of its other leaves, the digest of its value, and where its
+/// value ends in the row's values.
+const RECORD: usize = 32 + 4 + 32 + 4;
+const NOT_READ: [u8; 32] = [0; 32];
 
-/// One root in a row.
-#[derive(Serialize, Deserialize)]
-pub(crate) struct RootEntry<'a> {
-    pub(crate) name: &'a str,
-    pub(crate) part: &'a str,
-    value: Digest,
-    /// Numbers of its leaves in the row.
-    pub(crate) leaves: Vec<u32>,
-    /// Where its value ends in the row's values; it begins where the one before ends.
-    end: u32,
-}
-
-/// The roots of a query in one folder, sorted, not taken apart.
-#[derive(Serialize, Deserialize)]
+/// The roots of a query in one folder, where they lie.
+///
+/// Roots are named by file and part with a zero byte in between. Most read their own file and, as
+/// many others do, a few more: those are written once.
 pub(crate) struct RootsRow<'a> {
-    #[serde(borrow)]
-    pub(crate) leaves: Vec<(RootLeaf<'a>, Digest)>,
-    pub(crate) roots: Vec<RootEntry<'a>>,
+    table: Table<'a, RECORD>,
+    /// The leaves of the roots besides their own files.
+    pub(crate) leaves: Vec<(Leaf, Digest)>,
+    /// Numbers of leaves.
+    pub(crate) sets: Vec<Vec<u32>>,
+    values: &'a [u8],
+}
+
+#[derive(Serialize, Deserialize)]
+struct Shared<'a> {
+    leaves: Vec<(Leaf, Digest)>,
+    sets: Vec<Vec<u32>>,
     values: &'a [u8],
 }
 
 impl<'a> RootsRow<'a> {
     pub(crate) fn decode(bytes: &'a [u8]) -> Option<RootsRow<'a>> {
-        let row: RootsRow<'_> = postcard::from_bytes(bytes).ok()?;
+        let (table, rest) = Table::decode(bytes)?;
+        let Shared { leaves, sets, values } = postcard::from_bytes(rest).ok()?;
+        let row = RootsRow { table, leaves, sets, values };
         let mut begin = 0;
-        let sound = row.roots.iter().all(|root| {
-            let numbers = root.leaves.iter().all(|leaf| (*leaf as usize) < row.leaves.len());
-            let ends = begin <= root.end && root.end as usize <= row.values.len();
-            begin = root.end;
-            numbers && ends
+        let sound = (0..row.len()).all(|at| {
+            let (_, set, _, end) = row.record(at);
+            let ordered = begin <= end && end <= row.values.len() && set < row.sets.len();
+            begin = end;
+            ordered
         });
-        sound.then_some(row)
+        let mut numbers = row.sets.iter().flatten();
+        let known = numbers.all(|number| (*number as usize) < row.leaves.len());
+        (sound && known).then_some(row)
     }
 
-    /// The number of a root.
-    pub(crate) fn find(&self, name: &str, part: &str) -> Option<usize> {
-        self.roots.binary_search_by(|root| (root.name, root.part).cmp(&(name, part))).ok()
+    pub(crate) fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// The number of a root; `hint` is where it is looked for first.
+    pub(crate) fn find(&self, name: &str, part: &str, hint: usize) -> Option<usize> {
+        if part.is_empty() && hint < self.len() && self.name(hint) == (name, "") {
+            return Some(hint);
+        }
+        self.table.find(&[name, part].join("\0"), hint)
+    }
+
+    /// The name of a root's file, and the part of it.
+    pub(crate) fn name(&self, at: usize) -> (&'a str, &'a str) {
+        self.table.name(at).split_once('\0').unwrap_or_default()
+    }
+
+    /// The digest that a root's own file had, if it was read.
+    pub(crate) fn own_file(&self, at: usize) -> Option<Digest> {
+        let (own, ..) = self.record(at);
+        (own.0 != NOT_READ).then_some(own)
+    }
+
+    /// The set of the other leaves of a root.
+    pub(crate) fn set(&self, at: usize) -> usize {
+        self.record(at).1
     }
 
     /// The encoded value of a root, and how far before the end of the row it begins.
-    pub(crate) fn value(&self, number: usize) -> (&'a [u8], usize) {
-        let begin = number.checked_sub(1).map_or(0, |before| self.roots[before].end) as usize;
-        let end = self.roots[number].end as usize;
-        (&self.values[begin..end], self.values.len() - begin)
+    pub(crate) fn value(&self, at: usize) -> (&'a [u8], usize) {
+        let begin = at.checked_sub(1).map_or(0, |before| self.record(before).3);
+        (&self.values[begin..self.record(at).3], self.values.len() - begin)
     }
 
-    pub(crate) fn trace(&self, folder: &str, number: usize) -> RootTrace {
-        let root = &self.roots[number];
-        let leaf = |number: &u32| {
-            let (leaf, digest) = &self.leaves[*number as usize];
-            (leaf.resolve(folder), *digest)
-        };
-        let mut leaves: Vec<(Leaf, Digest)> = root.leaves.iter().map(leaf).collect();
+    pub(crate) fn trace(&self, folder: &str, at: usize) -> RootTrace {
+        let set = self.sets[self.set(at)].iter();
+        let mut leaves: Vec<(Leaf, Digest)> =
+            set.map(|number| self.leaves[*number as usize].clone()).collect();
+        let own = self.own_file(at);
+        leaves.extend(own.map(|own| (Leaf::File(join(folder, self.name(at).0).into()), own)));
         leaves.sort();
-        RootTrace { value: root.value, bytes: self.value(number).0.to_vec(), leaves }
+        let value = self.record(at).2;
+        RootTrace { value, bytes: self.value(at).0.to_vec(), leaves }
     }
 
     pub(super) fn traces(&self, folder: &str) -> FolderRoots {
-        let roots = self.roots.iter().enumerate();
-        let entry = |(number, root): (usize, &RootEntry<'_>)| {
-            ((root.name.to_owned(), root.part.to_owned()), self.trace(folder, number))
+        let entry = |at| {
+            let (name, part) = self.name(at);
+            (format!("{name}\0{part}"), self.trace(folder, at))
         };
-        roots.map(entry).collect()
+        (0..self.len()).map(entry).collect()
     }
-}
 
-impl RootLeaf<'_> {
-    fn resolve(&self, folder: &str) -> Leaf {
-        match self {
-            RootLeaf::Here(name) => Leaf::File(join(folder, name).into()),
-            RootLeaf::Leaf(leaf) => leaf.clone(),
-        }
+    fn record(&self, at: usize) -> (Digest, usize, Digest, usize) {
+        let record = self.table.record(at);
+        let digest = |begin| Digest(*record[begin..].first_chunk().expect("it is so long"));
+        let number = |begin: usize| {
+            u32::from_le_bytes(*record[begin..].first_chunk().expect("it is so long")) as usize
+        };
+        (digest(0), number(32), digest(36), number(68))
     }
 }
 
 pub(super) fn encode_roots(folder: &str, traces: &FolderRoots) -> Vec<u8> {
-    let mut leaves = Numbers::new();
-    let (mut roots, mut values) = (Vec::new(), Vec::new());
-    for ((name, part), trace) in traces {
-        let numbers = trace.leaves.iter().map(|(leaf, digest)| {
-            let leaf = match leaf {
-                Leaf::File(path) if split(path).0 == folder => RootLeaf::Here(split(path).1),
-                leaf => RootLeaf::Leaf(leaf.clone()),
-            };
-            leaves.of((leaf, *digest))
-        });
-        let leaves = numbers.collect();
+    let (mut leaves, mut sets) = (Numbers::new(), Numbers::new());
+    let (mut records, mut values) = (Vec::new(), Vec::new());
+    for (key, trace) in traces {
+        let file = join(folder, key.split('\0').next().unwrap_or_default());
+        let (mut own, mut set) = (NOT_READ, Vec::new());
+        for (leaf, digest) in &trace.leaves {
+            match leaf {
+                Leaf::File(path) if **path == *file => own = digest.0,
+                leaf => set.push(leaves.of((leaf.clone(), *digest))),
+            }
+        }
         values.extend_from_slice(&trace.bytes);
-        let end = values.len() as u32;
-        roots.push(RootEntry { name, part, value: trace.value, leaves, end });
+        let mut record = [0; RECORD];
+        record[..32].copy_from_slice(&own);
+        record[32..36].copy_from_slice(&sets.of(set).to_le_bytes());
+        record[36..68].copy_from_slice(&trace.value.0);
+        record[68..].copy_from_slice(&(values.len() as u32).to_le_bytes());
+        records.push((key.as_str(), record));
     }
-    postcard::to_stdvec(&RootsRow { leaves: leaves.1, roots, values: &values })
-        .expect("rows are plain data")
+    let mut bytes = encode(records.into_iter());
+    let shared = Shared { leaves: leaves.1, sets: sets.1, values: &values };
+    bytes.extend(postcard::to_stdvec(&shared).expect("rows are plain data"));
+    bytes
 }
 
 #[cfg(test)]
@@ -255,17 +286,21 @@ mod tests {
             leaves: leaves.to_vec(),
         };
         let file = |path: &str| (Leaf::File(path.into()), digest(path));
-        let name = |name: &str| (name.to_owned(), String::new());
         let roots: FolderRoots = [
-            (name("x"), trace("x", &[file("a/b/x"), file("m"), (Leaf::Tool, digest("t"))])),
-            (name("y"), trace("", &[file("a/b/y"), file("m")])),
+            ("x\0".into(), trace("x", &[file("a/b/x"), file("m"), (Leaf::Tool, digest("t"))])),
+            ("y\0".into(), trace("", &[file("m"), (Leaf::Tool, digest("t"))])),
+            ("y\x001".into(), trace("two", &[file("a/b/x"), file("a/b/y")])),
         ]
         .into();
         let bytes = encode_roots("a/b", &roots);
         let row = RootsRow::decode(&bytes).expect("it was just encoded");
         assert_eq!(row.traces("a/b"), roots);
-        assert_eq!(row.find("y", ""), Some(1));
-        let (value, from_end) = row.value(0);
-        assert_eq!((value, &bytes[bytes.len() - from_end..]), (&b"x"[..], &b"x"[..]));
+        assert_eq!((row.find("y", "", 1), row.find("y", "1", 1)), (Some(1), Some(2)));
+        assert_eq!((row.sets.len(), row.leaves.len()), (2, 3));
+        let (value, from_end) = row.value(2);
+        assert_eq!((value, &bytes[bytes.len() - from_end..]), (&b"two"[..], &b"two"[..]));
+        for cut in 0..bytes.len() {
+            assert!(RootsRow::decode(&bytes[..cut]).is_none(), "cut at {cut}");
+        }
     }
 }

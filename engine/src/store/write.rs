@@ -44,7 +44,7 @@ pub(super) fn batch(
     let mut stat = transaction.open_table(STAT)?;
     for (folder, index) in &batch.index {
         let key = folder.as_bytes();
-        stat.insert(key, &*seal(key, encode(index)))?;
+        stat.insert(key, &*seal(key, index.bytes().to_vec()))?;
     }
     Ok(())
 }
@@ -115,7 +115,7 @@ fn write_roots(roots: &mut Rows<'_>, effects: &Rows<'_>, batch: &Batch) -> Resul
         let (_, new) = folders
             .entry(roots_key(node.query, folder))
             .or_insert_with(|| (folder, FolderRoots::new()));
-        new.insert((name.to_owned(), node.unit.part.to_string()), trace.clone());
+        new.insert([name, &node.unit.part].join("\0"), trace.clone());
     }
     for (key, (folder, new)) in folders {
         let known = roots.get(&*key)?.and_then(|row| decode_roots(&key, row.value()));

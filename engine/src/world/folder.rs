@@ -1,107 +1,149 @@
 //! A folder's part of the stat index: what is known of its files and of its listing.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
-
-use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::system::Stat;
+use crate::table::{Table, encode};
+
+/// A stat as the index has it.
+pub(super) type StatBytes = [u8; Stat::LENGTH];
+
+/// A stat and a digest.
+const RECORD: usize = Stat::LENGTH + 32;
+
+/// Under this name, which no file can have, the index has the listing.
+const LISTING: &str = "/";
 
 /// What was seen of a file or a listing when it was last looked at.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Seen {
     /// Its stat, if that is enough to tell that nothing has changed since.
-    pub(super) stat: Option<Stat>,
+    pub(super) stat: Option<StatBytes>,
     pub(super) digest: Digest,
 }
 
-/// What is known of something in a folder.
-#[derive(Clone, Copy, Debug, Default)]
-struct State {
-    seen: Option<Seen>,
-    /// Whether that is how it is now.
-    current: bool,
-}
-
 /// The states of a folder's files, and of its listing.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Folder {
-    /// Sorted by name.
-    files: Vec<(Arc<str>, State)>,
-    listing: State,
-    /// Whether the index differs from the stored one.
+    stored: FolderIndex,
+    /// Which of the stored states are known to be those of now, by their numbers.
+    current: Vec<bool>,
+    /// What was seen otherwise than it is stored, by name; the flag says whether it is so now.
+    changes: BTreeMap<Box<str>, (Option<Seen>, bool)>,
+    /// Whether there is something new to be stored.
     changed: bool,
 }
 
-/// What is stored of a folder.
-#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct FolderIndex {
-    listing: Option<(Stat, Digest)>,
-    /// Sorted by name.
-    files: Vec<(Arc<str>, Stat, Digest)>,
+/// What is stored of a folder: a table of its files' stats and digests.
+#[derive(Clone, Debug)]
+pub(crate) struct FolderIndex(Arc<[u8]>);
+
+impl FolderIndex {
+    /// `None` when the bytes are no index.
+    pub(crate) fn decode(bytes: &[u8]) -> Option<FolderIndex> {
+        let (_, rest) = Table::<RECORD>::decode(bytes)?;
+        rest.is_empty().then(|| FolderIndex(bytes.into()))
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    fn table(&self) -> Table<'_, RECORD> {
+        Table::trusted(&self.0)
+    }
+}
+
+impl Default for FolderIndex {
+    fn default() -> FolderIndex {
+        FolderIndex(encode::<RECORD>([].into_iter()).into())
+    }
 }
 
 impl Folder {
-    pub(super) fn new(index: FolderIndex) -> Folder {
-        let state =
-            |stat, digest| State { seen: Some(Seen { stat: Some(stat), digest }), current: false };
-        let files = index.files.into_iter();
-        Folder {
-            files: files.map(|(name, stat, digest)| (name, state(stat, digest))).collect(),
-            listing: index.listing.map(|(stat, digest)| state(stat, digest)).unwrap_or_default(),
-            changed: false,
-        }
+    pub(super) fn new(stored: FolderIndex) -> Folder {
+        let current = vec![false; stored.table().len()];
+        Folder { stored, current, changes: BTreeMap::new(), changed: false }
     }
 
     /// What is stored of it, if that was changed since it was last asked for.
     pub(super) fn take_changed(&mut self) -> Option<FolderIndex> {
-        let trusted = |state: &State| {
-            let seen = state.seen?;
-            Some((seen.stat?, seen.digest))
-        };
-        std::mem::take(&mut self.changed).then(|| FolderIndex {
-            listing: trusted(&self.listing),
-            files: self
-                .files
-                .iter()
-                .filter_map(|(name, state)| {
-                    trusted(state).map(|(stat, digest)| (name.clone(), stat, digest))
-                })
-                .collect(),
-        })
+        if !std::mem::take(&mut self.changed) {
+            return None;
+        }
+        let table = self.stored.table();
+        let mut rows: BTreeMap<&str, [u8; RECORD]> =
+            (0..table.len()).map(|at| (table.name(at), *table.record(at))).collect();
+        for (name, (seen, _)) in &self.changes {
+            match seen.and_then(|seen| Some((seen.stat?, seen.digest))) {
+                Some((stat, digest)) => {
+                    let mut record = [0; RECORD];
+                    record[..Stat::LENGTH].copy_from_slice(&stat);
+                    record[Stat::LENGTH..].copy_from_slice(&digest.0);
+                    rows.insert(name, record);
+                }
+                None => drop(rows.remove(&**name)),
+            }
+        }
+        Some(FolderIndex(encode(rows.into_iter()).into()))
     }
 
     /// What was last seen of a file, or of the listing when there is no name.
     pub(super) fn seen(&self, name: Option<&str>) -> Option<Seen> {
-        self.state(name)?.seen
+        self.state(name, 0).0
     }
 
     /// The digest of a file or of the listing, if it was looked at.
     pub(super) fn current(&self, name: Option<&str>) -> Option<Digest> {
-        let state = self.state(name)?;
-        state.seen.filter(|_| state.current).map(|seen| seen.digest)
+        let (seen, current) = self.state(name, 0);
+        seen.filter(|_| current).map(|seen| seen.digest)
+    }
+
+    /// Takes in the stats of files as they are now; gives the digests of those that are as they
+    /// were, or were looked at before. Names should come in their order.
+    pub(super) fn verify(
+        &mut self,
+        names: &[&str],
+        stat_all: impl FnOnce(&[&str]) -> Vec<Option<StatBytes>>,
+    ) -> Vec<Option<Digest>> {
+        let mut hint = 0;
+        let mut states = Vec::with_capacity(names.len());
+        for name in names {
+            let (at, seen, current) = self.place(name, hint);
+            hint = at.map_or(hint, |at| at + 1);
+            states.push((at, seen, current));
+        }
+        let open = names.iter().zip(&states).filter(|(_, (.., current))| !current);
+        let open: Vec<&str> = open.map(|(name, _)| *name).collect();
+        let mut stats = stat_all(&open).into_iter();
+        let mut digest = |(at, seen, current): (Option<usize>, Option<Seen>, bool)| {
+            if !current {
+                let stat = stats.next().flatten();
+                seen.filter(|seen| seen.stat.is_some() && seen.stat == stat)?;
+                // What is among the changes is looked at again by who asks for it.
+                self.current[at?] = true;
+            }
+            Some(seen?.digest)
+        };
+        states.into_iter().map(&mut digest).collect()
     }
 
     /// Remembers how it is now. Who looks at the same time is told what the first one saw.
-    pub(super) fn record(&mut self, name: Option<&str>, seen: Seen) -> Digest {
-        if let Some(digest) = self.current(name) {
-            return digest;
-        }
-        let state = match name {
-            None => &mut self.listing,
-            Some(name) => {
-                let place = self.files.binary_search_by(|(known, _)| (**known).cmp(name));
-                let place = place.unwrap_or_else(|place| {
-                    self.files.insert(place, (name.into(), State::default()));
-                    place
-                });
-                &mut self.files[place].1
+    pub(super) fn record(&mut self, name: Option<&str>, now: Seen) -> Digest {
+        let name = name.unwrap_or(LISTING);
+        let (at, seen, current) = self.place(name, 0);
+        match (seen, at) {
+            (Some(seen), _) if current => return seen.digest,
+            (Some(seen), Some(at)) if seen == now => self.current[at] = true,
+            _ => {
+                let trusted = |seen: Option<Seen>| seen.filter(|seen| seen.stat.is_some());
+                self.changed |= trusted(seen) != trusted(Some(now));
+                self.changes.insert(name.into(), (Some(now), true));
             }
-        };
-        let trusted = |seen: Option<Seen>| seen.filter(|seen| seen.stat.is_some());
-        self.changed |= trusted(state.seen) != trusted(Some(seen));
-        *state = State { seen: Some(seen), current: true };
-        seen.digest
+        }
+        now.digest
     }
 
     /// Takes in what was seen of a file by somebody who does not go by its state.
@@ -114,34 +156,50 @@ impl Folder {
 
     /// Lets it be looked at again.
     pub(super) fn forget(&mut self, name: Option<&str>) {
-        if let Some(state) = self.state_mut(name) {
-            state.current = false;
+        let name = name.unwrap_or(LISTING);
+        if let Some((_, current)) = self.changes.get_mut(name) {
+            *current = false;
+        } else if let Some(at) = self.stored.table().find(name, 0) {
+            self.current[at] = false;
         }
     }
 
     /// Lets it be looked at again, and read whatever its stat says.
     pub(super) fn distrust(&mut self, name: Option<&str>) {
-        if let Some(state) = self.state_mut(name) {
-            *state = State::default();
+        self.changes.insert(name.unwrap_or(LISTING).into(), (None, false));
+    }
+
+    /// Everything that was looked at; no name stands for the listing.
+    pub(super) fn all_current(&self) -> Vec<(Option<String>, Digest)> {
+        let table = self.stored.table();
+        let stored = (0..table.len()).map(|at| table.name(at));
+        let names = stored.filter(|name| !self.changes.contains_key(*name));
+        let names = names.chain(self.changes.keys().map(|name| &**name));
+        let named = |name: &str| (name != LISTING).then(|| name.to_owned());
+        names
+            .filter_map(|name| {
+                let name = named(name);
+                Some((name.clone(), self.current(name.as_deref())?))
+            })
+            .collect()
+    }
+
+    fn state(&self, name: Option<&str>, hint: usize) -> (Option<Seen>, bool) {
+        let (_, seen, current) = self.place(name.unwrap_or(LISTING), hint);
+        (seen, current)
+    }
+
+    /// Where a stored state is that was not changed, the state, and whether it is that of now.
+    fn place(&self, name: &str, hint: usize) -> (Option<usize>, Option<Seen>, bool) {
+        if !self.changes.is_empty()
+            && let Some((seen, current)) = self.changes.get(name)
+        {
+            return (None, *seen, *current);
         }
-    }
-
-    /// Everything that was looked at.
-    pub(super) fn all_current(&self) -> Vec<(Option<Arc<str>>, Digest)> {
-        let files = self.files.iter().map(|(name, state)| (Some(name.clone()), state));
-        let all = files.chain([(None, &self.listing)]).filter(|(_, state)| state.current);
-        all.filter_map(|(name, state)| Some((name, state.seen?.digest))).collect()
-    }
-
-    fn state(&self, name: Option<&str>) -> Option<&State> {
-        let Some(name) = name else { return Some(&self.listing) };
-        let place = self.files.binary_search_by(|(known, _)| (**known).cmp(name)).ok()?;
-        Some(&self.files[place].1)
-    }
-
-    fn state_mut(&mut self, name: Option<&str>) -> Option<&mut State> {
-        let Some(name) = name else { return Some(&mut self.listing) };
-        let place = self.files.binary_search_by(|(known, _)| (**known).cmp(name)).ok()?;
-        Some(&mut self.files[place].1)
+        let table = self.stored.table();
+        let Some(at) = table.find(name, hint) else { return (None, None, false) };
+        let (stat, digest) = table.record(at).split_first_chunk().expect("a record is longer");
+        let digest = Digest(*digest.first_chunk().expect("a digest follows"));
+        (Some(at), Some(Seen { stat: Some(*stat), digest }), self.current[at])
     }
 }

@@ -1,6 +1,6 @@
 //! Services that are named are there, and can be started in some order.
 
-use crate::diagnostic::{At, Problem};
+use crate::diagnostic::{At, Problem, SHARED_PORT};
 use crate::model::{Service, Test};
 use crate::plan::DEFAULT_SERVICE;
 
@@ -41,7 +41,7 @@ pub(super) fn check(test: &Test, problems: &mut Vec<Problem>) {
                     other.id, service.id
                 );
                 let at = At::Key(service.path.key("ports"));
-                problems.push(Problem::error("unsupported", at, message));
+                problems.push(Problem::warning(SHARED_PORT, at, message));
             }
         }
         for name in service.depends_on.iter().filter(|name| !ids().any(|id| id == **name)) {
