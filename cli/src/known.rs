@@ -14,7 +14,7 @@ pub(crate) enum Known<V> {
         /// How many it has.
         scenarios: usize,
     },
-    /// It was recalled, and there is something to say of it.
+    /// It was recalled, and there is something to say of it, short of an error.
     Recalled(Encoded),
     /// It was asked for.
     Told(Arc<V>),
@@ -48,8 +48,12 @@ impl Known<Report> {
 pub(crate) fn checks(engine: &mut Engine, units: &[Unit]) -> Vec<Result<Known<Check>, Bug>> {
     let known = |encoded: Encoded| {
         let check: Check<&str> = Check::decode(&encoded)?;
-        let (scenarios, green) = (check.scenarios, check.diagnostics.is_empty());
-        Some(if green { Known::Green { encoded, scenarios } } else { Known::Recalled(encoded) })
+        let scenarios = check.scenarios;
+        Some(match (check.diagnostics.is_empty(), check.is_sound()) {
+            (true, _) => Known::Green { encoded, scenarios },
+            (false, true) => Known::Recalled(encoded),
+            (false, false) => Known::Told(Arc::new(Check::decode(&encoded)?)),
+        })
     };
     let recalled = engine.recall(&CHECK, units).into_iter();
     let mut checks: Vec<Option<Result<Known<Check>, Bug>>> =

@@ -91,7 +91,7 @@ pub(crate) fn talk(line: &str) {
     err(&format!("{line}\n"));
 }
 
-pub(crate) fn diagnostic_to_stderr<S: Display>(diagnostic: &Diagnostic<S>) {
+pub(crate) fn diagnostic_to_stderr<S: AsRef<str>>(diagnostic: &Diagnostic<S>) {
     let mut text = String::new();
     human::diagnostic(&mut text, diagnostic, 0);
     err(&text);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clnrm_engine::{Engine, Unit};
-use clnrm_queries::{CHECK, Check, SELECTION};
+use clnrm_queries::{CHECK, Check, SELECTION, Selection};
 
 use crate::exit::Exit;
 use crate::printer;
@@ -13,14 +13,14 @@ use crate::workspace::Workspace;
 
 /// What was selected.
 #[derive(Debug, Default)]
-pub(crate) struct Selection {
+pub(crate) struct Selected {
     /// The tests, sorted.
     pub(crate) units: Vec<Unit>,
     /// Whether there is something that could not be looked at; it was told.
     passed_over: bool,
 }
 
-impl Selection {
+impl Selected {
     /// Tests may be hidden in what could not be looked at, so that is no success.
     pub(crate) fn exit(&self) -> Exit {
         if self.passed_over { Exit::Diagnostics } else { Exit::Green }
@@ -34,7 +34,7 @@ pub(crate) fn select(
     workspace: &Workspace,
     engine: &mut Engine,
     paths: &[PathBuf],
-) -> anyhow::Result<Selection> {
+) -> anyhow::Result<Selected> {
     let everything = [PathBuf::from(".")];
     let paths = if paths.is_empty() { &everything[..] } else { paths };
     let (mut units, mut folders) = (Vec::new(), Vec::new());
@@ -46,13 +46,24 @@ pub(crate) fn select(
     }
     let mut passed_over = false;
     let mut candidates = BTreeSet::new();
-    for selected in engine.roots(&SELECTION, &folders) {
-        let selected = selected.map_err(|bug| anyhow::anyhow!(Exit::Bug).context(bug.0))?;
-        units.extend(selected.tests.iter().map(|path| Unit::file(path.as_str())));
-        candidates.extend(selected.candidates.iter().map(|path| Unit::file(path.as_str())));
-        for what in &selected.passed_over {
-            printer::complain_of(what);
-            passed_over = true;
+    for folder in folders {
+        let folder = [folder];
+        let mut add = |selected: Selection<&str>| {
+            units.extend(selected.tests.into_iter().map(Unit::file));
+            candidates.extend(selected.candidates.into_iter().map(Unit::file));
+            for what in selected.passed_over {
+                printer::complain_of(what);
+                passed_over = true;
+            }
+        };
+        let recalled = engine.recall(&SELECTION, &folder).pop().flatten();
+        match recalled.as_deref().and_then(Selection::decode) {
+            Some(selected) => add(selected),
+            None => {
+                let selected = engine.demand(&SELECTION, &folder).pop().expect("one was asked for");
+                let selected = selected.map_err(|bug| anyhow::anyhow!(Exit::Bug).context(bug.0))?;
+                add(selected.view());
+            }
         }
     }
     let candidates: Vec<Unit> = candidates.into_iter().collect();
@@ -64,7 +75,7 @@ pub(crate) fn select(
     units.extend(declared);
     units.sort();
     units.dedup();
-    Ok(Selection { units, passed_over })
+    Ok(Selected { units, passed_over })
 }
 
 /// What a path is in the workspace.

@@ -230,7 +230,7 @@ impl Session {
                 found.iter().map(|at| at.filter(|at| set_holds(row.set(*at)))).collect();
             let own = open.iter().flatten().filter_map(|at| Some((*at, row.own_file(*at)?)));
             let own: Vec<(usize, Digest)> = own.collect();
-            let names: Vec<&str> = own.iter().map(|(at, _)| row.name(*at).0).collect();
+            let names: Vec<&str> = own.iter().map(|(at, _)| row.file(*at)).collect();
             let now = self.world.digests(folder, &names);
             let changed = own.iter().zip(now).filter(|((_, then), now)| then != now);
             let changed: HashSet<usize> = changed.map(|((at, _), _)| *at).collect();

@@ -19,7 +19,7 @@ use redb::{
     TableDefinition,
 };
 use serde::Serialize;
-use serde::de::DeserializeOwned;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use self::rows::decode_unit;
 pub(crate) use self::rows::{QueryNames, RootsRow, UnitTraces};
@@ -59,7 +59,8 @@ pub(crate) struct Batch {
     pub(crate) roots: BTreeMap<Node, RootTrace>,
     /// By key, the value; `None` where a stored one is to go.
     pub(crate) effects: BTreeMap<Digest, Option<Arc<[u8]>>>,
-    pub(crate) index: BTreeMap<Arc<str>, FolderIndex>,
+    /// By folder, its encoded index.
+    pub(crate) index: BTreeMap<Arc<str>, Vec<u8>>,
 }
 
 impl Batch {
@@ -215,24 +216,18 @@ impl Snapshot {
 
     /// What is known of the stats in a folder.
     pub(crate) fn folder(&self, path: &str) -> Option<FolderIndex> {
-        let key = path.as_bytes();
-        let bytes = self.bytes(&self.stat, key)?;
-        self.sound(FolderIndex::decode(self.open_seal(key, &bytes)?))
+        self.row(&self.stat, path.as_bytes(), FolderIndex::decode)
     }
 
     /// The traces of a unit's nodes.
     pub(crate) fn unit(&self, unit: &Unit) -> Option<UnitTraces> {
-        let key = unit_key(unit);
-        let bytes = self.bytes(&self.units, &key)?;
-        let traces = decode_unit(unit, self.open_seal(&key, &bytes)?, &self.queries);
-        self.sound(traces)
+        let decode = |bytes: &[u8]| decode_unit(unit, bytes, &self.queries);
+        self.row(&self.units, &unit_key(unit), decode)
     }
 
     /// The row of a query's roots in a folder; see [`RootsRow`].
     pub(crate) fn roots(&self, query: &str, folder: &str) -> Option<Arc<[u8]>> {
-        let key = roots_key(query, folder);
-        let bytes = self.bytes(&self.roots, &key)?;
-        Some(self.open_seal(&key, &bytes)?.into())
+        self.row(&self.roots, &roots_key(query, folder), |bytes| Some(bytes.into()))
     }
 
     /// Takes a row of roots apart.
@@ -250,12 +245,13 @@ impl Snapshot {
 
     /// The digest of an effect's value.
     pub(crate) fn effect(&self, key: &Digest) -> Option<Digest> {
-        self.row(&self.effects, &key.0)
+        self.row(&self.effects, &key.0, |bytes| postcard::from_bytes(bytes).ok())
     }
 
     /// A value whose bytes still have its digest.
     pub(crate) fn value(&self, digest: &Digest) -> Option<Arc<[u8]>> {
-        let bytes: Arc<[u8]> = self.bytes(&self.values, &digest.0)?.into();
+        let read = || Ok(self.values.get(&digest.0[..])?.map(|row| row.value().into()));
+        let bytes: Arc<[u8]> = self.guarded(read).flatten()?;
         self.sound((Digest::of("value", &bytes) == *digest).then_some(bytes))
     }
 
@@ -296,14 +292,19 @@ impl Snapshot {
         all.unwrap_or_default()
     }
 
-    fn row<T: DeserializeOwned>(&self, table: &Table, key: &[u8]) -> Option<T> {
-        let bytes = self.bytes(table, key)?;
-        let content = self.open_seal(key, &bytes)?;
-        self.sound(postcard::from_bytes(content).ok())
-    }
-
-    fn bytes(&self, table: &Table, key: &[u8]) -> Option<Vec<u8>> {
-        self.guarded(|| Ok(table.get(key)?.map(|row| row.value().to_vec()))).flatten()
+    /// What is in a row, if its checksum holds.
+    fn row<T>(
+        &self,
+        table: &Table,
+        key: &[u8],
+        decode: impl FnOnce(&[u8]) -> Option<T>,
+    ) -> Option<T> {
+        let read = || {
+            let Some(row) = table.get(key)? else { return Ok(None) };
+            Ok(self.open_seal(key, row.value()).map(decode))
+        };
+        let decoded = self.guarded(read).flatten()?;
+        self.sound(decoded)
     }
 
     /// A row's content, if its checksum holds.
@@ -350,8 +351,8 @@ fn encode(content: &impl Serialize) -> Vec<u8> {
 }
 
 fn checksum(key: &[u8], content: &[u8]) -> [u8; 4] {
-    let digest = Digest::of_parts("row", &[key, content]);
-    *digest.0.first_chunk().expect("a digest is longer")
+    let key = xxh3_64(key);
+    (xxh3_64_with_seed(content, key) as u32).to_le_bytes()
 }
 
 /// Paths hold no zero bytes, so the parts cannot run into each other.

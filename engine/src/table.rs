@@ -7,9 +7,8 @@
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Table<'a, const N: usize> {
     /// For each name, where it ends in `names` (four bytes, little-endian) and its `N` bytes.
-    records: &'a [u8],
-    /// UTF-8, as is each of its parts.
-    names: &'a [u8],
+    pub(crate) records: &'a [u8],
+    pub(crate) names: &'a str,
 }
 
 /// Bytes of a number.
@@ -22,24 +21,15 @@ impl<'a, const N: usize> Table<'a, N> {
         let (records, bytes) = bytes.split_at_checked(count.checked_mul(NUMBER + N)?)?;
         let (length, bytes) = number(bytes)?;
         let (names, rest) = bytes.split_at_checked(length)?;
-        let table = Table { records, names };
-        let text = std::str::from_utf8(names).ok()?;
+        let table = Table { records, names: std::str::from_utf8(names).ok()? };
         let mut begin = 0;
         let sound = (0..count).all(|at| {
             let end = table.end(at);
-            let ordered = begin <= end && text.is_char_boundary(end);
+            let ordered = begin <= end && table.names.is_char_boundary(end);
             begin = end;
             ordered
         });
         sound.then_some((table, rest))
-    }
-
-    /// The table in `bytes`, which were decoded before.
-    pub(crate) fn trusted(bytes: &'a [u8]) -> Table<'a, N> {
-        let (count, bytes) = number(bytes).expect("it was decoded before");
-        let (records, bytes) = bytes.split_at(count * (NUMBER + N));
-        let (length, bytes) = number(bytes).expect("it was decoded before");
-        Table { records, names: &bytes[..length] }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -47,7 +37,8 @@ impl<'a, const N: usize> Table<'a, N> {
     }
 
     pub(crate) fn name(&self, at: usize) -> &'a str {
-        std::str::from_utf8(self.name_bytes(at)).expect("it was decoded before")
+        let begin = at.checked_sub(1).map_or(0, |before| self.end(before));
+        &self.names[begin..self.end(at)]
     }
 
     pub(crate) fn record(&self, at: usize) -> &'a [u8; N] {
@@ -58,24 +49,19 @@ impl<'a, const N: usize> Table<'a, N> {
     /// The number of a name. `hint` is where it is looked for first: whoever asks for many names
     /// asks in their order.
     pub(crate) fn find(&self, name: &str, hint: usize) -> Option<usize> {
-        if hint < self.len() && self.name_bytes(hint) == name.as_bytes() {
+        if hint < self.len() && self.name(hint) == name {
             return Some(hint);
         }
         let (mut low, mut high) = (0, self.len());
         while low < high {
             let middle = low + (high - low) / 2;
-            match self.name_bytes(middle).cmp(name.as_bytes()) {
+            match self.name(middle).cmp(name) {
                 std::cmp::Ordering::Less => low = middle + 1,
                 std::cmp::Ordering::Greater => high = middle,
                 std::cmp::Ordering::Equal => return Some(middle),
             }
         }
         None
-    }
-
-    fn name_bytes(&self, at: usize) -> &'a [u8] {
-        let begin = at.checked_sub(1).map_or(0, |before| self.end(before));
-        &self.names[begin..self.end(at)]
     }
 
     fn end(&self, at: usize) -> usize {

@@ -117,8 +117,8 @@ impl World {
         World { system, facts, tool, shelf, trusting, folders, others, held }
     }
 
-    /// What is to be stored of folders whose index was changed since it was last given.
-    pub(crate) fn take_changed_index(&self) -> Vec<(Arc<str>, FolderIndex)> {
+    /// What is to be stored, encoded, of folders whose index was changed since it was last given.
+    pub(crate) fn take_changed_index(&self) -> Vec<(Arc<str>, Vec<u8>)> {
         let folders = self.folders.lock().expect("no holder panics");
         let changed = folders.iter().filter_map(|(path, folder)| {
             let index = folder.lock().expect("no holder panics").take_changed()?;

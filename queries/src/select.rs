@@ -28,6 +28,27 @@ pub struct Selection<S = String> {
     pub passed_over: Vec<S>,
 }
 
+impl Selection {
+    /// The same, with its texts where they are.
+    pub fn view(&self) -> Selection<&str> {
+        fn view(all: &[String]) -> Vec<&str> {
+            all.iter().map(String::as_str).collect()
+        }
+        Selection {
+            tests: view(&self.tests),
+            candidates: view(&self.candidates),
+            passed_over: view(&self.passed_over),
+        }
+    }
+}
+
+impl<'a> Selection<&'a str> {
+    /// Reads an encoded selection; `None` when it is none.
+    pub fn decode(bytes: &'a [u8]) -> Option<Selection<&'a str>> {
+        postcard::from_bytes(bytes).ok()
+    }
+}
+
 /// The endings by which a file is a test.
 const TEST_ENDINGS: [&str; 3] = [".clnrm.toml", ".clnrm.toml.tera", ".toml.tera"];
 

@@ -39,9 +39,9 @@ pub(crate) fn run(args: &DryRunArgs) -> anyhow::Result<Exit> {
 fn exit(summary: &DrySummary) -> Exit {
     let worst = summary.files.iter().map(|file| match &file.check {
         Err(_) => Exit::Bug,
-        Ok(Known::Green { .. }) => Exit::Green,
-        Ok(check) if check.view().is_sound() => Exit::Green,
-        Ok(_) => Exit::Diagnostics,
+        Ok(Known::Green { .. } | Known::Recalled(_)) => Exit::Green,
+        Ok(Known::Told(check)) if check.is_sound() => Exit::Green,
+        Ok(Known::Told(_)) => Exit::Diagnostics,
     });
     let sound = summary.diagnostics.iter().all(|d| d.severity < Severity::Error);
     worst.max().unwrap_or(Exit::Nothing).max(if sound { Exit::Green } else { Exit::Diagnostics })

@@ -142,32 +142,43 @@ pub(super) fn dry_run(summary: &DrySummary) -> String {
 
 fn checked(text: &mut String, word: impl Display, file: &str, scenarios: usize) {
     let plural = if scenarios == 1 { "" } else { "s" };
-    let scenarios = format_args!("{scenarios} scenario{plural}");
-    let _ = writeln!(text, "{word}  {file}  {}", quiet(scenarios));
+    let _ = write!(text, "{word}");
+    ["  ", file, "  "].into_iter().for_each(|part| text.push_str(part));
+    let _ = writeln!(text, "{}", quiet(format_args!("{scenarios} scenario{plural}")));
 }
 
 /// Tells of a diagnostic, so far from the margin.
-pub(super) fn diagnostic<S: Display>(text: &mut String, diagnostic: &Diagnostic<S>, indent: usize) {
+pub(super) fn diagnostic<S: AsRef<str>>(
+    text: &mut String,
+    diagnostic: &Diagnostic<S>,
+    indent: usize,
+) {
     let Diagnostic { code, severity, message, file, line, column, hint } = diagnostic;
     let severity = match severity {
         Severity::Error => bad("error"),
         Severity::Warning => doubtful("warning"),
         Severity::Note => quiet("note"),
     };
-    let begin = text.len();
-    let _ = write!(text, "{:indent$}{file}", "");
+    let margin = " ".repeat(indent);
+    // A large workspace has many: pushed rather than formatted.
+    text.push_str(&margin);
+    text.push_str(file.as_ref());
     for number in [line, column].into_iter().take_while(|number| **number > 0) {
         let _ = write!(text, ":{number}");
     }
-    let _ = writeln!(text, ": {severity}[{code}]: {message}");
-    if let Some(hint) = hint {
-        let _ = writeln!(text, "{:indent$}  hint: {hint}", "");
+    let _ = write!(text, ": {severity}");
+    for part in ["[", code.as_ref(), "]: "] {
+        text.push_str(part);
     }
-    // A message may have lines of its own.
-    let lines = 1 + usize::from(hint.is_some());
-    if indent > 0 && text[begin..].matches('\n').count() > lines {
-        let own = text.split_off(begin);
-        *text += &indented(own.trim_start_matches(' '), indent);
+    for (number, line) in message.as_ref().lines().enumerate() {
+        if number > 0 {
+            text.push_str(&margin);
+        }
+        text.push_str(line);
+        text.push('\n');
+    }
+    if let Some(hint) = hint {
+        let _ = writeln!(text, "{margin}  hint: {}", hint.as_ref());
     }
 }
 

@@ -12,8 +12,10 @@ use redb::{Builder, Database, DatabaseError, ReadOnlyDatabase, StorageError, Wri
 
 /// How long to wait for another process to let go of the store.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// Memory for pages; ours are read once.
-const CACHE: usize = 16 << 20;
+/// Memory for pages that are written.
+const WRITE_CACHE: usize = 16 << 20;
+/// Memory for pages that are read: once, most of them.
+const READ_CACHE: usize = 2 << 20;
 
 /// Why a store could not be used.
 pub(super) enum Trouble {
@@ -36,7 +38,7 @@ pub(super) fn read(path: &Path) -> Result<Option<ReadOnlyDatabase>, Trouble> {
             Err(error) => return Err(trouble(path, error)),
         }
     }
-    match patiently(|| builder().open_read_only(path)) {
+    match patiently(|| builder().set_cache_size(READ_CACHE).open_read_only(path)) {
         Ok(database) => Ok(Some(database)),
         Err(error) => Err(trouble(path, error)),
     }
@@ -97,7 +99,7 @@ pub(super) fn stamp_path(path: &Path) -> PathBuf {
 
 fn builder() -> Builder {
     let mut builder = Builder::new();
-    builder.set_cache_size(CACHE);
+    builder.set_cache_size(WRITE_CACHE);
     builder
 }
 

@@ -3,6 +3,7 @@
 //! All nodes of a unit are one row, all roots of a query in one folder are one row. Within a row
 //! each key and each digest is written once.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 use std::sync::Arc;
@@ -18,8 +19,7 @@ use crate::world::join;
 /// The nodes of a unit: query to trace.
 pub(crate) type UnitTraces = BTreeMap<&'static str, Arc<Trace>>;
 
-/// The roots of a query in one folder: file name and part, with a zero byte in between, to deep
-/// trace.
+/// The roots of a query in one folder, by [`root_name`].
 pub(crate) type FolderRoots = BTreeMap<String, RootTrace>;
 
 /// The names of queries, as they are in this program.
@@ -120,7 +120,7 @@ const NOT_READ: [u8; 32] = [0; 32];
 
 /// The roots of a query in one folder, where they lie.
 ///
-/// Roots are named by file and part with a zero byte in between. Most read their own file and, as
+/// Most read their own file and, as
 /// many others do, a few more: those are written once.
 pub(crate) struct RootsRow<'a> {
     table: Table<'a, RECORD>,
@@ -161,15 +161,12 @@ impl<'a> RootsRow<'a> {
 
     /// The number of a root; `hint` is where it is looked for first.
     pub(crate) fn find(&self, name: &str, part: &str, hint: usize) -> Option<usize> {
-        if part.is_empty() && hint < self.len() && self.name(hint) == (name, "") {
-            return Some(hint);
-        }
-        self.table.find(&[name, part].join("\0"), hint)
+        self.table.find(&root_name(name, part), hint)
     }
 
-    /// The name of a root's file, and the part of it.
-    pub(crate) fn name(&self, at: usize) -> (&'a str, &'a str) {
-        self.table.name(at).split_once('\0').unwrap_or_default()
+    /// The name of a root's file.
+    pub(crate) fn file(&self, at: usize) -> &'a str {
+        file_of(self.table.name(at))
     }
 
     /// The digest that a root's own file had, if it was read.
@@ -194,18 +191,14 @@ impl<'a> RootsRow<'a> {
         let mut leaves: Vec<(Leaf, Digest)> =
             set.map(|number| self.leaves[*number as usize].clone()).collect();
         let own = self.own_file(at);
-        leaves.extend(own.map(|own| (Leaf::File(join(folder, self.name(at).0).into()), own)));
+        leaves.extend(own.map(|own| (Leaf::File(join(folder, self.file(at)).into()), own)));
         leaves.sort();
         let value = self.record(at).2;
         RootTrace { value, bytes: self.value(at).0.to_vec(), leaves }
     }
 
     pub(super) fn traces(&self, folder: &str) -> FolderRoots {
-        let entry = |at| {
-            let (name, part) = self.name(at);
-            (format!("{name}\0{part}"), self.trace(folder, at))
-        };
-        (0..self.len()).map(entry).collect()
+        (0..self.len()).map(|at| (self.table.name(at).to_owned(), self.trace(folder, at))).collect()
     }
 
     fn record(&self, at: usize) -> (Digest, usize, Digest, usize) {
@@ -218,11 +211,21 @@ impl<'a> RootsRow<'a> {
     }
 }
 
+/// What a root is called in its folder's row: its file's name, and the part when it has one.
+pub(super) fn root_name<'a>(file: &'a str, part: &str) -> Cow<'a, str> {
+    if part.is_empty() { file.into() } else { [file, part].join("\0").into() }
+}
+
+fn file_of(root_name: &str) -> &str {
+    let end = root_name.bytes().position(|byte| byte == 0);
+    end.map_or(root_name, |end| &root_name[..end])
+}
+
 pub(super) fn encode_roots(folder: &str, traces: &FolderRoots) -> Vec<u8> {
     let (mut leaves, mut sets) = (Numbers::new(), Numbers::new());
     let (mut records, mut values) = (Vec::new(), Vec::new());
     for (key, trace) in traces {
-        let file = join(folder, key.split('\0').next().unwrap_or_default());
+        let file = join(folder, file_of(key));
         let (mut own, mut set) = (NOT_READ, Vec::new());
         for (leaf, digest) in &trace.leaves {
             match leaf {
@@ -287,9 +290,9 @@ mod tests {
         };
         let file = |path: &str| (Leaf::File(path.into()), digest(path));
         let roots: FolderRoots = [
-            ("x\0".into(), trace("x", &[file("a/b/x"), file("m"), (Leaf::Tool, digest("t"))])),
-            ("y\0".into(), trace("", &[file("m"), (Leaf::Tool, digest("t"))])),
-            ("y\x001".into(), trace("two", &[file("a/b/x"), file("a/b/y")])),
+            ("x".into(), trace("x", &[file("a/b/x"), file("m"), (Leaf::Tool, digest("t"))])),
+            ("y".into(), trace("", &[file("m"), (Leaf::Tool, digest("t"))])),
+            (root_name("y", "1").into(), trace("two", &[file("a/b/x"), file("a/b/y")])),
         ]
         .into();
         let bytes = encode_roots("a/b", &roots);

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use redb::{ReadableTable, Table, WriteTransaction};
 
-use super::rows::{FolderRoots, QueryNames, RootsRow, decode_unit, encode_roots, encode_unit};
+use super::rows::{
+    FolderRoots, QueryNames, RootsRow, decode_unit, encode_roots, encode_unit, root_name,
+};
 use super::{Batch, EFFECTS, ROOTS, STAT, TABLES, UNITS, VALUES};
 use super::{encode, open_seal, roots_key, seal, unit_key};
 use crate::digest::Digest;
@@ -44,7 +46,7 @@ pub(super) fn batch(
     let mut stat = transaction.open_table(STAT)?;
     for (folder, index) in &batch.index {
         let key = folder.as_bytes();
-        stat.insert(key, &*seal(key, index.bytes().to_vec()))?;
+        stat.insert(key, &*seal(key, index.clone()))?;
     }
     Ok(())
 }
@@ -115,7 +117,7 @@ fn write_roots(roots: &mut Rows<'_>, effects: &Rows<'_>, batch: &Batch) -> Resul
         let (_, new) = folders
             .entry(roots_key(node.query, folder))
             .or_insert_with(|| (folder, FolderRoots::new()));
-        new.insert([name, &node.unit.part].join("\0"), trace.clone());
+        new.insert(root_name(name, &node.unit.part).into_owned(), trace.clone());
     }
     for (key, (folder, new)) in folders {
         let known = roots.get(&*key)?.and_then(|row| decode_roots(&key, row.value()));

@@ -1,7 +1,6 @@
 //! A folder's part of the stat index: what is known of its files and of its listing.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use crate::digest::Digest;
 use crate::system::Stat;
@@ -37,28 +36,22 @@ pub(super) struct Folder {
 }
 
 /// What is stored of a folder: a table of its files' stats and digests.
-#[derive(Clone, Debug)]
-pub(crate) struct FolderIndex(Arc<[u8]>);
+#[derive(Clone, Debug, Default)]
+pub(crate) struct FolderIndex {
+    records: Vec<u8>,
+    names: String,
+}
 
 impl FolderIndex {
     /// `None` when the bytes are no index.
     pub(crate) fn decode(bytes: &[u8]) -> Option<FolderIndex> {
-        let (_, rest) = Table::<RECORD>::decode(bytes)?;
-        rest.is_empty().then(|| FolderIndex(bytes.into()))
-    }
-
-    pub(crate) fn bytes(&self) -> &[u8] {
-        &self.0
+        let (table, rest) = Table::<RECORD>::decode(bytes)?;
+        let (records, names) = (table.records.to_vec(), table.names.to_owned());
+        rest.is_empty().then_some(FolderIndex { records, names })
     }
 
     fn table(&self) -> Table<'_, RECORD> {
-        Table::trusted(&self.0)
-    }
-}
-
-impl Default for FolderIndex {
-    fn default() -> FolderIndex {
-        FolderIndex(encode::<RECORD>([].into_iter()).into())
+        Table { records: &self.records, names: &self.names }
     }
 }
 
@@ -68,8 +61,8 @@ impl Folder {
         Folder { stored, current, changes: BTreeMap::new(), changed: false }
     }
 
-    /// What is stored of it, if that was changed since it was last asked for.
-    pub(super) fn take_changed(&mut self) -> Option<FolderIndex> {
+    /// What is to be stored of it, encoded, if that was changed since it was last asked for.
+    pub(super) fn take_changed(&mut self) -> Option<Vec<u8>> {
         if !std::mem::take(&mut self.changed) {
             return None;
         }
@@ -87,7 +80,7 @@ impl Folder {
                 None => drop(rows.remove(&**name)),
             }
         }
-        Some(FolderIndex(encode(rows.into_iter()).into()))
+        Some(encode(rows.into_iter()))
     }
 
     /// What was last seen of a file, or of the listing when there is no name.
