@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use clnrm_engine::{Bug, Encoded, Engine, Unit};
-use clnrm_queries::{CHECK, Check, Report};
+use clnrm_queries::{CHECK, Check, CheckGlance, Report, Severity};
 
 /// A root's value.
 #[derive(Clone)]
@@ -20,7 +20,7 @@ pub(crate) enum Known<V> {
     Told(Arc<V>),
 }
 
-const SOUND: &str = "it was decoded before";
+const SOUND: &str = "the store has what this very program encoded";
 
 impl Known<Check> {
     pub(crate) fn view(&self) -> Check<&str> {
@@ -47,12 +47,11 @@ impl Known<Report> {
 /// The checks of units.
 pub(crate) fn checks(engine: &mut Engine, units: &[Unit]) -> Vec<Result<Known<Check>, Bug>> {
     let known = |encoded: Encoded| {
-        let check: Check<&str> = Check::decode(&encoded)?;
-        let scenarios = check.scenarios;
-        Some(match (check.diagnostics.is_empty(), check.is_sound()) {
-            (true, _) => Known::Green { encoded, scenarios },
-            (false, true) => Known::Recalled(encoded),
-            (false, false) => Known::Told(Arc::new(Check::decode(&encoded)?)),
+        let CheckGlance { scenarios, worst, .. } = CheckGlance::decode(&encoded)?;
+        Some(match worst {
+            None => Known::Green { encoded, scenarios },
+            Some(Severity::Error) => Known::Told(Arc::new(Check::decode(&encoded)?)),
+            Some(_) => Known::Recalled(encoded),
         })
     };
     let recalled = engine.recall(&CHECK, units).into_iter();

@@ -6,13 +6,12 @@ mod style;
 
 use std::fmt::Display;
 use std::io::{IsTerminal, Write};
-use std::sync::Arc;
 use std::time::Duration;
 
 use anstream::adapter::strip_str;
 use anstream::{AutoStream, ColorChoice};
 use clnrm_backends::BackendError;
-use clnrm_engine::{Bug, Counts, Engine, Node};
+use clnrm_engine::{Bug, Counts, Engine, Node, Unit};
 use clnrm_queries::{Check, Diagnostic, Report};
 use serde::Serialize;
 
@@ -20,19 +19,16 @@ use crate::args::Format;
 use crate::known::Known;
 
 /// All there is to say of a run.
-pub(crate) struct RunSummary {
-    pub(crate) tests: Vec<TestResult>,
+pub(crate) struct RunSummary<'a> {
+    /// One for each of the reports.
+    pub(crate) units: &'a [Unit],
+    pub(crate) reports: Vec<Result<Known<Report>, Bug>>,
     /// Those that belong to no test.
     pub(crate) diagnostics: Vec<Diagnostic>,
     pub(crate) stats: Stats,
     /// Which backend, and why.
     pub(crate) backend: String,
     pub(crate) duration: Duration,
-}
-
-pub(crate) struct TestResult {
-    pub(crate) file: Arc<str>,
-    pub(crate) report: Result<Known<Report>, Bug>,
 }
 
 /// What the run took.
@@ -46,38 +42,38 @@ pub(crate) struct Stats {
 }
 
 /// All there is to say of a dry run.
-pub(crate) struct DrySummary {
-    pub(crate) files: Vec<CheckResult>,
+pub(crate) struct DrySummary<'a> {
+    /// One for each of the checks.
+    pub(crate) units: &'a [Unit],
+    pub(crate) checks: Vec<Result<Known<Check>, Bug>>,
     /// Those that belong to no test.
     pub(crate) diagnostics: Vec<Diagnostic>,
     pub(crate) counts: Counts,
     pub(crate) duration: Duration,
 }
 
-pub(crate) struct CheckResult {
-    pub(crate) file: Arc<str>,
-    pub(crate) check: Result<Known<Check>, Bug>,
-}
-
-pub(crate) fn run(summary: &RunSummary, format: Format) {
+pub(crate) fn run(summary: &RunSummary<'_>, format: Format) {
     clear_progress();
-    report(|| match format {
-        Format::Human => human::run(summary),
-        Format::Json => json::run(summary),
+    report(|print| match format {
+        Format::Human => human::run(summary, print),
+        Format::Json => print(&mut json::run(summary)),
     });
 }
 
-pub(crate) fn dry_run(summary: &DrySummary, format: Format) {
-    report(|| match format {
-        Format::Human => human::dry_run(summary),
-        Format::Json => json::dry_run(summary),
+pub(crate) fn dry_run(summary: &DrySummary<'_>, format: Format) {
+    report(|print| match format {
+        Format::Human => human::dry_run(summary, print),
+        Format::Json => print(&mut json::dry_run(summary)),
     });
 }
 
-/// A report; it is large, so no colours are put in only to be taken out again.
-fn report(write: impl FnOnce() -> String) {
+/// A report, piece by piece. It may be large, so no colours are put in only to be taken out again.
+fn report(write: impl FnOnce(&dyn Fn(&mut String))) {
     style::show(AutoStream::choice(&std::io::stdout()) != ColorChoice::Never);
-    text(&write());
+    write(&|piece| {
+        text(piece);
+        piece.clear();
+    });
     style::show(true);
 }
 

@@ -70,7 +70,7 @@ pub(crate) fn select(
     let checks = engine.roots(&CHECK, &candidates);
     // One that cannot even be checked is looked at again, and told of, as a test.
     let declared = candidates.into_iter().zip(checks).filter_map(|(unit, check)| {
-        check.map_or(true, |check: std::sync::Arc<Check>| check.declared).then_some(unit)
+        check.map_or(true, |check: std::sync::Arc<Check>| check.glance.declared).then_some(unit)
     });
     units.extend(declared);
     units.sort();

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use clnrm_backends::{Action, ActionKey, Backend, BackendError, Cancel, Outcome};
 use clnrm_engine::{Bug, Digest, Encoded, Engine, Keep, Leaf, Unit};
-use clnrm_queries::{PLAN, REPORT, Report, State, encode};
+use clnrm_queries::{PLAN, REPORT, Report, ReportGlance, State, encode};
 use rayon::ThreadPool;
 
 use crate::known::Known;
@@ -55,9 +55,8 @@ impl Settle<'_> {
         let known =
             if self.force { vec![None; units.len()] } else { engine.recall(&REPORT, units) };
         let green = |encoded: Encoded| {
-            let report: Report<&str> = Report::decode(&encoded)?;
-            let scenarios = report.scenarios.len();
-            (report.state() == State::Passed).then_some(Known::Green { encoded, scenarios })
+            let ReportGlance { passed, scenarios } = ReportGlance::decode(&encoded)?;
+            passed.then_some(Known::Green { encoded, scenarios })
         };
         let mut reports: Vec<Option<Result<Known<Report>, Bug>>> =
             known.into_iter().map(|encoded| encoded.and_then(green).map(Ok)).collect();

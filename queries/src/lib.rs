@@ -38,7 +38,9 @@ pub use diagnostic::{Diagnostic, Severity};
 pub use outcome::encode;
 pub use plan::{PLAN, Plan, facts};
 pub use render::{RENDERED, Rendered};
-pub use report::{CHECK, Check, Failure, REPORT, Report, ScenarioReport, State};
+pub use report::{
+    CHECK, Check, CheckGlance, Failure, REPORT, Report, ReportGlance, ScenarioReport, State,
+};
 pub use select::{SELECTION, Selection};
 pub use settings::{FILES as SETTINGS_FILES, SETTINGS, Settings, unit as settings_unit};
 

@@ -1,13 +1,15 @@
 //! Renders templates; a file without template syntax is its own rendering.
 
 mod functions;
+mod prepared;
 mod recursion;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
 
 use clnrm_engine::{Content, Cx, Query, Unit};
 use regex::Regex;
-use tera::{Context, Tera};
+use tera::Context;
 
 use self::functions::Environment;
 use self::recursion::Calls;
@@ -29,25 +31,25 @@ fn rendered(cx: &Cx<'_>, unit: &Unit) -> Rendered {
     if !is_template(&text.0) {
         return Ok(text.clone());
     }
-    let mut tera = Tera::default();
-    tera.autoescape_on(Vec::new());
     let libraries = libraries(cx, unit, &text.0)?;
     refuse_recursion(unit, &text.0, &libraries)?;
-    let files = libraries.iter().map(|(name, library)| (name.as_str(), library.text.as_str()));
-    let own = [(&*unit.path, text.0.as_str())];
-    tera.add_raw_templates(files.chain(own)).map_err(|error| syntax_error(&error, &libraries))?;
     let context = context(&text.0)?;
-    // A function cannot reach `cx`, so it stops at the first variable it does not know yet, and
-    // rendering starts again with that one: exactly the variables that are read are recorded.
-    let known = Environment::default();
     let clock = clock(&text.0);
-    loop {
-        functions::register(&mut tera, &known, &clock);
-        let outcome = tera.render(&unit.path, &context);
-        let Some(name) = known.take_wanted() else { return finish(outcome, &text.0) };
-        let value = cx.env(&name);
-        known.insert(name, value);
-    }
+    let files = libraries.iter().map(|(name, library)| (name.clone(), library.text.clone()));
+    prepared::with_template(files.collect(), &unit.path, &text.0, |tera| {
+        // A function cannot reach `cx`, so it stops at the first variable it does not know yet,
+        // and rendering starts again with that one: exactly the variables that are read are
+        // recorded.
+        let known = Environment::default();
+        functions::register(tera, &known, &clock);
+        loop {
+            let outcome = tera.render(&unit.path, &context);
+            let Some(name) = known.take_wanted() else { return finish(outcome, &text.0) };
+            let value = cx.env(&name);
+            known.insert(name, value);
+        }
+    })
+    .map_err(|error| syntax_error(&error, &libraries))?
 }
 
 /// Whether a text is a template.
@@ -153,9 +155,11 @@ fn join(folder: &str, name: &str) -> String {
 
 /// The template files a text names, with the places of the names.
 fn references(text: &str) -> impl Iterator<Item = (String, usize)> {
-    let tag = Regex::new(r#"\{%-?\s*(?:import|include|extends)\s+["'`]([^"'`]+)["'`]"#);
-    let tag = tag.expect("the pattern is a constant");
-    let names: Vec<_> = tag
+    static TAG: LazyLock<Regex> = LazyLock::new(|| {
+        let tag = Regex::new(r#"\{%-?\s*(?:import|include|extends)\s+["'`]([^"'`]+)["'`]"#);
+        tag.expect("the pattern is a constant")
+    });
+    let names: Vec<_> = TAG
         .captures_iter(text)
         .filter_map(|found| found.get(1))
         .map(|name| (name.as_str().to_owned(), name.start()))

@@ -18,24 +18,22 @@ use crate::shape::SHAPE;
 use crate::verdict::VERDICT;
 
 /// What the shape check says of a file, with places: the root of `dry-run`.
-pub static CHECK: Query<Check> = Query::new("check", 1, check).kept();
+pub static CHECK: Query<Check> = Query::new("check", 2, check).kept();
 
 /// What came of a test: the root of `run`.
-pub static REPORT: Query<Report> = Query::new("report", 1, report).kept();
+pub static REPORT: Query<Report> = Query::new("report", 2, report).kept();
 
 /// What can be said of a file without running anything.
 ///
 /// `Check<&str>` lies in the encoded value it was read from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Check<S = String> {
-    /// Whether the file says that it is a test.
-    pub declared: bool,
+    /// What most need to know.
+    pub glance: CheckGlance,
     /// The test's name, or the file's path when it has none.
     pub name: S,
     /// Its tags.
     pub tags: Vec<S>,
-    /// How many scenarios it has.
-    pub scenarios: usize,
     /// What is wrong with it.
     pub diagnostics: Vec<Diagnostic<S>>,
 }
@@ -44,10 +42,9 @@ impl Check {
     /// The same, with its texts where they are.
     pub fn view(&self) -> Check<&str> {
         Check {
-            declared: self.declared,
+            glance: self.glance,
             name: &self.name,
             tags: self.tags.iter().map(String::as_str).collect(),
-            scenarios: self.scenarios,
             diagnostics: self.diagnostics.iter().map(Diagnostic::view).collect(),
         }
     }
@@ -63,7 +60,25 @@ impl<'a, S: Deserialize<'a>> Check<S> {
 impl<S> Check<S> {
     /// Whether nothing keeps the test from being run.
     pub fn is_sound(&self) -> bool {
-        self.diagnostics.iter().all(|diagnostic| diagnostic.severity < Severity::Error)
+        self.glance.worst < Some(Severity::Error)
+    }
+}
+
+/// The beginning of an encoded [`Check`].
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CheckGlance {
+    /// Whether the file says that it is a test.
+    pub declared: bool,
+    /// How many scenarios it has.
+    pub scenarios: usize,
+    /// How bad the worst of its diagnostics is.
+    pub worst: Option<Severity>,
+}
+
+impl CheckGlance {
+    /// Reads the beginning of an encoded check; `None` when it is none.
+    pub fn decode(bytes: &[u8]) -> Option<CheckGlance> {
+        postcard::take_from_bytes(bytes).ok().map(|(glance, _)| glance)
     }
 }
 
@@ -72,6 +87,8 @@ impl<S> Check<S> {
 /// `Report<&str>` lies in the encoded value it was read from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report<S = String> {
+    /// What most need to know.
+    pub glance: ReportGlance,
     /// What could be said before anything ran.
     pub check: Check<S>,
     /// What came of its scenarios, in the order of the file; empty when it could not be run.
@@ -80,6 +97,22 @@ pub struct Report<S = String> {
     pub failures: Vec<Failure>,
     /// What came up besides failures while it was run and judged.
     pub diagnostics: Vec<Diagnostic<S>>,
+}
+
+/// The beginning of an encoded [`Report`].
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReportGlance {
+    /// Whether all that was expected holds.
+    pub passed: bool,
+    /// How many scenarios were looked at.
+    pub scenarios: usize,
+}
+
+impl ReportGlance {
+    /// Reads the beginning of an encoded report; `None` when it is none.
+    pub fn decode(bytes: &[u8]) -> Option<ReportGlance> {
+        postcard::take_from_bytes(bytes).ok().map(|(glance, _)| glance)
+    }
 }
 
 /// What came of a scenario.
@@ -153,6 +186,7 @@ impl Report {
     /// The same, with its texts where they are.
     pub fn view(&self) -> Report<&str> {
         Report {
+            glance: self.glance,
             check: self.check.view(),
             scenarios: self.scenarios.iter().map(ScenarioReport::view).collect(),
             failures: self.failures.clone(),
@@ -194,12 +228,13 @@ impl<S> Report<S> {
 fn check(cx: &Cx<'_>, unit: &Unit) -> Check {
     let shape = cx.get(&SHAPE, unit);
     let locator = Locator::new(cx, unit);
+    let diagnostics = locator.diagnostics(&shape.problems);
+    let worst = diagnostics.iter().map(|diagnostic| diagnostic.severity).max();
     Check {
-        declared: shape.declared,
+        glance: CheckGlance { declared: shape.declared, scenarios: shape.scenarios, worst },
         name: if shape.name.is_empty() { unit.path.to_string() } else { shape.name.clone() },
         tags: shape.tags.clone(),
-        scenarios: shape.scenarios,
-        diagnostics: locator.diagnostics(&shape.problems),
+        diagnostics,
     }
 }
 
@@ -210,8 +245,14 @@ fn report(cx: &Cx<'_>, unit: &Unit) -> Report {
             diagnostic.severity = Severity::Error;
         }
     }
-    let mut report =
-        Report { check, scenarios: Vec::new(), failures: Vec::new(), diagnostics: Vec::new() };
+    check.glance.worst = check.diagnostics.iter().map(|diagnostic| diagnostic.severity).max();
+    let mut report = Report {
+        glance: ReportGlance { passed: false, scenarios: 0 },
+        check,
+        scenarios: Vec::new(),
+        failures: Vec::new(),
+        diagnostics: Vec::new(),
+    };
     let model = cx.get(&MODEL, unit);
     let Ok(test) = model.as_ref() else { return report };
     if report.check.is_sound() {
@@ -219,6 +260,8 @@ fn report(cx: &Cx<'_>, unit: &Unit) -> Report {
         reporter.scenarios(&mut report);
         reporter.expectations(&mut report);
     }
+    let passed = report.state() == State::Passed;
+    report.glance = ReportGlance { passed, scenarios: report.scenarios.len() };
     report
 }
 

@@ -377,7 +377,7 @@ fn what_two_services_cannot_share_is_told() {
         expect![[r#"
             5:1 Error[shape/reserved-name] step `s` names no service, and `default` is the name of the container for such
                 name the service differently, or name it at the step
-            6:1 Error[unsupported] not supported yet: services `a` and `default` both listen on port 80
+            6:1 Warning[shape/shared-port] not supported yet: services `a` and `default` both listen on port 80
         "#]],
     );
 }
@@ -438,7 +438,7 @@ fn a_plan_says_everything() {
                         mounts: [
                             Mount {
                                 source: "bin",
-                                digest: "f5ee32a82e0d2708e30b9ccdb03d56f9890f07f608c1095c0b1a071485b8111d",
+                                digest: "71d6e6dde04ae71b954e3ea7765ed1d008ede20c4bf66880bf0d8718c535c1f2",
                                 target: "/bin/app",
                                 read_only: true,
                             },

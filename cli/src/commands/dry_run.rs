@@ -8,7 +8,7 @@ use clnrm_queries::Severity;
 use crate::args::DryRunArgs;
 use crate::exit::Exit;
 use crate::known::{Known, checks};
-use crate::printer::{self, CheckResult, DrySummary};
+use crate::printer::{self, DrySummary};
 use crate::select::select;
 use crate::workspace::Workspace;
 
@@ -24,10 +24,9 @@ pub(crate) fn run(args: &DryRunArgs) -> anyhow::Result<Exit> {
     }
     let checks = checks(&mut engine, &selection.units);
     let counts = Counts::of(&engine.take_events());
-    let files = selection.units.iter().zip(checks);
-    let files = files.map(|(unit, check)| CheckResult { file: unit.path.clone(), check });
     let summary = DrySummary {
-        files: files.collect(),
+        units: &selection.units,
+        checks,
         diagnostics: settings.diagnostics.clone(),
         counts,
         duration: began.elapsed(),
@@ -36,8 +35,8 @@ pub(crate) fn run(args: &DryRunArgs) -> anyhow::Result<Exit> {
     Ok(exit(&summary).max(selection.exit()).max(super::finish(&mut engine)))
 }
 
-fn exit(summary: &DrySummary) -> Exit {
-    let worst = summary.files.iter().map(|file| match &file.check {
+fn exit(summary: &DrySummary<'_>) -> Exit {
+    let worst = summary.checks.iter().map(|check| match check {
         Err(_) => Exit::Bug,
         Ok(Known::Green { .. } | Known::Recalled(_)) => Exit::Green,
         Ok(Known::Told(check)) if check.is_sound() => Exit::Green,

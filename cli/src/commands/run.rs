@@ -13,7 +13,7 @@ use crate::args::{BackendArg, RunArgs};
 use crate::exit::Exit;
 use crate::interrupt;
 use crate::known::Known;
-use crate::printer::{self, RunSummary, Stats, TestResult};
+use crate::printer::{self, RunSummary, Stats};
 use crate::select::select;
 use crate::settle::{Settle, Settled};
 use crate::workspace::{LazyBackend, Workspace};
@@ -83,14 +83,14 @@ fn default_jobs() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-fn summarise(
+fn summarise<'a>(
     engine: &Engine,
-    units: &[Unit],
+    units: &'a [Unit],
     settled: Settled,
     settings: &Settings,
     backend: &LazyBackend,
     began: Instant,
-) -> RunSummary {
+) -> RunSummary<'a> {
     let counts = Counts::of(&engine.take_events());
     let stats = Stats {
         containers_started: settled.ran.len() as u64,
@@ -99,12 +99,9 @@ fn summarise(
         nodes_recalled: counts.recalled,
         nodes_cut_off: counts.cut_off,
     };
-    let tests = units
-        .iter()
-        .zip(settled.reports)
-        .map(|(unit, report)| TestResult { file: unit.path.clone(), report });
     RunSummary {
-        tests: tests.collect(),
+        units,
+        reports: settled.reports,
         diagnostics: settings.diagnostics.clone(),
         stats,
         backend: backend.reason().unwrap_or_default().to_owned(),
@@ -112,11 +109,11 @@ fn summarise(
     }
 }
 
-fn exit(summary: &RunSummary, cancel: &Cancel) -> Exit {
+fn exit(summary: &RunSummary<'_>, cancel: &Cancel) -> Exit {
     if cancel.is_cancelled() {
         return Exit::Interrupted;
     }
-    let worst = summary.tests.iter().map(|test| match &test.report {
+    let worst = summary.reports.iter().map(|report| match report {
         Err(_) => Exit::Bug,
         Ok(Known::Green { .. }) => Exit::Green,
         Ok(report) => match report.view().state() {

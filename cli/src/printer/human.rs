@@ -3,25 +3,32 @@
 use std::fmt::{Display, Write};
 use std::time::Duration;
 
+use clnrm_engine::Bug;
 use clnrm_queries::{Diagnostic, Failure, Report, Severity, State};
 
 use super::style::{bad, doubtful, good, quiet};
-use super::{DrySummary, RunSummary, TestResult, many};
+use super::{DrySummary, RunSummary, many};
 use crate::known::Known;
 
-pub(super) fn run(summary: &RunSummary) -> String {
+/// So much is printed at once.
+const PIECE: usize = 32 << 10;
+
+pub(super) fn run(summary: &RunSummary<'_>, print: &dyn Fn(&mut String)) {
     let mut text = String::new();
     summary.diagnostics.iter().for_each(|diagnostic| self::diagnostic(&mut text, diagnostic, 0));
-    let width = summary.tests.iter().map(|test| test.file.chars().count()).max().unwrap_or(0);
+    let width = summary.units.iter().map(|unit| unit.path.chars().count()).max().unwrap_or(0);
     let (mut passed, mut failed) = (0, 0);
-    for test in &summary.tests {
-        match one_test(&mut text, test, width) {
+    for (unit, report) in summary.units.iter().zip(&summary.reports) {
+        match one_test(&mut text, &unit.path, report, width) {
             Some(State::Passed) => passed += 1,
             Some(State::Failed) => failed += 1,
             _ => {}
         }
+        if text.len() > PIECE {
+            print(&mut text);
+        }
     }
-    let rest = summary.tests.len() as u64 - passed - failed;
+    let rest = summary.reports.len() as u64 - passed - failed;
     let mut totals = good(format!("{passed} passed")).to_string();
     if failed > 0 {
         let _ = write!(totals, ", {}", bad(format!("{failed} failed")));
@@ -41,16 +48,21 @@ pub(super) fn run(summary: &RunSummary) -> String {
     let on =
         if summary.backend.is_empty() { String::new() } else { format!("; {}", summary.backend) };
     let _ = writeln!(text, "{}", quiet(cost + &on));
-    text
+    print(&mut text);
 }
 
 /// Tells of a test; gives its state, unless there was a bug.
-fn one_test(text: &mut String, test: &TestResult, width: usize) -> Option<State> {
-    let report = match &test.report {
+fn one_test(
+    text: &mut String,
+    file: &str,
+    report: &Result<Known<Report>, Bug>,
+    width: usize,
+) -> Option<State> {
+    let report = match report {
         Ok(report) => report.view(),
         Err(bug) => {
             let line = error(&format!("a bug of clnrm: {}", bug.0), None);
-            let _ = write!(text, "{}  {}\n{line}", bad("BUG "), test.file);
+            let _ = write!(text, "{}  {file}\n{line}", bad("BUG "));
             return None;
         }
     };
@@ -63,7 +75,7 @@ fn one_test(text: &mut String, test: &TestResult, width: usize) -> Option<State>
         State::Pending => doubtful("SKIP"),
     };
     let duration: Duration = report.scenarios.iter().map(|scenario| scenario.duration).sum();
-    let _ = write!(text, "{word}  {:width$}  {}", test.file, report.check.name);
+    let _ = write!(text, "{word}  {file:width$}  {}", report.check.name);
     if !duration.is_zero() {
         let _ = write!(text, "  {}", quiet(seconds(duration)));
     }
@@ -104,30 +116,34 @@ fn failure(failure: &Failure, scenario: Option<&str>) -> String {
     text
 }
 
-pub(super) fn dry_run(summary: &DrySummary) -> String {
+pub(super) fn dry_run(summary: &DrySummary<'_>, print: &dyn Fn(&mut String)) {
     let mut text = String::new();
     summary.diagnostics.iter().for_each(|diagnostic| self::diagnostic(&mut text, diagnostic, 0));
     let (mut sound, mut broken) = (0u64, 0u64);
-    for file in &summary.files {
-        match &file.check {
+    for (unit, check) in summary.units.iter().zip(&summary.checks) {
+        let file = &unit.path;
+        match check {
             Ok(Known::Green { scenarios, .. }) => {
                 sound += 1;
-                checked(&mut text, good("ok "), &file.file, *scenarios);
+                checked(&mut text, good("ok "), file, *scenarios);
             }
             Ok(check) => {
                 let check = check.view();
                 let is_sound = check.is_sound();
                 *if is_sound { &mut sound } else { &mut broken } += 1;
                 let word = if is_sound { good("ok ") } else { bad("ERR") };
-                checked(&mut text, word, &file.file, check.scenarios);
+                checked(&mut text, word, file, check.glance.scenarios);
                 let diagnostics = check.diagnostics.iter();
                 diagnostics.for_each(|diagnostic| self::diagnostic(&mut text, diagnostic, 2));
             }
             Err(bug) => {
                 broken += 1;
                 let line = error(&format!("a bug of clnrm: {}", bug.0), None);
-                let _ = write!(text, "{}  {}\n{line}", bad("BUG"), file.file);
+                let _ = write!(text, "{}  {file}\n{line}", bad("BUG"));
             }
+        }
+        if text.len() > PIECE {
+            print(&mut text);
         }
     }
     let mut totals = good(format!("{sound} ok")).to_string();
@@ -137,7 +153,7 @@ pub(super) fn dry_run(summary: &DrySummary) -> String {
     let executed = many(summary.counts.executed, "query").replace("querys", "queries");
     let cost = quiet(format!("{executed} executed, {} recalled", summary.counts.recalled));
     let _ = writeln!(text, "\n{totals} in {}  {cost}", seconds(summary.duration));
-    text
+    print(&mut text);
 }
 
 fn checked(text: &mut String, word: impl Display, file: &str, scenarios: usize) {

@@ -2,16 +2,18 @@
 
 use clnrm_backends::BackendError;
 use clnrm_engine::Bug;
-use clnrm_queries::{Diagnostic, Failure, Report, ScenarioReport, State};
+use clnrm_queries::{Check, Diagnostic, Failure, Report, ScenarioReport, State};
 use serde_json::{Value, json};
 
 use super::{DrySummary, RunSummary};
+use crate::known::Known;
 
-pub(super) fn run(summary: &RunSummary) -> String {
+pub(super) fn run(summary: &RunSummary<'_>) -> String {
     let views: Vec<_> = summary
-        .tests
+        .units
         .iter()
-        .map(|test| (&*test.file, test.report.as_ref().map(|report| report.view())))
+        .zip(&summary.reports)
+        .map(|(unit, report)| (&*unit.path, report.as_ref().map(Known::<Report>::view)))
         .collect();
     let reports = || views.iter().filter_map(|(_, report)| report.as_ref().ok());
     let count =
@@ -25,7 +27,7 @@ pub(super) fn run(summary: &RunSummary) -> String {
     pretty(&json!({
         "summary": {
             "passed": passed,
-            "failed": summary.tests.len() - passed - skipped,
+            "failed": summary.units.len() - passed - skipped,
             "skipped": skipped,
             "duration_ms": milliseconds(summary.duration),
         },
@@ -96,11 +98,12 @@ fn word(state: &State) -> &'static str {
     }
 }
 
-pub(super) fn dry_run(summary: &DrySummary) -> String {
+pub(super) fn dry_run(summary: &DrySummary<'_>) -> String {
     let views: Vec<_> = summary
-        .files
+        .units
         .iter()
-        .map(|file| (&*file.file, file.check.as_ref().map(|check| check.view())))
+        .zip(&summary.checks)
+        .map(|(unit, check)| (&*unit.path, check.as_ref().map(Known::<Check>::view)))
         .collect();
     let checks = || views.iter().filter_map(|(_, check)| check.as_ref().ok());
     let sound = checks().filter(|check| check.is_sound()).count();
@@ -112,7 +115,7 @@ pub(super) fn dry_run(summary: &DrySummary) -> String {
                 "file": file,
                 "tags": check.tags,
                 "state": if check.is_sound() { "passed" } else { "broken" },
-                "scenarios": check.scenarios,
+                "scenarios": check.glance.scenarios,
             }),
             Err(bug) => json!({ "file": file, "state": "bug", "error": bug.0 }),
         })
@@ -123,7 +126,7 @@ pub(super) fn dry_run(summary: &DrySummary) -> String {
     pretty(&json!({
         "summary": {
             "passed": sound,
-            "failed": summary.files.len() - sound,
+            "failed": summary.units.len() - sound,
             "skipped": 0,
             "duration_ms": milliseconds(summary.duration),
         },

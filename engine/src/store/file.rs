@@ -14,8 +14,8 @@ use redb::{Builder, Database, DatabaseError, ReadOnlyDatabase, StorageError, Wri
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Memory for pages that are written.
 const WRITE_CACHE: usize = 16 << 20;
-/// Memory for pages that are read: once, most of them.
-const READ_CACHE: usize = 2 << 20;
+/// Memory for pages that are read: once, most of them, and new memory costs more than they do.
+const READ_CACHE: usize = 256 << 10;
 
 /// Why a store could not be used.
 pub(super) enum Trouble {

@@ -2,6 +2,7 @@
 //! of the process.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use regex::Regex;
 
@@ -38,10 +39,12 @@ fn visit(
 
 /// The macros of a file, each with those of the same file that it calls.
 pub(super) fn macro_calls(text: &str) -> Calls {
-    let tag = Regex::new(r"\{%-?\s*(?:macro\s+(\w+)|(endmacro))|self::(\w+)\s*\(");
-    let tag = tag.expect("the pattern is a constant");
+    static TAG: LazyLock<Regex> = LazyLock::new(|| {
+        let tag = Regex::new(r"\{%-?\s*(?:macro\s+(\w+)|(endmacro))|self::(\w+)\s*\(");
+        tag.expect("the pattern is a constant")
+    });
     let (mut calls, mut within) = (Calls::new(), None);
-    for found in tag.captures_iter(text) {
+    for found in TAG.captures_iter(text) {
         if let Some(name) = found.get(1) {
             within = Some(name.as_str().to_owned());
             calls.entry(name.as_str().to_owned()).or_default();
