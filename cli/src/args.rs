@@ -48,7 +48,7 @@ pub(crate) struct InitArgs {
 /// Failed tests always run again.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  clnrm run\n  clnrm run tests/api --backend podman\n  \
-                        clnrm run --force --format json")]
+                        clnrm run --force --format json\n  clnrm run --frozen")]
 pub(crate) struct RunArgs {
     /// Test files, or folders to look for them in.
     pub(crate) paths: Vec<PathBuf>,
@@ -59,8 +59,14 @@ pub(crate) struct RunArgs {
     #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) jobs: Option<u16>,
     /// Run every scenario, even if its outcome is known.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["frozen", "reuse_failures"])]
     pub(crate) force: bool,
+    /// Run nothing: fail when anything would have to run. For CI jobs that restore a store.
+    #[arg(long)]
+    pub(crate) frozen: bool,
+    /// Show failures that are known instead of running their scenarios again.
+    #[arg(long)]
+    pub(crate) reuse_failures: bool,
     #[command(flatten)]
     pub(crate) common: CommonArgs,
 }
@@ -131,6 +137,12 @@ pub(crate) struct StoreArgs {
     /// The file in which results are remembered [default: .clnrm/store-v1.redb].
     #[arg(long, env = "CLNRM_STORE", value_name = "FILE", global = true)]
     pub(crate) store: Option<PathBuf>,
+    /// Neither use nor keep any results.
+    #[arg(long, global = true)]
+    pub(crate) no_cache: bool,
+    /// Compute everything that is remembered again, and compare; a difference is a bug of clnrm.
+    #[arg(long, global = true, conflicts_with = "no_cache")]
+    pub(crate) verify_cache: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]

@@ -11,7 +11,7 @@ use std::time::Duration;
 use anstream::adapter::strip_str;
 use anstream::{AutoStream, ColorChoice};
 use clnrm_backends::BackendError;
-use clnrm_engine::{Bug, Counts, Engine, Node, Unit};
+use clnrm_engine::{Bug, Counts, Engine, Impure, Unit};
 use clnrm_queries::{Check, Diagnostic, Report};
 use serde::Serialize;
 
@@ -111,9 +111,12 @@ pub(crate) fn bug(file: &str, bug: &Bug) {
     err(&human::error(&format!("a bug of clnrm, met with {file}: {}", bug.0), None));
 }
 
-/// Queries that gave another value for equal reads.
-pub(crate) fn impure(nodes: &[Node]) {
-    let nodes: Vec<String> = nodes.iter().map(Node::to_string).collect();
+/// Nodes that came out otherwise than they are remembered.
+pub(crate) fn impure(nodes: &[Impure]) {
+    let tell = |Impure { node, remembered, computed }: &Impure| {
+        format!("{node} ({remembered:?} is remembered, {computed:?} was computed)")
+    };
+    let nodes: Vec<String> = nodes.iter().map(tell).collect();
     let message =
         format!("a bug of clnrm: computed again, these came out different: {}", nodes.join(", "));
     err(&human::error(&message, Some("the store was removed; please report this")));

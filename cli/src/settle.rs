@@ -30,10 +30,22 @@ pub(crate) struct Settle<'a> {
     pub(crate) backend: &'a dyn Backend,
     pub(crate) pool: &'a ThreadPool,
     pub(crate) cancel: &'a Cancel,
-    /// Run everything, known or not.
-    pub(crate) force: bool,
+    pub(crate) again: Again,
+    /// Run nothing; what would have to run stays pending.
+    pub(crate) frozen: bool,
     /// Told of every finished run: how many are done, and of how many.
     pub(crate) progress: &'a dyn Fn(usize, usize),
+}
+
+/// Which scenarios run although their outcome is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Again {
+    /// None of them.
+    None,
+    /// Those of tests that failed.
+    Failed,
+    /// All of them.
+    All,
 }
 
 /// Reports in the order of their units, and what it took.
@@ -52,8 +64,11 @@ impl Settle<'_> {
     /// The final reports of `units`.
     pub(crate) fn settle(&self, engine: &mut Engine, units: &[Unit]) -> Settled {
         let mut ran = BTreeSet::new();
-        let known =
-            if self.force { vec![None; units.len()] } else { engine.recall(&REPORT, units) };
+        let known = if self.again == Again::All {
+            vec![None; units.len()]
+        } else {
+            engine.recall(&REPORT, units)
+        };
         let green = |encoded: Encoded| {
             let ReportGlance { passed, scenarios } = ReportGlance::decode(&encoded)?;
             passed.then_some(Known::Green { encoded, scenarios })
@@ -105,12 +120,12 @@ impl Settle<'_> {
         loop {
             let reports = engine.demand(&REPORT, units);
             let stale = self.stale(&reports, &failed_before, ran);
-            if !stale.is_empty() {
+            if !stale.is_empty() && !self.frozen {
                 stale.iter().for_each(|key| engine.forget_effect(Digest(key.0)));
                 continue;
             }
             let pending = pending(engine, units, &reports);
-            if pending.is_empty() || self.cancel.is_cancelled() {
+            if pending.is_empty() || self.frozen || self.cancel.is_cancelled() {
                 return reports;
             }
             ran.extend(pending.keys().copied());
@@ -125,8 +140,8 @@ impl Settle<'_> {
         }
     }
 
-    /// Keys whose outcome is known but must be seen again: with `force` all of them, else those of
-    /// tests that failed when they were last run. A test that fails only now, because its
+    /// Keys whose outcome is known but must be seen again: all of them, or those of tests that
+    /// failed when they were last run. A test that fails only now, because its
     /// expectations were edited, is judged on the evidence there is.
     fn stale(
         &self,
@@ -137,12 +152,13 @@ impl Settle<'_> {
         let mut stale = BTreeSet::new();
         for (report, failed_before) in reports.iter().zip(failed_before) {
             let Ok(report) = report else { continue };
-            let all = self.force || (is_failed(report) && *failed_before);
+            let all = self.again == Again::All
+                || (self.again == Again::Failed && is_failed(report) && *failed_before);
             // Of a report that is not final it cannot be told whether it fails only now.
             let failed = report.scenarios.iter().any(|scenario| scenario.state == State::Pending);
             let again = report.scenarios.iter().filter(|scenario| match scenario.state {
                 State::Pending => false,
-                State::Failed => all || failed,
+                State::Failed => all || (failed && self.again != Again::None),
                 _ => all,
             });
             stale.extend(again.filter_map(|scenario| scenario.key));

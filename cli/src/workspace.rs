@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use anyhow::Context;
 use clnrm_backends::{Backend, BackendError, Choice, Chosen, choose};
-use clnrm_engine::{Engine, Facts, Options, Os};
+use clnrm_engine::{Checking, Engine, Facts, Options, Os};
 use clnrm_queries::{QUERIES, SETTINGS_FILES, facts};
 
 use crate::args::StoreArgs;
@@ -15,7 +15,13 @@ pub(crate) struct Workspace {
     /// Absolute.
     pub(crate) root: PathBuf,
     store: PathBuf,
+    /// Whether the store is used.
+    remembers: bool,
+    checking: Checking,
 }
+
+/// One in so many recalled nodes is computed again.
+const SAMPLE: u32 = 50;
 
 /// The backend, found when it is first needed.
 #[derive(Clone)]
@@ -38,11 +44,14 @@ impl Workspace {
         let fallback =
             if start.starts_with(&current) { current.clone() } else { folder_of(&start) };
         let root = start.ancestors().find(marked).map_or(fallback, Path::to_owned);
+        let remembers = !store.no_cache;
+        let checking =
+            if store.verify_cache { Checking::Everything } else { Checking::Sample(SAMPLE) };
         let store = match &store.store {
             Some(store) => current.join(store),
             None => root.join(".clnrm").join("store-v1.redb"),
         };
-        Ok(Workspace { root, store })
+        Ok(Workspace { root, store, remembers, checking })
     }
 
     pub(crate) fn store(&self) -> &Path {
@@ -74,7 +83,8 @@ impl Workspace {
             facts,
             tool: env!("CLNRM_TOOL").as_bytes(),
             queries: &QUERIES,
-            store: Some(self.store.clone()),
+            store: self.remembers.then(|| self.store.clone()),
+            checking: self.checking,
         })
     }
 }

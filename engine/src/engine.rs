@@ -10,10 +10,11 @@ use rayon::prelude::*;
 
 use crate::db::Database;
 use crate::digest::Digest;
-use crate::event::QueryEvent;
+use crate::event::{Impure, QueryEvent};
 use crate::graph::Graph;
 use crate::key::{Leaf, Node, Unit};
 use crate::query::{AnyQuery, Query};
+use crate::sample::Checking;
 use crate::session::{Encoded, Keep, Session};
 use crate::shelf::Shelf;
 use crate::store::{Batch, Store, StoreStats};
@@ -32,6 +33,8 @@ pub struct Options<'a> {
     pub queries: &'a [&'static dyn AnyQuery],
     /// Where results are kept from one process to the next; nowhere when `None`.
     pub store: Option<PathBuf>,
+    /// How much of it is checked while it is used.
+    pub checking: Checking,
 }
 
 /// Queries with a memory.
@@ -59,8 +62,9 @@ impl Engine {
         let tool = Digest::of_parts("tool", &parts);
         let names = options.queries.iter().map(|query| (query.name(), query.name())).collect();
         let shelf = Arc::new(Shelf::new(Store::new(options.store, names)));
-        let world = World::new(options.system, options.facts, tool, shelf.clone(), true);
-        let session = Arc::new(Session::new(world, shelf, options.queries));
+        let trusting = options.checking != Checking::Everything;
+        let world = World::new(options.system, options.facts, tool, shelf.clone(), trusting);
+        let session = Arc::new(Session::new(world, shelf, options.queries, options.checking));
         Engine { session, db: OnceCell::new() }
     }
 
@@ -209,9 +213,9 @@ impl Engine {
         self.session().shelf.store.take_trouble()
     }
 
-    /// Nodes whose value, computed again from equal reads, came out another: their queries are
-    /// not pure, and nothing that rests on them can be trusted.
-    pub fn take_impure(&self) -> Vec<Node> {
+    /// Nodes that came out otherwise than they are remembered, since this was last asked. Nothing
+    /// that rests on them can be trusted.
+    pub fn take_impure(&self) -> Vec<Impure> {
         let impure = std::mem::take(&mut *self.session().impure.lock().expect("no holder panics"));
         impure.into_iter().collect()
     }

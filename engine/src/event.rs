@@ -40,6 +40,18 @@ pub enum Why {
     Volatile(Key),
 }
 
+/// A node whose value, computed again from equal reads, came out another: its query is not pure,
+/// or the store says what never was.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Impure {
+    /// The node.
+    pub node: Node,
+    /// Digest of the value as it is remembered.
+    pub remembered: Digest,
+    /// Digest of the value as it was computed.
+    pub computed: Digest,
+}
+
 /// How often what happened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {

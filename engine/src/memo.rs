@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::db::Db;
 use crate::digest::Digest;
-use crate::event::{QueryEvent, Why};
+use crate::event::{Impure, QueryEvent, Why};
 use crate::key::{Key, Node};
 use crate::query::{AnyQuery, Cx, Value};
 use crate::trace::Trace;
@@ -59,8 +59,14 @@ pub(crate) fn recall_or_execute(db: &dyn Db, node: &Node) -> Memo {
                     session.staged().nodes.remove(node);
                     session.event(QueryEvent::Recalled(node.clone()));
                 }
-                let value = Arc::default();
-                return Memo { digest: trace.value, volatile: false, value };
+                let memo = Memo { digest: trace.value, volatile: false, value: Arc::default() };
+                if stored && session.sampler.wants(&trace.value) {
+                    let (value, volatile) = session.sampler.timed(|| compute(db, node, &memo));
+                    if !volatile {
+                        let _ = memo.value.set(value);
+                    }
+                }
+                return memo;
             }
             Some(difference) => why = difference,
         }
@@ -134,14 +140,24 @@ fn materialise(db: &dyn Db, node: &Node, memo: &Memo) -> (Value, bool) {
             return (value, false);
         }
     }
+    compute(db, node, memo)
+}
+
+/// The value of a node whose memo is known, computed; equal reads must give an equal value.
+fn compute(db: &dyn Db, node: &Node, memo: &Memo) -> (Value, bool) {
+    let session = db.session();
+    let query = query_of(db, node);
     let cx = Cx::new(db);
     let (value, bytes) = query.execute(&cx, &node.unit);
     let volatile = cx.into_reads().volatile.is_some();
     if volatile {
         return (value, true);
     }
-    if Digest::of("value", &bytes) != memo.digest {
-        session.impure.lock().expect("no holder panics").insert(node.clone());
+    let computed = Digest::of("value", &bytes);
+    if computed != memo.digest {
+        let node = node.clone();
+        let impure = Impure { node, remembered: memo.digest, computed };
+        session.impure.lock().expect("no holder panics").insert(impure);
     } else if query.is_kept() {
         session.keep(memo.digest, bytes);
     }

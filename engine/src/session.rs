@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::db::LeafState;
 use crate::digest::Digest;
-use crate::event::QueryEvent;
+use crate::event::{Impure, QueryEvent};
 use crate::key::{Key, Leaf, Node, Unit};
 use crate::query::AnyQuery;
+use crate::sample::{Checking, Sampler};
 use crate::shelf::Shelf;
 use crate::store::{RootsRow, Snapshot, UnitTraces};
 use crate::trace::{RootTrace, Trace, effect_digest};
@@ -28,8 +29,10 @@ pub(crate) struct Session {
     kept: Mutex<HashMap<Digest, Arc<[u8]>>>,
     /// Leaves whose content turned out to be another than their digest says.
     pub(crate) torn: Mutex<BTreeSet<Leaf>>,
-    /// Nodes whose value, computed again, was another: queries that are not pure.
-    pub(crate) impure: Mutex<BTreeSet<Node>>,
+    pub(crate) impure: Mutex<BTreeSet<Impure>>,
+    pub(crate) sampler: Sampler,
+    /// Whether roots may be recalled.
+    recalls_roots: bool,
 }
 
 /// What is to be stored.
@@ -83,6 +86,7 @@ impl Session {
         world: World,
         shelf: Arc<Shelf>,
         queries: &[&'static dyn AnyQuery],
+        checking: Checking,
     ) -> Session {
         Session {
             world,
@@ -95,6 +99,8 @@ impl Session {
             kept: Mutex::default(),
             torn: Mutex::default(),
             impure: Mutex::default(),
+            sampler: Sampler::new(checking),
+            recalls_roots: checking != Checking::Everything,
         }
     }
 
@@ -215,6 +221,9 @@ impl Session {
 
     /// The values of those roots of one folder whose deep traces still hold.
     pub(crate) fn recall(&self, query: &str, units: &[Unit]) -> Vec<Option<Encoded>> {
+        if !self.recalls_roots {
+            return vec![None; units.len()];
+        }
         self.stored_roots(query, units, |folder, row, found| {
             let mut leaves = vec![None; row.leaves.len()];
             let mut leaf_holds = |number: &u32| {

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tempfile::TempDir;
 
 use crate::{
-    AnyQuery, Content, Counts, Cx, Digest, Engine, Keep, Memory, Options, Query, QueryEvent,
-    System, Unit,
+    AnyQuery, Checking, Content, Counts, Cx, Digest, Engine, Keep, Memory, Options, Query,
+    QueryEvent, System, Unit,
 };
 
 static TEXT: Query<String> = Query::new("text", 1, text);
@@ -110,6 +110,7 @@ fn engine(system: Arc<dyn System>, store: PathBuf) -> Engine {
         tool: b"test",
         queries: &QUERIES,
         store: Some(store),
+        checking: Checking::Nothing,
     })
 }
 
@@ -234,7 +235,35 @@ fn a_query_that_is_not_pure_is_found_out() {
     case.files.write("a", "two");
     case.restart();
     let _ = case.engine.demand(&ABOVE_IMPURE, &unit);
-    assert_eq!(case.engine.take_impure(), [IMPURE.node(&unit[0])]);
+    let impure = case.engine.take_impure();
+    assert_eq!(impure.len(), 1);
+    assert_eq!(impure[0].node, IMPURE.node(&unit[0]));
+    assert_ne!(impure[0].remembered, impure[0].computed);
+}
+
+#[test]
+fn what_is_recalled_is_checked_when_asked_for() {
+    let mut case = Case::new(&[("a", "one")]);
+    let unit = [Unit::file("a")];
+    let _ = case.engine.demand(&IMPURE, &unit);
+    let _ = case.engine.demand(&WORDS, &unit);
+    case.engine.commit();
+    for (checking, found) in
+        [(Checking::Nothing, 0), (Checking::Sample(1), 1), (Checking::Everything, 1)]
+    {
+        case.engine = Engine::new(Options {
+            system: Arc::new(case.files.clone()),
+            facts: Arc::new(|_, _| None),
+            tool: b"test",
+            queries: &QUERIES,
+            store: Some(case.store()),
+            checking,
+        });
+        let _ = case.engine.roots(&WORDS, &unit);
+        let _ = case.engine.roots(&IMPURE, &unit);
+        assert_eq!(case.executed(), [""; 0], "checking executes nothing");
+        assert_eq!(case.engine.take_impure().len(), found, "{checking:?}");
+    }
 }
 
 #[test]

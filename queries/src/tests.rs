@@ -23,6 +23,7 @@ fn engine(files: &[(&str, &str)]) -> Engine {
         tool: b"test",
         queries: &QUERIES,
         store: None,
+        checking: clnrm_engine::Checking::Nothing,
     })
 }
 

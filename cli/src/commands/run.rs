@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use anyhow::Context;
 use clnrm_backends::{BackendError, Cancel, Choice};
-use clnrm_engine::{Counts, Engine, Unit};
-use clnrm_queries::{Diagnostic, SETTINGS, Settings, Severity, State, settings_unit};
+use clnrm_engine::{Bug, Counts, Engine, Unit};
+use clnrm_queries::{Diagnostic, Report, SETTINGS, Settings, Severity, State, settings_unit};
 
 use crate::args::{BackendArg, RunArgs};
 use crate::exit::Exit;
@@ -15,7 +15,7 @@ use crate::interrupt;
 use crate::known::Known;
 use crate::printer::{self, RunSummary, Stats};
 use crate::select::select;
-use crate::settle::{Settle, Settled};
+use crate::settle::{Again, Settle, Settled};
 use crate::workspace::{LazyBackend, Workspace};
 
 pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
@@ -54,7 +54,8 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
         backend: backend_in_use,
         pool: &pool.context("cannot start threads for runs")?,
         cancel: &cancel,
-        force: args.force,
+        again: again(args),
+        frozen: args.frozen,
         progress: &progress,
     };
     let settled = settle.settle(&mut engine, units);
@@ -62,12 +63,41 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
     // A slow reader of what is printed must not keep others from the store.
     engine.release();
     printer::run(&summary, args.common.format);
+    if args.frozen && !cancel.is_cancelled() {
+        return Ok(frozen(&summary).max(selection.exit()).max(super::finish(&mut engine)));
+    }
     Ok(exit(&summary, &cancel).max(selection.exit()).max(super::finish(&mut engine)))
 }
 
 pub(crate) fn settings(engine: &mut Engine) -> anyhow::Result<Arc<Settings>> {
     let settings = engine.roots(&SETTINGS, &[settings_unit()]).pop().expect("one was asked for");
     settings.map_err(|bug| anyhow::anyhow!(Exit::Bug).context(bug.0))
+}
+
+fn again(args: &RunArgs) -> Again {
+    match args {
+        RunArgs { force: true, .. } => Again::All,
+        RunArgs { reuse_failures: true, .. } => Again::None,
+        _ => Again::Failed,
+    }
+}
+
+/// As without `--frozen`, but what would have to run is a failure.
+fn frozen(summary: &RunSummary<'_>) -> Exit {
+    let is_open = |report: &&Result<Known<Report>, Bug>| {
+        let known = report.as_ref().is_ok_and(|known| !matches!(known, Known::Green { .. }));
+        known && report.as_ref().is_ok_and(|report| report.view().state() == State::Pending)
+    };
+    let open = summary.reports.iter().filter(is_open).count();
+    if open == 0 {
+        return exit(summary, &Cancel::default());
+    }
+    let of = summary.reports.len();
+    printer::complain_of(&format!(
+        "{open} of {of} tests would have to run, and --frozen forbids it"
+    ));
+    let others = summary.reports.iter().filter(|report| !is_open(report)).map(exit_of);
+    others.max().unwrap_or(Exit::Green).max(Exit::Failed)
 }
 
 fn choice(argument: Option<BackendArg>, settings: &Settings) -> Choice {
@@ -113,7 +143,11 @@ fn exit(summary: &RunSummary<'_>, cancel: &Cancel) -> Exit {
     if cancel.is_cancelled() {
         return Exit::Interrupted;
     }
-    let worst = summary.reports.iter().map(|report| match report {
+    summary.reports.iter().map(exit_of).max().unwrap_or(Exit::Nothing)
+}
+
+fn exit_of(report: &Result<Known<Report>, Bug>) -> Exit {
+    match report {
         Err(_) => Exit::Bug,
         Ok(Known::Green { .. }) => Exit::Green,
         Ok(report) => match report.view().state() {
@@ -132,6 +166,5 @@ fn exit(summary: &RunSummary<'_>, cancel: &Cancel) -> Exit {
                 }
             }
         },
-    });
-    worst.max().unwrap_or(Exit::Nothing)
+    }
 }

@@ -4,12 +4,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clnrm_backends::{Backend, Cancel, Fake};
-use clnrm_engine::{Engine, Memory, Options, QueryEvent, Unit};
+use clnrm_engine::{Checking, Engine, Memory, Options, QueryEvent, Unit};
 use clnrm_queries::{QUERIES, Report, facts};
 use rayon::ThreadPool;
 use tempfile::TempDir;
 
-use super::Settle;
+use super::{Again, Settle};
 use crate::known::Known;
 
 /// Everything a session needs; files and images are shared by all sessions of a lab.
@@ -83,7 +83,8 @@ impl Lab {
             backend: &*self.backend,
             pool: &self.pool,
             cancel: &Cancel::default(),
-            force: false,
+            again: Again::Failed,
+            frozen: false,
             progress: &|_, _| {},
         };
         let settled = settle.settle(&mut self.engine, &units);
@@ -123,6 +124,7 @@ fn engine(files: &Memory, backend: &Arc<Fake>, store: Option<PathBuf>) -> Engine
         tool: b"lab",
         queries: &QUERIES,
         store,
+        checking: Checking::Sample(7),
     })
 }
 
