@@ -106,8 +106,10 @@ pub(crate) struct BuildArgs {
     pub(crate) store: StoreArgs,
 }
 
-/// Look at or remove what is remembered.
+/// Look after what is remembered.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  clnrm cache stats\n  clnrm cache export ci.redb\n  \
+                        clnrm cache import ci.redb && clnrm run --frozen")]
 pub(crate) struct CacheArgs {
     #[command(subcommand)]
     pub(crate) command: CacheCommand,
@@ -119,8 +121,26 @@ pub(crate) struct CacheArgs {
 pub(crate) enum CacheCommand {
     /// Print where the store is and how much it holds.
     Stats,
+    /// Look at every page and row; exits with 1 when something is damaged, and sets the store aside.
+    Verify,
+    /// Remove what belongs to files that are gone, and outcomes least recently used until it fits.
+    Gc {
+        /// How many MiB the outcomes may take.
+        #[arg(long, value_name = "MIB", default_value_t = 128)]
+        max_size: u64,
+    },
     /// Remove the store; the next run starts cold.
     Clear,
+    /// Write all that is true on other machines, too, into a new file.
+    Export {
+        /// The file; there must be none yet.
+        file: PathBuf,
+    },
+    /// Take in what an exported or copied store knows and this one does not.
+    Import {
+        /// The file.
+        file: PathBuf,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -160,6 +180,8 @@ pub(crate) enum GraphFormat {
     Text,
     /// Graphviz.
     Dot,
+    /// One JSON object with nodes and edges.
+    Json,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -14,8 +14,8 @@ use crate::printer;
 
 /// Writes down what was learned, once everything is told; the end of every command that asks
 /// queries. A query that is not pure makes all that is remembered worthless.
-fn finish(engine: &mut Engine) -> Exit {
-    engine.commit();
+fn finish(engine: &mut Engine, command: &str) -> Exit {
+    engine.commit_run(command);
     let impure = engine.take_impure();
     let exit = if impure.is_empty() {
         Exit::Green

@@ -82,6 +82,13 @@ pub(crate) fn text(text: &str) {
     write_all(std::io::stdout().lock(), text);
 }
 
+/// Data that is written while it is made.
+pub(crate) fn stream(write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) {
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    // A reader that has gone away is no reason to fail.
+    let _ = write(&mut out).and_then(|()| out.flush());
+}
+
 /// A line of talk.
 pub(crate) fn talk(line: &str) {
     err(&format!("{line}\n"));

@@ -2,24 +2,31 @@
 
 use std::any::Any;
 use std::cell::OnceCell;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rayon::prelude::*;
 
 use crate::db::Database;
 use crate::digest::Digest;
-use crate::event::{Impure, QueryEvent};
+use crate::event::{Counts, Impure, QueryEvent};
 use crate::graph::Graph;
 use crate::key::{Leaf, Node, Unit};
 use crate::query::{AnyQuery, Query};
+use crate::run::Run;
 use crate::sample::Checking;
 use crate::session::{Encoded, Keep, Session};
 use crate::shelf::Shelf;
-use crate::store::{Batch, Store, StoreStats};
+use crate::store::{Batch, Collected, Store, StoreStats, Verified};
 use crate::system::System;
 use crate::world::{Facts, World, split};
+
+/// A store that has grown larger is made smaller.
+const BUDGET: u64 = 256 << 20;
+
+const SECONDS_OF_A_DAY: u64 = 86_400;
 
 /// What an engine is made of.
 pub struct Options<'a> {
@@ -179,6 +186,24 @@ impl Engine {
     /// A trace is true whatever has happened to its files since: it says what comes of reads with
     /// these digests, and content and digest are taken from the same bytes.
     pub fn commit(&mut self) {
+        self.commit_batch(None);
+    }
+
+    /// The same, and what this process did with which node, under the name of a command. The last
+    /// thing a process does, once everything is told: when the store has grown too large, some of
+    /// it is removed.
+    pub fn commit_run(&mut self, command: &str) {
+        let session = self.session();
+        let mut events = std::mem::take(&mut *session.told.lock().expect("no holder panics"));
+        events.extend(self.take_events());
+        let run = Run::new(session.world.seconds(), command, events);
+        self.commit_batch(run);
+        if self.session().shelf.store.bytes() > BUDGET {
+            self.collect(BUDGET / 2);
+        }
+    }
+
+    fn commit_batch(&mut self, run: Option<Run>) {
         let session = self.session();
         let demanded = std::mem::take(&mut session.staged().roots);
         let roots = demanded.into_par_iter().filter_map(|(root, value)| {
@@ -192,6 +217,8 @@ impl Engine {
             batch.units.entry(node.unit).or_default().insert(node.query, trace);
         }
         batch.index = session.world.take_changed_index().into_iter().collect();
+        (batch.used, batch.run) = (staged.used, run);
+        batch.day = (session.world.seconds() / SECONDS_OF_A_DAY) as u32;
         session.shelf.release();
         session.shelf.store.commit(&batch);
         session.forget_stored();
@@ -206,6 +233,19 @@ impl Engine {
     /// What happened since this was last asked.
     pub fn take_events(&self) -> Vec<QueryEvent> {
         std::mem::take(&mut *self.session().events.lock().expect("no holder panics"))
+    }
+
+    /// How often what happened since this was last asked.
+    pub fn take_counts(&self) -> Counts {
+        let events = self.take_events();
+        let counts = Counts::of(&events);
+        self.session().told.lock().expect("no holder panics").extend(events);
+        counts
+    }
+
+    /// The last runs, newest first.
+    pub fn runs(&self) -> Vec<Run> {
+        self.session().snapshot().map(|snapshot| snapshot.runs()).unwrap_or_default()
     }
 
     /// Trouble with the store since this was last asked, a line each.
@@ -223,6 +263,68 @@ impl Engine {
     /// How much the store holds.
     pub fn store_stats(&self) -> StoreStats {
         self.session().shelf.store.stats()
+    }
+
+    /// Looks at every page and row of the store; `None` when there is none that can be read.
+    pub fn verify_store(&self) -> Option<Verified> {
+        self.session().shelf.release();
+        self.session().shelf.store.verify()
+    }
+
+    /// Removes from the store what belongs to files that are gone, then effects, least recently
+    /// used first, until their values take no more than `budget` bytes.
+    pub fn collect(&mut self, budget: u64) -> Collected {
+        let session = self.session();
+        session.shelf.release();
+        session.forget_stored();
+        session.shelf.store.collect(budget, &|path| session.world.exists(path))
+    }
+
+    /// Writes all that is true on other machines, too, into a new store.
+    ///
+    /// # Errors
+    /// When there is a file already, or it cannot be written.
+    pub fn export_store(&self, path: &Path) -> io::Result<()> {
+        if path.exists() {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        let snapshot = self.session().snapshot().ok_or(io::ErrorKind::NotFound)?;
+        let mut everything = snapshot.everything();
+        everything.day = (self.session().world.seconds() / SECONDS_OF_A_DAY) as u32;
+        let names = self.session().shelf.store.queries().clone();
+        let other = Store::new(Some(path.to_owned()), names);
+        other.commit(&everything);
+        other
+            .take_trouble()
+            .into_iter()
+            .next()
+            .map_or(Ok(()), |trouble| Err(io::Error::other(trouble)))
+    }
+
+    /// Takes in what another store knows and this one does not.
+    ///
+    /// # Errors
+    /// When there is no store at `path` that can be read.
+    pub fn import_store(&mut self, path: &Path) -> io::Result<()> {
+        let session = self.session();
+        // A copy, so that nothing is repaired or set aside in a place that is not ours.
+        let folder = tempfile::tempdir()?;
+        let copy = folder.path().join("store.redb");
+        std::fs::copy(path, &copy)?;
+        let other = Store::new(Some(copy), session.shelf.store.queries().clone());
+        let opened = other.open().ok_or_else(|| io::Error::other("it is not a store"))?;
+        let mut news = opened.everything();
+        if let Some(own) = session.snapshot() {
+            let known = own.everything();
+            news.units.retain(|unit, _| !known.units.contains_key(unit));
+            news.roots.retain(|root, _| !known.roots.contains_key(root));
+            news.effects.retain(|key, _| !known.effects.contains_key(key));
+        }
+        news.day = (session.world.seconds() / SECONDS_OF_A_DAY) as u32;
+        session.shelf.release();
+        session.shelf.store.commit(&news);
+        session.forget_stored();
+        Ok(())
     }
 
     /// Removes the store.

@@ -1,9 +1,10 @@
 //! The graph as the store remembers it: nodes, leaves, and who read what.
 
-use std::collections::BTreeMap;
-use std::fmt::Write;
+use std::collections::HashMap;
+use std::io::{self, Write};
 
 use petgraph::graphmap::DiGraphMap;
+use rayon::prelude::*;
 
 use crate::key::{Key, Node, Unit};
 use crate::store::UnitTraces;
@@ -23,20 +24,18 @@ impl Graph {
                 traces.iter().map(move |(query, trace)| (node(query), trace))
             })
         };
-        let mut numbers = BTreeMap::new();
+        let mut keys = Vec::new();
         for (node, trace) in traces() {
-            numbers.insert(Key::Node(node), 0);
-            for (key, _) in &trace.reads {
-                numbers.insert(key.clone(), 0);
-            }
+            keys.push(Key::Node(node));
+            keys.extend(trace.reads.iter().map(|(key, _)| key.clone()));
         }
         // Numbered in the order of the keys: equal stores have equal graphs.
-        for (number, (_, place)) in numbers.iter_mut().enumerate() {
-            *place = number as u32;
-        }
-        let mut edges = DiGraphMap::new();
-        for number in numbers.values() {
-            edges.add_node(*number);
+        keys.par_sort_unstable();
+        keys.dedup();
+        let numbers: HashMap<&Key, u32> = keys.iter().zip(0..).collect();
+        let mut edges = DiGraphMap::with_capacity(keys.len(), 4 * keys.len());
+        for number in 0..keys.len() as u32 {
+            edges.add_node(number);
         }
         for (node, trace) in traces() {
             let reader = numbers[&Key::Node(node)];
@@ -44,7 +43,7 @@ impl Graph {
                 edges.add_edge(reader, numbers[key], ());
             }
         }
-        Graph { keys: numbers.into_keys().collect(), edges }
+        Graph { keys, edges }
     }
 
     /// How many nodes and leaves there are.
@@ -57,38 +56,63 @@ impl Graph {
         self.keys.is_empty()
     }
 
-    /// One paragraph a node: its name, and below it what it read.
-    pub fn text(&self) -> String {
-        let mut text = String::new();
+    /// Writes one paragraph a node: its name, and below it what it read.
+    ///
+    /// # Errors
+    /// Those of the writer.
+    pub fn text(&self, out: &mut dyn Write) -> io::Result<()> {
         for (number, key) in (0..).zip(&self.keys) {
             if let Key::Node(node) = key {
-                let _ = writeln!(text, "{node}");
-                for read in self.reads(number) {
-                    let _ = writeln!(text, "  {read}");
+                writeln!(out, "{node}")?;
+                for read in self.edges.neighbors(number) {
+                    writeln!(out, "  {}", self.keys[read as usize])?;
                 }
             }
         }
-        text
+        Ok(())
     }
 
-    /// In Graphviz' language.
-    pub fn dot(&self) -> String {
-        let mut dot = String::from("digraph clnrm {\n  rankdir = LR;\n  node [shape = box];\n");
+    /// Writes it in Graphviz' language.
+    ///
+    /// # Errors
+    /// Those of the writer.
+    pub fn dot(&self, out: &mut dyn Write) -> io::Result<()> {
+        writeln!(out, "digraph clnrm {{\n  rankdir = LR;\n  node [shape = box];")?;
         for (number, key) in self.keys.iter().enumerate() {
             let shape = match key {
                 Key::Leaf(_) => ", style = rounded",
                 Key::Node(_) => "",
             };
             let label = key.to_string().replace('\\', "\\\\").replace('"', "\\\"");
-            let _ = writeln!(dot, "  n{number} [label = \"{label}\"{shape}];");
+            writeln!(out, "  n{number} [label = \"{label}\"{shape}];")?;
         }
         for (reader, read, ()) in self.edges.all_edges() {
-            let _ = writeln!(dot, "  n{reader} -> n{read};");
+            writeln!(out, "  n{reader} -> n{read};")?;
         }
-        dot + "}\n"
+        writeln!(out, "}}")
     }
 
-    fn reads(&self, reader: u32) -> impl Iterator<Item = &Key> {
-        self.edges.neighbors(reader).map(|number| &self.keys[number as usize])
+    /// Writes it as one JSON object: `nodes` with `id`, `kind` (`query` or `leaf`) and `name`,
+    /// and `edges` from a `reader` to what it has `read`.
+    ///
+    /// # Errors
+    /// Those of the writer.
+    pub fn json(&self, out: &mut dyn Write) -> io::Result<()> {
+        write!(out, "{{\"nodes\":[")?;
+        for (number, key) in self.keys.iter().enumerate() {
+            let comma = if number == 0 { "" } else { "," };
+            let kind = match key {
+                Key::Leaf(_) => "leaf",
+                Key::Node(_) => "query",
+            };
+            let name = serde_json::to_string(&key.to_string())?;
+            write!(out, "{comma}\n{{\"id\":{number},\"kind\":\"{kind}\",\"name\":{name}}}")?;
+        }
+        write!(out, "\n],\"edges\":[")?;
+        for (number, (reader, read, ())) in self.edges.all_edges().enumerate() {
+            let comma = if number == 0 { "" } else { "," };
+            write!(out, "{comma}\n{{\"reader\":{reader},\"read\":{read}}}")?;
+        }
+        writeln!(out, "\n]}}")
     }
 }

@@ -83,13 +83,17 @@ impl fmt::Display for Leaf {
     }
 }
 
+impl fmt::Display for Unit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.path)?;
+        if self.part.is_empty() { Ok(()) } else { write!(f, "#{}", self.part) }
+    }
+}
+
 impl fmt::Display for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.query)?;
-        if !self.unit.path.is_empty() {
-            write!(f, " {}", self.unit.path)?;
-        }
-        if self.unit.part.is_empty() { Ok(()) } else { write!(f, "#{}", self.unit.part) }
+        if self.unit.path.is_empty() { Ok(()) } else { write!(f, " {}", self.unit) }
     }
 }
 

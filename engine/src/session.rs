@@ -21,6 +21,8 @@ pub(crate) struct Session {
     pub(crate) shelf: Arc<Shelf>,
     pub(crate) queries: HashMap<&'static str, &'static dyn AnyQuery>,
     pub(crate) events: Mutex<Vec<QueryEvent>>,
+    /// Events that were taken, for the record of this run.
+    pub(crate) told: Mutex<Vec<QueryEvent>>,
     pub(crate) staged: Mutex<Staged>,
     /// Traces that were looked up in the store.
     stored: Mutex<HashMap<Unit, UnitTraces>>,
@@ -42,6 +44,8 @@ pub(crate) struct Staged {
     pub(crate) roots: HashMap<Node, Digest>,
     /// By key, the value; `None` where a stored one is to go.
     pub(crate) effects: BTreeMap<Digest, Option<Arc<[u8]>>>,
+    /// Keys of effects that were read from the store.
+    pub(crate) used: BTreeSet<Digest>,
 }
 
 /// What is known of an effect in this session.
@@ -93,6 +97,7 @@ impl Session {
             shelf,
             queries: queries.iter().map(|query| (query.name(), *query)).collect(),
             events: Mutex::default(),
+            told: Mutex::default(),
             staged: Mutex::default(),
             stored: Mutex::default(),
             effects: Mutex::default(),
@@ -169,6 +174,7 @@ impl Session {
             None => {
                 let snapshot = self.snapshot()?;
                 let digest = snapshot.effect(key)?;
+                self.staged().used.insert(*key);
                 return Some((effect_digest(&digest), snapshot.value(&digest)?, false));
             }
         };

@@ -3,11 +3,12 @@
 //! Trouble with it never fails anything: what cannot be read is not there, what cannot be written
 //! is lost, and both are told in one line.
 
+mod collect;
 mod file;
 mod rows;
 mod write;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,8 +26,9 @@ use self::rows::decode_unit;
 pub(crate) use self::rows::{QueryNames, RootsRow, UnitTraces};
 use crate::digest::Digest;
 use crate::key::{Node, Unit};
+use crate::run::Run;
 use crate::trace::RootTrace;
-use crate::world::{FolderIndex, split};
+use crate::world::{FolderIndex, join, split};
 
 type Rows = TableDefinition<'static, &'static [u8], &'static [u8]>;
 type Table = ReadOnlyTable<&'static [u8], &'static [u8]>;
@@ -37,12 +39,15 @@ const STAT: Rows = TableDefinition::new("stat");
 const ROOTS: Rows = TableDefinition::new("roots");
 /// By unit, the traces of its nodes.
 const UNITS: Rows = TableDefinition::new("units");
-/// By key, the digest of an effect's value.
+/// By key, the digest of an effect's value, and the day on which it was last used.
 const EFFECTS: Rows = TableDefinition::new("effects");
 /// By digest, the values of effects.
 const VALUES: Rows = TableDefinition::new("values");
 
-const TABLES: [Rows; 5] = [STAT, ROOTS, UNITS, EFFECTS, VALUES];
+/// By the time at which they ended, the last runs.
+const RUNS: Rows = TableDefinition::new("runs");
+
+const TABLES: [Rows; 6] = [STAT, ROOTS, UNITS, EFFECTS, VALUES, RUNS];
 
 /// Where a store is; it is open only while it is read or written.
 pub(crate) struct Store {
@@ -61,6 +66,11 @@ pub(crate) struct Batch {
     pub(crate) effects: BTreeMap<Digest, Option<Arc<[u8]>>>,
     /// By folder, its encoded index.
     pub(crate) index: BTreeMap<Arc<str>, Vec<u8>>,
+    /// Keys of effects that were used.
+    pub(crate) used: BTreeSet<Digest>,
+    pub(crate) run: Option<Run>,
+    /// Today, in days since the epoch.
+    pub(crate) day: u32,
 }
 
 impl Batch {
@@ -69,7 +79,11 @@ impl Batch {
     }
 
     fn is_index_alone(&self) -> bool {
-        self.units.is_empty() && self.roots.is_empty() && self.effects.is_empty()
+        // That something was used again is worth no commit of its own.
+        self.units.is_empty()
+            && self.roots.is_empty()
+            && self.effects.is_empty()
+            && self.run.is_none()
     }
 }
 
@@ -86,6 +100,26 @@ pub struct StoreStats {
     pub values: u64,
     /// Outcomes of effects.
     pub effects: u64,
+}
+
+/// What looking at all of a store found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Verified {
+    /// Rows that were looked at.
+    pub rows: u64,
+    /// Those that do not hold what was written.
+    pub damaged: u64,
+}
+
+/// What was removed from a store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Collected {
+    /// Files that are gone, whose nodes and roots were removed.
+    pub files: u64,
+    /// Effects that were removed.
+    pub effects: u64,
+    /// Bytes of the values that were removed.
+    pub bytes: u64,
 }
 
 impl Store {
@@ -181,10 +215,54 @@ impl Store {
         Ok(())
     }
 
+    /// Looks at every page and every row; `None` when there is no store that can be read.
+    pub(crate) fn verify(&self) -> Option<Verified> {
+        let path = self.path.as_ref()?;
+        file::forget_stamp(path);
+        let snapshot = self.open()?;
+        Some(snapshot.verify())
+    }
+
+    /// Removes what belongs to files that are gone, then effects, least recently used first, until
+    /// their values take no more than `budget` bytes.
+    pub(crate) fn collect(&self, budget: u64, exists: &dyn Fn(&str) -> bool) -> Collected {
+        let Some(path) = self.path.as_ref().filter(|path| path.exists()) else {
+            return Collected::default();
+        };
+        let collected = Mutex::new(Collected::default());
+        let written = catch_unwind(AssertUnwindSafe(|| {
+            file::write(path, |transaction| {
+                let result = collect::collect(transaction, budget, exists)?;
+                *collected.lock().expect("no holder panics") = result;
+                Ok(())
+            })?;
+            file::compact(path)
+        }));
+        match written {
+            Ok(Ok(())) => {}
+            Ok(Err(file::Trouble::Unusable(reason))) => self.set_aside(path, &reason),
+            Ok(Err(file::Trouble::Passing(reason))) => {
+                self.tell(format!("nothing was collected: {reason}"));
+            }
+            Err(_) => self.set_aside(path, "writing to it failed"),
+        }
+        collected.into_inner().expect("no holder panics")
+    }
+
+    /// Bytes of the file.
+    pub(crate) fn bytes(&self) -> u64 {
+        let meta = self.path.as_ref().and_then(|path| std::fs::metadata(path).ok());
+        meta.map_or(0, |meta| meta.len())
+    }
+
+    /// The queries of this program.
+    pub(crate) fn queries(&self) -> &QueryNames {
+        &self.queries
+    }
+
     pub(crate) fn stats(&self) -> StoreStats {
         let Some(snapshot) = self.open() else { return StoreStats::default() };
-        let size = self.path.as_ref().and_then(|path| std::fs::metadata(path).ok());
-        StoreStats { bytes: size.map_or(0, |meta| meta.len()), ..snapshot.stats() }
+        StoreStats { bytes: self.bytes(), ..snapshot.stats() }
     }
 }
 
@@ -195,6 +273,7 @@ pub(crate) struct Snapshot {
     units: Table,
     effects: Table,
     values: Table,
+    runs: Table,
     queries: QueryNames,
     broken: Arc<AtomicBool>,
     // Last, so that the tables are closed before it.
@@ -210,8 +289,9 @@ impl Snapshot {
         let transaction = database.begin_read().ok()?;
         let open = |definition| transaction.open_table(definition).ok();
         let (stat, roots, units) = (open(STAT)?, open(ROOTS)?, open(UNITS)?);
-        let (effects, values) = (open(EFFECTS)?, open(VALUES)?);
-        Some(Snapshot { stat, roots, units, effects, values, queries, broken, _database: database })
+        let (effects, values, runs) = (open(EFFECTS)?, open(VALUES)?, open(RUNS)?);
+        let _database = database;
+        Some(Snapshot { stat, roots, units, effects, values, runs, queries, broken, _database })
     }
 
     /// What is known of the stats in a folder.
@@ -245,7 +325,71 @@ impl Snapshot {
 
     /// The digest of an effect's value.
     pub(crate) fn effect(&self, key: &Digest) -> Option<Digest> {
-        self.row(&self.effects, &key.0, |bytes| postcard::from_bytes(bytes).ok())
+        let (digest, _) = self.row(&self.effects, &key.0, decode_effect)?;
+        Some(digest)
+    }
+
+    /// The last runs, newest first.
+    pub(crate) fn runs(&self) -> Vec<Run> {
+        let all = self.all(&self.runs).into_iter().rev();
+        all.filter_map(|(key, bytes)| self.sound(Run::decode(self.open_seal(&key, &bytes)?)))
+            .collect()
+    }
+
+    /// Everything that is true on other machines, too.
+    pub(crate) fn everything(&self) -> Batch {
+        let mut batch = Batch { units: self.units().into_iter().collect(), ..Batch::default() };
+        for (key, bytes) in self.all(&self.roots) {
+            let row = self.open_seal(&key, &bytes).and_then(|bytes| self.decode_roots(bytes));
+            let name = std::str::from_utf8(&key).ok().and_then(|key| key.split_once('\0'));
+            let (Some(row), Some((query, folder))) = (row, name) else { continue };
+            let Some(query) = self.queries.get(query) else { continue };
+            for (name, trace) in row.traces(folder) {
+                let (file, part) = name.split_once('\0').unwrap_or((&name, ""));
+                let unit = Unit::file(join(folder, file)).part(part);
+                batch.roots.insert(Node { unit, query }, trace);
+            }
+        }
+        for (key, bytes) in self.all(&self.effects) {
+            let effect = self.open_seal(&key, &bytes).and_then(decode_effect);
+            let key = key.as_slice().try_into().ok().map(Digest);
+            let value = effect.and_then(|(digest, _)| self.value(&digest));
+            if let (Some(key), Some(value)) = (key, value) {
+                batch.effects.insert(key, Some(value));
+            }
+        }
+        batch
+    }
+
+    fn verify(&self) -> Verified {
+        let mut verified = Verified::default();
+        let mut check = |sound: bool| {
+            verified.rows += 1;
+            verified.damaged += u64::from(!sound);
+        };
+        for (key, bytes) in self.all(&self.stat) {
+            check(open_seal(&key, &bytes).is_some_and(|row| FolderIndex::decode(row).is_some()));
+        }
+        for (key, bytes) in self.all(&self.roots) {
+            check(open_seal(&key, &bytes).is_some_and(|row| RootsRow::decode(row).is_some()));
+        }
+        for (key, bytes) in self.all(&self.units) {
+            let unit = unit_of(&key).zip(open_seal(&key, &bytes));
+            check(unit.is_some_and(|(unit, row)| decode_unit(&unit, row, &self.queries).is_some()));
+        }
+        for (key, bytes) in self.all(&self.effects) {
+            check(open_seal(&key, &bytes).and_then(decode_effect).is_some());
+        }
+        for (key, bytes) in self.all(&self.values) {
+            check(Digest::of("value", &bytes).0[..] == key[..]);
+        }
+        for (key, bytes) in self.all(&self.runs) {
+            check(open_seal(&key, &bytes).and_then(Run::decode).is_some());
+        }
+        if verified.damaged > 0 {
+            self.broken.store(true, Ordering::Relaxed);
+        }
+        verified
     }
 
     /// A value whose bytes still have its digest.
@@ -344,6 +488,11 @@ fn seal(key: &[u8], mut content: Vec<u8>) -> Vec<u8> {
 fn open_seal<'a>(key: &[u8], sealed: &'a [u8]) -> Option<&'a [u8]> {
     let (content, sum) = sealed.split_last_chunk()?;
     (checksum(key, content) == *sum).then_some(content)
+}
+
+/// The digest of an effect's value, and the day on which it was last used.
+fn decode_effect(bytes: &[u8]) -> Option<(Digest, u32)> {
+    postcard::from_bytes(bytes).ok()
 }
 
 fn encode(content: &impl Serialize) -> Vec<u8> {

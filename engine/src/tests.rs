@@ -7,17 +7,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tempfile::TempDir;
 
 use crate::{
-    AnyQuery, Checking, Content, Counts, Cx, Digest, Engine, Keep, Memory, Options, Query,
-    QueryEvent, System, Unit,
+    AnyQuery, Checking, Content, Counts, Cx, Digest, Engine, Fate, Keep, Memory, Options, Query,
+    QueryEvent, Reason, System, Unit,
 };
 
 static TEXT: Query<String> = Query::new("text", 1, text);
 static WORDS: Query<Vec<String>> = Query::new("words", 1, words).kept();
 static EFFECT: Query<Option<String>> = Query::new("effect", 1, effect).kept();
 static IMPURE: Query<u64> = Query::new("impure", 1, impure);
+static KEPT_IMPURE: Query<u64> = Query::new("kept-impure", 1, impure).kept();
 static ABOVE_IMPURE: Query<u64> = Query::new("above-impure", 1, above_impure);
 
-static QUERIES: [&dyn AnyQuery; 5] = [&TEXT, &WORDS, &EFFECT, &IMPURE, &ABOVE_IMPURE];
+static QUERIES: [&dyn AnyQuery; 6] = [&TEXT, &WORDS, &EFFECT, &IMPURE, &KEPT_IMPURE, &ABOVE_IMPURE];
 
 /// A file's text without comments, or `(none)`.
 fn text(cx: &Cx<'_>, unit: &Unit) -> String {
@@ -245,7 +246,7 @@ fn a_query_that_is_not_pure_is_found_out() {
 fn what_is_recalled_is_checked_when_asked_for() {
     let mut case = Case::new(&[("a", "one")]);
     let unit = [Unit::file("a")];
-    let _ = case.engine.demand(&IMPURE, &unit);
+    let _ = case.engine.demand(&KEPT_IMPURE, &unit);
     let _ = case.engine.demand(&WORDS, &unit);
     case.engine.commit();
     for (checking, found) in
@@ -259,8 +260,8 @@ fn what_is_recalled_is_checked_when_asked_for() {
             store: Some(case.store()),
             checking,
         });
-        let _ = case.engine.roots(&WORDS, &unit);
-        let _ = case.engine.roots(&IMPURE, &unit);
+        let _ = case.engine.demand(&KEPT_IMPURE, &unit);
+        let _ = case.engine.demand(&WORDS, &unit);
         assert_eq!(case.executed(), [""; 0], "checking executes nothing");
         assert_eq!(case.engine.take_impure().len(), found, "{checking:?}");
     }
@@ -350,8 +351,16 @@ fn the_graph_is_what_was_read() {
     let graph = case.engine.graph();
     let expected = "text a\n  clnrm itself\n  file a\nwords a\n  clnrm itself\n  text a\n  words b\n\
                     text b\n  clnrm itself\n  file b\nwords b\n  clnrm itself\n  text b\n";
-    assert_eq!(graph.text(), expected);
-    assert_eq!(graph.dot().matches(" -> ").count(), 9);
+    let written = |write: fn(&crate::Graph, &mut dyn std::io::Write) -> std::io::Result<()>| {
+        let mut bytes = Vec::new();
+        write(&graph, &mut bytes).unwrap();
+        String::from_utf8(bytes).unwrap()
+    };
+    assert_eq!(written(|graph, out| graph.text(out)), expected);
+    assert_eq!(written(|graph, out| graph.dot(out)).matches(" -> ").count(), 9);
+    let json = written(|graph, out| graph.json(out));
+    assert_eq!(json.matches("\"id\":").count(), 7, "{json}");
+    assert_eq!(json.matches("\"reader\":").count(), 9, "{json}");
 }
 
 #[test]
@@ -407,4 +416,91 @@ fn counts_add_up() {
     case.words();
     let counts = Counts::of(&case.engine.take_events());
     assert_eq!((counts.executed, counts.recalled, counts.cut_off), (0, 1, 0));
+}
+
+#[test]
+fn runs_are_remembered_with_their_reasons() {
+    let mut case = Case::new(&[("a", "one @b"), ("b", "two")]);
+    case.words();
+    case.engine.commit_run("first");
+    case.files.write("b", "# more\ntwo");
+    case.restart();
+    case.words();
+    case.engine.commit_run("second");
+    let runs = case.engine.runs();
+    let told: Vec<_> = runs.iter().map(|run| (run.command.as_str(), run.nodes.len())).collect();
+    assert_eq!(told, [("second", 4), ("first", 4)]);
+    let fates: Vec<String> = runs[0]
+        .nodes
+        .iter()
+        .map(|(unit, query, fate)| match fate {
+            Fate::Executed { why: Reason::Changed { what, .. }, cut_off } => {
+                format!("{query} {unit}: {what}, {cut_off}")
+            }
+            other => format!("{query} {unit}: {other:?}"),
+        })
+        .collect();
+    assert!(fates.contains(&"text b: file b, true".to_owned()), "{fates:?}");
+    assert!(fates.contains(&"words a: Recalled".to_owned()), "{fates:?}");
+    // A run in which nothing was looked at more closely is not worth a line.
+    case.restart();
+    case.words();
+    case.engine.commit_run("third");
+    assert_eq!(case.engine.runs().len(), 2);
+}
+
+#[test]
+fn what_is_exported_is_known_elsewhere() {
+    let mut case = Case::new(&[("a", "one")]);
+    let key = Digest::of("ask", b"one");
+    case.engine.set_effect(key, b"answer", Keep::Value, &[]);
+    let _ = case.engine.demand(&EFFECT, &[Unit::file("a")]);
+    case.words();
+    let exported = case.folder.path().join("exported");
+    case.engine.export_store(&exported).unwrap();
+    assert!(case.engine.export_store(&exported).is_err(), "nothing is overwritten");
+    let mut other = Case::new(&[("a", "one")]);
+    other.engine.import_store(&exported).unwrap();
+    other.restart();
+    assert_eq!(other.words(), "one");
+    assert_eq!(
+        other.engine.roots(&EFFECT, &[Unit::file("a")])[0].as_ref().unwrap().as_deref(),
+        Some("answer")
+    );
+    assert_eq!(other.executed(), [""; 0]);
+    let garbage = case.folder.path().join("garbage");
+    std::fs::write(&garbage, "garbage").unwrap();
+    assert!(other.engine.import_store(&garbage).is_err());
+    assert!(garbage.exists(), "a file that is no store is left alone");
+}
+
+#[test]
+fn rubbish_is_collected() {
+    let mut case = Case::new(&[("a", "one"), ("b", "two")]);
+    for word in ["one", "two"] {
+        let key = Digest::of("ask", word.as_bytes());
+        case.engine.set_effect(key, word.repeat(1000).as_bytes(), Keep::Value, &[]);
+    }
+    let units = [Unit::file("a"), Unit::file("b")];
+    let _ = case.engine.demand(&EFFECT, &units);
+    case.engine.commit();
+    case.files.remove("b");
+    let collected = case.engine.collect(4_000);
+    assert_eq!((collected.files, collected.effects), (1, 1), "{collected:?}");
+    case.restart();
+    assert!(case.engine.recall(&EFFECT, &units)[0].is_some(), "what is used is kept");
+    let collected = case.engine.collect(0);
+    assert_eq!(collected.effects, 1);
+    case.restart();
+    assert!(case.engine.recall(&EFFECT, &units)[0].is_none(), "no root outlives its effect");
+    assert_eq!(case.engine.verify_store().map(|verified| verified.damaged), Some(0));
+}
+
+#[test]
+fn damage_is_found_when_it_is_looked_for() {
+    let mut case = Case::new(&[("a", "one")]);
+    case.words();
+    let verified = case.engine.verify_store().unwrap();
+    assert_eq!(verified.damaged, 0);
+    assert!(verified.rows > 2);
 }

@@ -117,6 +117,17 @@ impl World {
         World { system, facts, tool, shelf, trusting, folders, others, held }
     }
 
+    /// Now, in seconds since the epoch.
+    pub(crate) fn seconds(&self) -> u64 {
+        u64::try_from(self.system.now_ns() / SECOND_NS).unwrap_or(0)
+    }
+
+    /// Whether there is anything at a path, now.
+    pub(crate) fn exists(&self, path: &str) -> bool {
+        let absent = [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory];
+        self.system.stat(Path::new(path)).map_or_else(|e| !absent.contains(&e.kind()), |_| true)
+    }
+
     /// What is to be stored, encoded, of folders whose index was changed since it was last given.
     pub(crate) fn take_changed_index(&self) -> Vec<(Arc<str>, Vec<u8>)> {
         let folders = self.folders.lock().expect("no holder panics");

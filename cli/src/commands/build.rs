@@ -20,7 +20,7 @@ pub(crate) fn run(args: &BuildArgs) -> anyhow::Result<Exit> {
     }
     let checks = checks(&mut engine, &selection.units);
     // The graph is what was written down.
-    let finished = super::finish(&mut engine);
+    let finished = super::finish(&mut engine, "build");
     settings.diagnostics.iter().for_each(printer::diagnostic_to_stderr);
     let sound = settings.diagnostics.iter().all(|d| d.severity < Severity::Error);
     let mut exit = if sound { Exit::Green } else { Exit::Diagnostics };
@@ -40,10 +40,15 @@ pub(crate) fn run(args: &BuildArgs) -> anyhow::Result<Exit> {
             }
         }
     }
-    match args.graph {
-        Some(GraphFormat::Text) => printer::text(&engine.graph().text()),
-        Some(GraphFormat::Dot) => printer::text(&engine.graph().dot()),
-        None => {}
+    if let Some(format) = args.graph {
+        let graph = engine.graph();
+        // Others may write while a slow reader reads.
+        engine.release();
+        printer::stream(|out| match format {
+            GraphFormat::Text => graph.text(out),
+            GraphFormat::Dot => graph.dot(out),
+            GraphFormat::Json => graph.json(out),
+        });
     }
     Ok(exit.max(selection.exit()).max(finished))
 }

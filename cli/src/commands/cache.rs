@@ -1,6 +1,7 @@
 //! `clnrm cache`
 
 use anyhow::Context;
+use clnrm_engine::{Collected, Verified};
 
 use crate::args::{CacheArgs, CacheCommand};
 use crate::exit::Exit;
@@ -9,8 +10,9 @@ use crate::workspace::Workspace;
 
 pub(crate) fn run(args: &CacheArgs) -> anyhow::Result<Exit> {
     let workspace = Workspace::find(&[], &args.store)?;
-    let engine = workspace.engine();
-    match args.command {
+    let mut engine = workspace.engine();
+    let mut exit = Exit::Green;
+    match &args.command {
         CacheCommand::Stats => {
             let stats = engine.store_stats();
             printer::text(&format!(
@@ -28,7 +30,33 @@ pub(crate) fn run(args: &CacheArgs) -> anyhow::Result<Exit> {
             engine.clear_store().with_context(|| format!("cannot remove {store}"))?;
             printer::talk(&format!("removed {store}"));
         }
+        CacheCommand::Verify => match engine.verify_store() {
+            Some(Verified { rows, damaged }) => {
+                printer::text(&format!("rows      {rows}\ndamaged   {damaged}\n"));
+                if damaged > 0 {
+                    exit = Exit::Failed;
+                    // Opening it again sets it aside.
+                    engine.store_stats();
+                }
+            }
+            None if workspace.store().exists() => exit = Exit::Failed,
+            None => printer::talk("there is no store yet"),
+        },
+        CacheCommand::Gc { max_size } => {
+            let Collected { files, effects, bytes } = engine.collect(max_size << 20);
+            printer::text(&format!("files     {files}\noutcomes  {effects}\nbytes     {bytes}\n"));
+        }
+        CacheCommand::Export { file } => {
+            let exported = engine.export_store(file);
+            exported.with_context(|| format!("cannot export to {}", file.display()))?;
+            printer::talk(&format!("wrote {}", file.display()));
+        }
+        CacheCommand::Import { file } => {
+            let imported = engine.import_store(file);
+            imported.with_context(|| format!("cannot import {}", file.display()))?;
+            printer::talk(&format!("took in {}", file.display()));
+        }
     }
     printer::store_trouble(&engine);
-    Ok(Exit::Green)
+    Ok(exit)
 }

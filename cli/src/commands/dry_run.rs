@@ -2,7 +2,6 @@
 
 use std::time::Instant;
 
-use clnrm_engine::Counts;
 use clnrm_queries::Severity;
 
 use crate::args::DryRunArgs;
@@ -23,7 +22,7 @@ pub(crate) fn run(args: &DryRunArgs) -> anyhow::Result<Exit> {
         return Ok(Exit::Nothing.max(selection.exit()));
     }
     let checks = checks(&mut engine, &selection.units);
-    let counts = Counts::of(&engine.take_events());
+    let counts = engine.take_counts();
     let summary = DrySummary {
         units: &selection.units,
         checks,
@@ -32,7 +31,7 @@ pub(crate) fn run(args: &DryRunArgs) -> anyhow::Result<Exit> {
         duration: began.elapsed(),
     };
     printer::dry_run(&summary, args.common.format);
-    Ok(exit(&summary).max(selection.exit()).max(super::finish(&mut engine)))
+    Ok(exit(&summary).max(selection.exit()).max(super::finish(&mut engine, "dry-run")))
 }
 
 fn exit(summary: &DrySummary<'_>) -> Exit {

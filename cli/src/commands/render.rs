@@ -40,5 +40,5 @@ pub(crate) fn run(args: &RenderArgs) -> anyhow::Result<Exit> {
             }
         },
     };
-    Ok(exit.max(super::finish(&mut engine)))
+    Ok(exit.max(super::finish(&mut engine, "render")))
 }

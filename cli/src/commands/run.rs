@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::Context;
 use clnrm_backends::{BackendError, Cancel, Choice};
-use clnrm_engine::{Bug, Counts, Engine, Unit};
+use clnrm_engine::{Bug, Engine, Unit};
 use clnrm_queries::{Diagnostic, Report, SETTINGS, Settings, Severity, State, settings_unit};
 
 use crate::args::{BackendArg, RunArgs};
@@ -64,9 +64,9 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
     engine.release();
     printer::run(&summary, args.common.format);
     if args.frozen && !cancel.is_cancelled() {
-        return Ok(frozen(&summary).max(selection.exit()).max(super::finish(&mut engine)));
+        return Ok(frozen(&summary).max(selection.exit()).max(super::finish(&mut engine, "run")));
     }
-    Ok(exit(&summary, &cancel).max(selection.exit()).max(super::finish(&mut engine)))
+    Ok(exit(&summary, &cancel).max(selection.exit()).max(super::finish(&mut engine, "run")))
 }
 
 pub(crate) fn settings(engine: &mut Engine) -> anyhow::Result<Arc<Settings>> {
@@ -121,7 +121,7 @@ fn summarise<'a>(
     backend: &LazyBackend,
     began: Instant,
 ) -> RunSummary<'a> {
-    let counts = Counts::of(&engine.take_events());
+    let counts = engine.take_counts();
     let stats = Stats {
         containers_started: settled.ran.len() as u64,
         outcomes_reused: settled.reused,

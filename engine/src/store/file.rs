@@ -83,6 +83,20 @@ pub(super) fn write(
     }
 }
 
+/// Gives back to the file system what is free in a store.
+pub(super) fn compact(path: &Path) -> Result<(), Trouble> {
+    let opened = patiently(|| builder().open(path));
+    let mut database = opened.map_err(|error| trouble(path, error))?;
+    database.compact().map_err(|error| Trouble::Passing(error.to_string()))?;
+    leave(database, path)
+}
+
+/// Lets every page be checked at the next opening.
+pub(super) fn forget_stamp(path: &Path) {
+    // Where it cannot be removed, nothing could be trusted anyway.
+    let _ = fs::remove_file(stamp_path(path));
+}
+
 /// Whether there is a file; anything else there is somebody else's.
 fn is_there(path: &Path) -> Result<bool, Trouble> {
     match fs::metadata(path) {

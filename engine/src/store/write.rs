@@ -3,17 +3,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use redb::{ReadableTable, Table, WriteTransaction};
+use redb::{ReadableTable, ReadableTableMetadata, Table, WriteTransaction};
 
 use super::rows::{
     FolderRoots, QueryNames, RootsRow, decode_unit, encode_roots, encode_unit, root_name,
 };
-use super::{Batch, EFFECTS, ROOTS, STAT, TABLES, UNITS, VALUES};
-use super::{encode, open_seal, roots_key, seal, unit_key};
+use super::{Batch, EFFECTS, ROOTS, RUNS, STAT, TABLES, UNITS, VALUES};
+use super::{decode_effect, encode, open_seal, roots_key, seal, unit_key};
 use crate::digest::Digest;
 use crate::key::Leaf;
 use crate::trace::{RootTrace, effect_digest};
 use crate::world::split;
+
+/// So many runs are remembered.
+const RUNS_KEPT: u64 = 10;
 
 type Rows<'t> = Table<'t, &'static [u8], &'static [u8]>;
 
@@ -48,6 +51,15 @@ pub(super) fn batch(
         let key = folder.as_bytes();
         stat.insert(key, &*seal(key, index.clone()))?;
     }
+    if let Some(run) = &batch.run {
+        let mut runs = transaction.open_table(RUNS)?;
+        // Of two that end in one second the later one is remembered.
+        let key = run.seconds.to_be_bytes();
+        runs.insert(&key[..], &*seal(&key, run.encode()))?;
+        while runs.len()? > RUNS_KEPT {
+            runs.pop_first()?;
+        }
+    }
     Ok(())
 }
 
@@ -66,10 +78,15 @@ fn write_effects(
         }
         match (digest, value) {
             (Some(digest), Some(value)) => {
-                effects.insert(&key.0[..], &*seal(&key.0, encode(&digest)))?;
+                effects.insert(&key.0[..], &*seal(&key.0, encode(&(digest, batch.day))))?;
                 values.insert(digest, value);
             }
             _ => drop(effects.remove(&key.0[..])?),
+        }
+    }
+    for key in batch.used.iter().filter(|key| !batch.effects.contains_key(key)) {
+        if let Some(digest) = digest_of(effects, key)? {
+            effects.insert(&key.0[..], &*seal(&key.0, encode(&(digest, batch.day))))?;
         }
     }
     let mut table = transaction.open_table(VALUES)?;
@@ -81,12 +98,16 @@ fn write_effects(
 
 fn digest_of(effects: &Rows<'_>, key: &Digest) -> Result<Option<Digest>, redb::Error> {
     let row = effects.get(&key.0[..])?;
-    Ok(row.and_then(|row| postcard::from_bytes(open_seal(&key.0, row.value())?).ok()))
+    let effect = row.and_then(|row| decode_effect(open_seal(&key.0, row.value())?));
+    Ok(effect.map(|(digest, _)| digest))
 }
 
 /// Drops the roots that rest on effects of these keys. So whatever a root says of an effect is
 /// what the store says of it, and a root can be recalled without looking.
-fn drop_roots(roots: &mut Rows<'_>, effects: &BTreeSet<Digest>) -> Result<(), redb::Error> {
+pub(super) fn drop_roots(
+    roots: &mut Rows<'_>,
+    effects: &BTreeSet<Digest>,
+) -> Result<(), redb::Error> {
     let mut changed = Vec::new();
     for row in roots.iter()? {
         let (key, row) = row?;
@@ -129,13 +150,13 @@ fn write_roots(roots: &mut Rows<'_>, effects: &Rows<'_>, batch: &Batch) -> Resul
 }
 
 /// The folder of a row of roots, and its roots.
-fn decode_roots(key: &[u8], row: &[u8]) -> Option<(String, FolderRoots)> {
+pub(super) fn decode_roots(key: &[u8], row: &[u8]) -> Option<(String, FolderRoots)> {
     let (_, folder) = std::str::from_utf8(key).ok()?.split_once('\0')?;
     let row = RootsRow::decode(open_seal(key, row)?)?;
     Some((folder.to_owned(), row.traces(folder)))
 }
 
-fn effects_of(trace: &RootTrace) -> impl Iterator<Item = (&Digest, &Digest)> {
+pub(super) fn effects_of(trace: &RootTrace) -> impl Iterator<Item = (&Digest, &Digest)> {
     trace.leaves.iter().filter_map(|(leaf, digest)| match leaf {
         Leaf::Effect(key) => Some((key, digest)),
         _ => None,
