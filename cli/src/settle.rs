@@ -131,9 +131,11 @@ impl Settle<'_> {
             ran.extend(pending.keys().copied());
             rounds += 1;
             if rounds > MOST_ROUNDS {
-                pending
-                    .iter()
-                    .for_each(|(key, action)| take_in(engine, *key, action, &unsettled()));
+                // It says nothing about what is mounted, so it takes no inputs.
+                let unsettled = encode(&unsettled());
+                for key in pending.keys() {
+                    engine.set_effect(Digest(key.0), &unsettled, Keep::Earlier, &[]);
+                }
                 continue;
             }
             self.run(engine, pending);

@@ -18,9 +18,12 @@ mod db;
 mod digest;
 mod engine;
 mod event;
+mod fault;
 mod graph;
 mod key;
 mod memo;
+#[cfg(test)]
+mod proof;
 mod query;
 mod run;
 mod sample;

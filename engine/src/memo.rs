@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use crate::db::Db;
 use crate::digest::Digest;
 use crate::event::{Impure, QueryEvent, Why};
+use crate::fault::{self, Fault};
 use crate::key::{Key, Node};
 use crate::query::{AnyQuery, Cx, Value};
 use crate::trace::Trace;
@@ -22,6 +23,9 @@ pub(crate) struct Memo {
 
 impl PartialEq for Memo {
     fn eq(&self, other: &Memo) -> bool {
+        if fault::is(Fault::EveryMemoEqual) {
+            return true;
+        }
         (self.digest, self.volatile) == (other.digest, other.volatile)
     }
 }
@@ -49,12 +53,17 @@ pub(crate) fn recall_or_execute(db: &dyn Db, node: &Node) -> Memo {
     let session = db.session();
     let (mut why, mut remembered) = (Why::New, Vec::new());
     for stored in [false, true] {
+        if !stored && fault::is(Fault::StagedIgnored) {
+            continue;
+        }
         // This session's first: it may be the only one that knows the world as it is again.
         let trace = if stored { session.stored_trace(node) } else { session.staged_trace(node) };
         let Some(trace) = trace else { continue };
         match first_difference(db, &trace) {
             None => {
-                if stored {
+                if stored && fault::is(Fault::StoredHitLeavesStaged) {
+                    session.event(QueryEvent::Recalled(node.clone()));
+                } else if stored {
                     // What this session computed meanwhile no longer describes the world.
                     session.staged().nodes.remove(node);
                     session.event(QueryEvent::Recalled(node.clone()));
@@ -79,7 +88,11 @@ pub(crate) fn recall_or_execute(db: &dyn Db, node: &Node) -> Memo {
 ///
 /// The order makes it safe to demand reads: a later one may make no sense when an earlier differs.
 fn first_difference(db: &dyn Db, trace: &Trace) -> Option<Why> {
-    trace.reads.iter().find_map(|(key, before)| {
+    let verified = if fault::is(Fault::OnlyFirstReadVerified) { 1 } else { usize::MAX };
+    trace.reads.iter().take(verified).find_map(|(key, before)| {
+        if fault::is(Fault::LeavesNotVerified) && matches!(key, Key::Leaf(_)) {
+            return None;
+        }
         let (now, volatile) = force(db, key);
         if volatile {
             Some(Why::Volatile(key.clone()))

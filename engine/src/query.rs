@@ -10,8 +10,9 @@ use serde::de::DeserializeOwned;
 
 use crate::db::Db;
 use crate::digest::Digest;
+use crate::fault::{self, Fault};
 use crate::key::{Key, Leaf, Node, Unit};
-use crate::world::{Content, Listed};
+use crate::world::{Content, Listed, absent};
 
 /// A pure function of a unit whose values are remembered. Declare it as a `static`.
 pub struct Query<V> {
@@ -98,7 +99,9 @@ impl<'a> Cx<'a> {
     pub(crate) fn new(db: &'a dyn Db) -> Cx<'a> {
         let cx = Cx { db, reads: RefCell::default() };
         // Whatever is computed depends on what computes it.
-        cx.leaf(Leaf::Tool);
+        if !fault::is(Fault::ToolNotRead) {
+            cx.leaf(Leaf::Tool);
+        }
         cx
     }
 
@@ -187,6 +190,21 @@ impl<'a> Cx<'a> {
     }
 
     fn record(&self, key: Key, digest: Digest, volatile: bool) {
+        let forgotten = match &key {
+            Key::Node(_) => fault::is(Fault::NodeNotRecorded),
+            Key::Leaf(Leaf::File(_)) => {
+                fault::is(Fault::FileNotRecorded)
+                    || (fault::is(Fault::AbsenceNotRecorded) && digest == absent())
+            }
+            Key::Leaf(Leaf::Env(_)) => fault::is(Fault::EnvNotRecorded),
+            Key::Leaf(Leaf::Listing(_)) => fault::is(Fault::ListingNotRecorded),
+            Key::Leaf(Leaf::Tree(_)) => fault::is(Fault::TreeNotRecorded),
+            Key::Leaf(Leaf::Effect(_)) => fault::is(Fault::EffectNotRecorded),
+            Key::Leaf(_) => false,
+        };
+        if forgotten {
+            return;
+        }
         let mut reads = self.reads.borrow_mut();
         if volatile && reads.volatile.is_none() {
             reads.volatile = Some(key.clone());

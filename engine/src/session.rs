@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use crate::db::LeafState;
 use crate::digest::Digest;
 use crate::event::{Impure, QueryEvent};
+use crate::fault::{self, Fault};
 use crate::key::{Key, Leaf, Node, Unit};
 use crate::query::AnyQuery;
 use crate::sample::{Checking, Sampler};
@@ -182,6 +183,7 @@ impl Session {
     }
 
     pub(crate) fn set_effect(&self, key: Digest, bytes: Arc<[u8]>, keep: Keep) {
+        let keep = if fault::is(Fault::PassingEffectStored) { Keep::Value } else { keep };
         let effect = match keep {
             Keep::Value => {
                 self.staged().effects.insert(key, Some(bytes.clone()));
@@ -197,6 +199,9 @@ impl Session {
     }
 
     pub(crate) fn forget_effect(&self, key: Digest) {
+        if fault::is(Fault::ForgottenEffectRecalled) {
+            return;
+        }
         self.effects.lock().expect("no holder panics").insert(key, Effect::Forgotten);
     }
 
@@ -221,6 +226,7 @@ impl Session {
         match leaf {
             // What a stored root says of an effect is what the store says of it.
             Leaf::Effect(key) => !self.effects.lock().expect("no holder panics").contains_key(key),
+            Leaf::Env(_) if fault::is(Fault::RootsIgnoreEnv) => true,
             _ => self.world.digest(leaf) == digest,
         }
     }
@@ -249,6 +255,8 @@ impl Session {
             let now = self.world.digests(folder, &names);
             let changed = own.iter().zip(now).filter(|((_, then), now)| then != now);
             let changed: HashSet<usize> = changed.map(|((at, _), _)| *at).collect();
+            let changed =
+                if fault::is(Fault::RootsIgnoreOwnFile) { HashSet::new() } else { changed };
             open.into_iter().map(|at| at.filter(|at| !changed.contains(at))).collect()
         })
     }
@@ -306,6 +314,7 @@ impl Session {
                             return None;
                         }
                     }
+                    Key::Node(_) if fault::is(Fault::ShallowRoots) => {}
                     Key::Node(node) => {
                         if seen.insert((node.clone(), *digest)) {
                             open.push((node.clone(), *digest));

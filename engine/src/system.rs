@@ -11,6 +11,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, StatxFlags};
 
+use crate::fault::{self, Fault};
+
 /// Files and environment; the real ones, or a test's.
 pub trait System: Send + Sync {
     /// The file's stat, following links.
@@ -62,8 +64,11 @@ impl Stat {
         let mut bytes = [0; Stat::LENGTH];
         bytes[0] = self.kind as u8;
         bytes[1..3].copy_from_slice(&self.mode.to_le_bytes());
-        let numbers =
+        let mut numbers =
             [self.size, self.mtime_ns as u64, self.ctime_ns as u64, self.inode.0, self.inode.1];
+        if fault::is(Fault::TimesIgnored) {
+            (numbers[1], numbers[2]) = (0, 0);
+        }
         for (place, number) in bytes[3..].chunks_exact_mut(8).zip(numbers) {
             place.copy_from_slice(&number.to_le_bytes());
         }

@@ -11,6 +11,7 @@ use super::rows::{
 use super::{Batch, EFFECTS, ROOTS, RUNS, STAT, TABLES, UNITS, VALUES};
 use super::{decode_effect, encode, open_seal, roots_key, seal, unit_key};
 use crate::digest::Digest;
+use crate::fault::{self, Fault};
 use crate::key::Leaf;
 use crate::trace::{RootTrace, effect_digest};
 use crate::world::split;
@@ -35,14 +36,14 @@ pub(super) fn batch(
         let known = units
             .get(&*key)?
             .and_then(|row| decode_unit(unit, open_seal(&key, row.value())?, queries));
-        let mut all = known.unwrap_or_default();
+        let mut all = known.filter(|_| !fault::is(Fault::UnitRowReplaced)).unwrap_or_default();
         all.extend(traces.iter().map(|(query, trace)| (*query, trace.clone())));
         units.insert(&*key, &*seal(&key, encode_unit(unit, &all)))?;
     }
     let mut effects = transaction.open_table(EFFECTS)?;
     let contradicted = write_effects(transaction, &mut effects, batch)?;
     let mut roots = transaction.open_table(ROOTS)?;
-    if !contradicted.is_empty() {
+    if !contradicted.is_empty() && !fault::is(Fault::ContradictedRootsKept) {
         drop_roots(&mut roots, &contradicted)?;
     }
     write_roots(&mut roots, &effects, batch)?;
