@@ -1,10 +1,13 @@
-//! A fully specified hermetic run, and the digest that names it.
+//! A fully specified hermetic run.
+
+mod key;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+pub use self::key::{ActionKey, Difference, differences};
 
 /// Everything that can influence an [`Outcome`](crate::Outcome).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -165,126 +168,5 @@ impl BackendKind {
             BackendKind::Sandbox => "sandbox",
             BackendKind::Podman => "podman",
         }
-    }
-}
-
-/// The digest of an [`Action`]: two actions have one key exactly when they would do the same.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct ActionKey(pub [u8; 32]);
-
-impl fmt::Display for ActionKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl fmt::Debug for ActionKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl Action {
-    /// The run key: blake3 over a canonical encoding of all fields but the mounts' sources.
-    ///
-    /// The encoding frames every string and list with its length and keeps maps sorted, so no two
-    /// different actions share their bytes.
-    pub fn key(&self) -> ActionKey {
-        let mut named = self.clone();
-        for service in &mut named.services {
-            for mount in &mut service.mounts {
-                mount.source.clear();
-            }
-        }
-        let bytes = postcard::to_stdvec(&named).expect("an action is plain data");
-        let mut hasher = blake3::Hasher::new_derive_key("clnrm 2026-11 action v1");
-        hasher.update(std::env::consts::ARCH.as_bytes());
-        hasher.update(&[0]);
-        hasher.update(&bytes);
-        ActionKey(*hasher.finalize().as_bytes())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn action() -> Action {
-        Action {
-            backend: BackendKind::Sandbox,
-            network: Network::Isolated,
-            seed: 1,
-            clock: Some(0),
-            time_limit: Duration::from_secs(1),
-            services: vec![ServicePlan {
-                name: "app".into(),
-                image: Image::Host("h".into()),
-                process: Process::Idle,
-                env: BTreeMap::from([("A".into(), "1".into())]),
-                mounts: vec![Mount {
-                    source: "target/app".into(),
-                    digest: "d".into(),
-                    target: "/app".into(),
-                    read_only: true,
-                }],
-                workdir: None,
-                ready: vec![Readiness::Port(80)],
-                ready_limit: Duration::from_secs(1),
-            }],
-            steps: vec![StepPlan {
-                name: "s".into(),
-                service: 0,
-                argv: vec!["echo".into(), "ab".into(), "c".into()],
-                env: BTreeMap::new(),
-                workdir: None,
-                time_limit: Duration::from_secs(1),
-                goes_on_after: Expected::Anything,
-            }],
-        }
-    }
-
-    #[test]
-    fn each_field_is_in_the_key() {
-        type Change = fn(&mut Action);
-        let changes: &[Change] = &[
-            |a| a.backend = BackendKind::Podman,
-            |a| a.seed = 2,
-            |a| a.clock = None,
-            |a| a.time_limit = Duration::from_secs(2),
-            |a| a.services[0].name = "b".into(),
-            |a| a.services[0].image = Image::Id("h".into()),
-            |a| a.services[0].process = Process::OfImage,
-            |a| a.services[0].process = Process::Argv(vec![]),
-            |a| a.services[0].env = BTreeMap::from([("A1".into(), "".into())]),
-            |a| a.services[0].mounts[0].digest = "e".into(),
-            |a| a.services[0].mounts[0].target = "/b".into(),
-            |a| a.services[0].mounts[0].read_only = false,
-            |a| a.services[0].workdir = Some("/".into()),
-            |a| a.services[0].ready.clear(),
-            |a| a.services[0].ready_limit = Duration::from_secs(2),
-            |a| a.steps[0].name = "t".into(),
-            |a| a.steps[0].argv = vec!["echo".into(), "a".into(), "bc".into()],
-            |a| a.steps[0].env = BTreeMap::from([("A".into(), "".into())]),
-            |a| a.steps[0].workdir = Some("/".into()),
-            |a| a.steps[0].time_limit = Duration::from_secs(2),
-            |a| a.steps[0].goes_on_after = Expected::Code(0),
-        ];
-        let mut keys = vec![action().key()];
-        for change in changes {
-            let mut changed = action();
-            change(&mut changed);
-            keys.push(changed.key());
-        }
-        let all = keys.len();
-        keys.sort();
-        keys.dedup();
-        assert_eq!(keys.len(), all, "two different actions share a key");
-    }
-
-    #[test]
-    fn where_a_mount_comes_from_is_not_in_the_key() {
-        let mut moved = action();
-        moved.services[0].mounts[0].source = "elsewhere/app".into();
-        assert_eq!(moved.key(), action().key());
     }
 }

@@ -28,8 +28,8 @@ mod scenario;
 mod trace;
 
 pub use action::{
-    Action, ActionKey, BackendKind, Expected, Image, Mount, Network, Process, Readiness,
-    ServicePlan, StepPlan,
+    Action, ActionKey, BackendKind, Difference, Expected, Image, Mount, Network, Process,
+    Readiness, ServicePlan, StepPlan, differences,
 };
 pub use choose::{Choice, Chosen, choose};
 pub use error::BackendError;

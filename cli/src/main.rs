@@ -8,6 +8,7 @@ mod known;
 mod printer;
 mod select;
 mod settle;
+mod why;
 mod workspace;
 
 use clap::Parser;

@@ -132,8 +132,8 @@ impl Settle<'_> {
             rounds += 1;
             if rounds > MOST_ROUNDS {
                 // It says nothing about what is mounted, so it takes no inputs.
-                let unsettled = encode(&unsettled());
-                for key in pending.keys() {
+                for (key, action) in &pending {
+                    let unsettled = encode(action, &unsettled());
                     engine.set_effect(Digest(key.0), &unsettled, Keep::Earlier, &[]);
                 }
                 continue;
@@ -220,7 +220,7 @@ fn take_in(
             Some((Leaf::Tree(mount.source.as_str().into()), mount.digest.parse().ok()?))
         })
         .collect();
-    engine.set_effect(Digest(key.0), &encode(result), keep, &inputs);
+    engine.set_effect(Digest(key.0), &encode(action, result), keep, &inputs);
 }
 
 fn unsettled() -> Result<Outcome, BackendError> {

@@ -174,6 +174,11 @@ impl Engine {
         self.refresh(&[Leaf::Effect(key)]);
     }
 
+    /// What came of an effect, if that is known.
+    pub fn effect(&self, key: Digest) -> Option<Arc<[u8]>> {
+        Some(self.session().effect(&key)?.1)
+    }
+
     /// Makes an effect unknown, so that whoever needs it asks for it again.
     pub fn forget_effect(&mut self, key: Digest) {
         self.session().forget_effect(key);

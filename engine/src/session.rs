@@ -166,7 +166,7 @@ impl Session {
     }
 
     /// What is known of an effect: its state, its value, and whether it is for this time only.
-    fn effect(&self, key: &Digest) -> Option<(Digest, Arc<[u8]>, bool)> {
+    pub(crate) fn effect(&self, key: &Digest) -> Option<(Digest, Arc<[u8]>, bool)> {
         let effect = self.effects.lock().expect("no holder panics").get(key).cloned();
         let (value, volatile) = match effect {
             Some(Effect::Forgotten) => return None,

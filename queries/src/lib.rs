@@ -35,7 +35,7 @@ mod verdict;
 use clnrm_engine::AnyQuery;
 
 pub use diagnostic::{Diagnostic, Severity};
-pub use outcome::encode;
+pub use outcome::{encode, parts};
 pub use plan::{PLAN, Plan, facts};
 pub use render::{RENDERED, Rendered};
 pub use report::{

@@ -1,6 +1,8 @@
 //! What came of a scenario's run, as far as it is known.
 
-use clnrm_backends::{ActionKey, BackendError, Outcome};
+use std::collections::BTreeMap;
+
+use clnrm_backends::{Action, ActionKey, BackendError, Outcome};
 use clnrm_engine::{Cx, Digest, Query, Unit};
 use serde::{Deserialize, Serialize};
 
@@ -23,7 +25,7 @@ pub(crate) enum Run {
     Ran(ActionKey, Outcome),
 }
 
-/// What an effect's value holds; see [`encode`].
+/// What an effect's value holds first; the parts of its action follow. See [`encode`].
 type Stored = Result<Outcome, BackendError>;
 
 fn outcome(cx: &Cx<'_>, unit: &Unit) -> Run {
@@ -33,15 +35,25 @@ fn outcome(cx: &Cx<'_>, unit: &Unit) -> Run {
         Err(problems) => return Run::Unplanned(problems.clone()),
     };
     let key = action.key();
-    let stored = cx.effect(Digest(key.0)).and_then(|bytes| postcard::from_bytes(&bytes).ok());
+    let stored =
+        cx.effect(Digest(key.0)).and_then(|bytes| decode(&bytes).map(|(stored, _)| stored));
     match stored {
-        Some(Stored::Ok(outcome)) => Run::Ran(key, outcome),
-        Some(Stored::Err(error)) => Run::Failed(key, error),
+        Some(Ok(outcome)) => Run::Ran(key, outcome),
+        Some(Err(error)) => Run::Failed(key, error),
         None => Run::Pending(key),
     }
 }
 
-/// The bytes under which a run's result is remembered.
-pub fn encode(result: &Result<Outcome, BackendError>) -> Vec<u8> {
-    postcard::to_stdvec(result).expect("outcomes are plain data")
+/// The bytes under which a run's result is remembered, with the parts of what was run.
+pub fn encode(action: &Action, result: &Result<Outcome, BackendError>) -> Vec<u8> {
+    postcard::to_stdvec(&(result, action.parts())).expect("outcomes are plain data")
+}
+
+/// The parts of the action whose result these bytes hold; see [`Action::parts`].
+pub fn parts(bytes: &[u8]) -> Option<BTreeMap<String, String>> {
+    postcard::from_bytes(decode(bytes)?.1).ok()
+}
+
+fn decode(bytes: &[u8]) -> Option<(Stored, &[u8])> {
+    postcard::take_from_bytes(bytes).ok()
 }

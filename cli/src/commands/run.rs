@@ -16,7 +16,11 @@ use crate::known::Known;
 use crate::printer::{self, RunSummary, Stats};
 use crate::select::select;
 use crate::settle::{Again, Settle, Settled};
+use crate::why::why;
 use crate::workspace::{LazyBackend, Workspace};
+
+/// Of so many tests that may not run it is told why they would have to.
+const MOST_EXPLAINED: usize = 10;
 
 pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
     let began = Instant::now();
@@ -64,7 +68,9 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
     engine.release();
     printer::run(&summary, args.common.format);
     if args.frozen && !cancel.is_cancelled() {
-        return Ok(frozen(&summary).max(selection.exit()).max(super::finish(&mut engine, "run")));
+        return Ok(frozen(&mut engine, &summary)
+            .max(selection.exit())
+            .max(super::finish(&mut engine, "run")));
     }
     Ok(exit(&summary, &cancel).max(selection.exit()).max(super::finish(&mut engine, "run")))
 }
@@ -83,19 +89,26 @@ fn again(args: &RunArgs) -> Again {
 }
 
 /// As without `--frozen`, but what would have to run is a failure.
-fn frozen(summary: &RunSummary<'_>) -> Exit {
+fn frozen(engine: &mut Engine, summary: &RunSummary<'_>) -> Exit {
     let is_open = |report: &&Result<Known<Report>, Bug>| {
         let known = report.as_ref().is_ok_and(|known| !matches!(known, Known::Green { .. }));
         known && report.as_ref().is_ok_and(|report| report.view().state() == State::Pending)
     };
-    let open = summary.reports.iter().filter(is_open).count();
-    if open == 0 {
+    let open = summary.units.iter().zip(&summary.reports).filter(|(_, report)| is_open(report));
+    let open: Vec<_> = open.collect();
+    if open.is_empty() {
         return exit(summary, &Cancel::default());
     }
-    let of = summary.reports.len();
+    let (many, of) = (open.len(), summary.reports.len());
     printer::complain_of(&format!(
-        "{open} of {of} tests would have to run, and --frozen forbids it"
+        "{many} of {of} tests would have to run, and --frozen forbids it"
     ));
+    for (unit, report) in open.into_iter().take(MOST_EXPLAINED) {
+        let Ok(report) = report else { continue };
+        for line in why(engine, unit, &report.view()) {
+            printer::talk(&format!("  {unit}: {line}"));
+        }
+    }
     let others = summary.reports.iter().filter(|report| !is_open(report)).map(exit_of);
     others.max().unwrap_or(Exit::Green).max(Exit::Failed)
 }

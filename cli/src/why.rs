@@ -1,0 +1,43 @@
+//! Why a scenario has to run.
+
+use clnrm_backends::differences;
+use clnrm_engine::{Digest, Engine, Unit};
+use clnrm_queries::{PLAN, REPORT, Report, State, parts};
+
+/// For each scenario of a test that has to run, why: a line each.
+pub(crate) fn why<S: AsRef<str>>(
+    engine: &mut Engine,
+    unit: &Unit,
+    report: &Report<S>,
+) -> Vec<String> {
+    let last = engine.last(&REPORT, std::slice::from_ref(unit)).pop().flatten();
+    let last = last.as_ref().and_then(|encoded| Report::<&str>::decode(encoded));
+    let mut lines = Vec::new();
+    for (index, scenario) in report.scenarios.iter().enumerate() {
+        if scenario.state != State::Pending {
+            continue;
+        }
+        let name = scenario.name.as_ref();
+        let before = last.as_ref().and_then(|last| {
+            let same = last.scenarios.iter().find(|before| before.name == name)?;
+            parts(&engine.effect(Digest(same.key?.0))?)
+        });
+        let plan = engine.demand(&PLAN, &[unit.part(index.to_string())]).pop();
+        let now =
+            plan.and_then(Result::ok).and_then(|plan| Some(plan.as_ref().as_ref().ok()?.parts()));
+        let Some((before, now)) = before.zip(now) else {
+            lines.push(format!("{name} has never run"));
+            continue;
+        };
+        let changed = differences(&before, &now);
+        if changed.is_empty() {
+            lines.push(format!("the last outcome of {name} is not known here"));
+        }
+        let shown = |value: Option<String>| value.unwrap_or_else(|| "not there".to_owned());
+        lines.extend(changed.into_iter().map(|difference| {
+            let (before, now) = (shown(difference.before), shown(difference.now));
+            format!("{name}: {} was {before}, is {now}", difference.part)
+        }));
+    }
+    lines
+}
