@@ -12,9 +12,14 @@ mod why;
 mod workspace;
 
 use clap::Parser;
+use mimalloc::MiMalloc;
 
 use crate::args::{Args, Command};
 use crate::exit::Exit;
+
+/// Syntax trees are made of small pieces, on all cores at once.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> std::process::ExitCode {
     // A container of the sandbox is this program, too.

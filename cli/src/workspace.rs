@@ -1,5 +1,6 @@
 //! The workspace: its root, its store, and the engine on it.
 
+use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -59,12 +60,12 @@ impl Workspace {
     }
 
     /// An engine that knows no backend: for everything that runs nothing.
-    pub(crate) fn engine(&self) -> Engine {
+    pub(crate) fn engine(&self) -> LastingEngine {
         self.engine_with(|_, _| None)
     }
 
     /// An engine whose plans are for `backend`.
-    pub(crate) fn engine_for(&self, backend: &LazyBackend) -> Engine {
+    pub(crate) fn engine_for(&self, backend: &LazyBackend) -> LastingEngine {
         let backend = backend.clone();
         self.engine_with(move |kind, name| backend.fact(kind, name))
     }
@@ -72,22 +73,25 @@ impl Workspace {
     fn engine_with(
         &self,
         backend: impl Fn(&str, &str) -> Option<Vec<u8>> + Send + Sync + 'static,
-    ) -> Engine {
+    ) -> LastingEngine {
         let root = self.root.clone();
         let facts: Facts = Arc::new(move |kind, name| match kind {
             facts::REPOSITORY => place_in_repository(&root),
             _ => backend(kind, name),
         });
-        Engine::new(Options {
+        ManuallyDrop::new(Engine::new(Options {
             system: Arc::new(Os::new(&self.root)),
             facts,
             tool: env!("CLNRM_TOOL").as_bytes(),
             queries: &QUERIES,
             store: self.remembers.then(|| self.store.clone()),
             checking: self.checking,
-        })
+        }))
     }
 }
+
+/// An engine that lasts as long as the process, whose memory goes at once when it ends.
+pub(crate) type LastingEngine = ManuallyDrop<Engine>;
 
 impl LazyBackend {
     pub(crate) fn new(workspace: &Workspace) -> LazyBackend {

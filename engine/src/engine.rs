@@ -376,7 +376,9 @@ fn by_folder(
 
 fn demand_root<V: Send + Sync + 'static>(db: &Database, node: &Node) -> Result<Arc<V>, Bug> {
     let demand = AssertUnwindSafe(|| crate::memo::demand(db, node));
-    let (memo, value) = catch_unwind(demand).map_err(|panic| Bug(message(&*panic)))?;
+    let demanded = catch_unwind(demand).map_err(|panic| Bug(message(&*panic)));
+    crate::memo::let_go(node);
+    let (memo, value) = demanded?;
     if !memo.volatile {
         crate::db::Db::session(db).staged().roots.insert(node.clone(), memo.digest);
     }

@@ -1,6 +1,7 @@
 //! Memos: recall a node by its trace, or run its query.
 
-use std::sync::{Arc, OnceLock};
+use std::cell::RefCell;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::db::Db;
 use crate::digest::Digest;
@@ -18,7 +19,39 @@ pub(crate) struct Memo {
     pub(crate) digest: Digest,
     /// Whether it rests on something that must not be remembered.
     pub(crate) volatile: bool,
-    value: Arc<OnceLock<Value>>,
+    value: Slot,
+}
+
+/// A value, while it is held.
+#[derive(Clone, Default)]
+struct Slot(Arc<Mutex<Option<Value>>>);
+
+impl Slot {
+    fn get(&self) -> Option<Value> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, value: Option<Value>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = value;
+    }
+}
+
+thread_local! {
+    /// The values of this file's nodes that were made on this thread since it was last cleared.
+    static MADE: RefCell<Vec<(Node, Slot)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Lets go of the values that were made on this thread on the way to a root and belong to its file
+/// alone: nobody else needs them, and they can be made again. The digests stay.
+pub(crate) fn let_go(root: &Node) {
+    let made = MADE.take();
+    let own = |(node, _): &&(Node, Slot)| node.unit.path == root.unit.path && node != root;
+    made.iter().filter(own).for_each(|(_, slot)| slot.set(None));
+}
+
+fn hold(node: &Node, slot: &Slot, value: Value) {
+    slot.set(Some(value));
+    MADE.with_borrow_mut(|made| made.push((node.clone(), slot.clone())));
 }
 
 impl PartialEq for Memo {
@@ -34,7 +67,6 @@ impl PartialEq for Memo {
 pub(crate) fn demand(db: &dyn Db, node: &Node) -> (Memo, Value) {
     let mut memo = crate::db::memo(db, db.node_cell(node)).clone();
     if let Some(value) = memo.value.get() {
-        let value = value.clone();
         return (memo, value);
     }
     let (value, volatile) = materialise(db, node, &memo);
@@ -44,7 +76,7 @@ pub(crate) fn demand(db: &dyn Db, node: &Node) -> (Memo, Value) {
         return (memo, value);
     }
     // Somebody else may have been faster; either value will do.
-    let value = memo.value.get_or_init(|| value).clone();
+    hold(node, &memo.value, value.clone());
     (memo, value)
 }
 
@@ -68,11 +100,11 @@ pub(crate) fn recall_or_execute(db: &dyn Db, node: &Node) -> Memo {
                     session.staged().nodes.remove(node);
                     session.event(QueryEvent::Recalled(node.clone()));
                 }
-                let memo = Memo { digest: trace.value, volatile: false, value: Arc::default() };
+                let memo = Memo { digest: trace.value, volatile: false, value: Slot::default() };
                 if stored && session.sampler.wants(&trace.value) {
                     let (value, volatile) = session.sampler.timed(|| compute(db, node, &memo));
                     if !volatile {
-                        let _ = memo.value.set(value);
+                        hold(node, &memo.value, value);
                     }
                 }
                 return memo;
@@ -139,7 +171,9 @@ fn execute(db: &dyn Db, node: &Node, why: Why, remembered: &[Digest]) -> Memo {
     }
     let cut_off = !volatile && remembered.contains(&digest);
     session.event(QueryEvent::Executed { node: node.clone(), why, cut_off });
-    Memo { digest, volatile, value: Arc::new(OnceLock::from(value)) }
+    let slot = Slot::default();
+    hold(node, &slot, value);
+    Memo { digest, volatile, value: slot }
 }
 
 /// The value of a recalled node: from the store where it is kept, else computed again; and whether

@@ -1,29 +1,23 @@
 //! The TOML a file renders to, as a tree of values.
 //!
 //! The tree knows nothing of places: an edit of comments or blanks ends here. Who needs a place
-//! asks for it by key, see [`PLACES`].
+//! asks for it by key, see [`place`].
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
 use std::ops::Range;
 
 use clnrm_engine::{Cx, Query, Unit};
 use serde::{Deserialize, Serialize};
-use toml_edit::{Document as Parsed, Item, TableLike, Value};
+use toml_edit::{Array, ArrayOfTables, Document as Parsed, Item, TableLike, TomlError, Value};
 
-use crate::diagnostic::{At, KeyPath, Problem};
+use crate::diagnostic::{At, KeyPath, Part, Problem};
 use crate::render::RENDERED;
 
 /// The values of a file.
 pub(crate) static DOCUMENT: Query<Document> = Query::new("document", 1, document);
 
-/// Where the keys and values of a file are in its rendered text; empty when it does not parse.
-pub(crate) static PLACES: Query<Places> = Query::new("places", 1, places);
-
 /// See [`DOCUMENT`].
 pub(crate) type Document = Result<Tree, Problem>;
-
-/// See [`PLACES`]: byte ranges of keys, and of values in arrays.
-pub(crate) type Places = BTreeMap<KeyPath, Range<usize>>;
 
 /// A TOML value.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -64,13 +58,13 @@ impl Tree {
 fn document(cx: &Cx<'_>, unit: &Unit) -> Document {
     let rendered = cx.get(&RENDERED, unit);
     let text = rendered.as_ref().as_ref().map_err(Clone::clone)?;
-    match Parsed::parse(text.0.as_str()) {
+    with_parsed(&text.0, |parsed| match parsed {
         Ok(parsed) => Ok(table(parsed.as_table())),
-        Err(error) => Err(syntax_error(&error)),
-    }
+        Err(error) => Err(syntax_error(error)),
+    })
 }
 
-fn syntax_error(error: &toml_edit::TomlError) -> Problem {
+fn syntax_error(error: &TomlError) -> Problem {
     let at = error.span().map_or(At::File, |range| At::Rendered(range.start));
     let message = error.message().trim().replace('\n', ", ");
     let problem = Problem::error("parse/syntax", at, message.clone());
@@ -105,62 +99,84 @@ fn value_tree(value: &Value) -> Tree {
     }
 }
 
-fn places(cx: &Cx<'_>, unit: &Unit) -> Places {
-    let mut places = Places::new();
-    if let Ok(text) = cx.get(&RENDERED, unit).as_ref()
-        && let Ok(parsed) = Parsed::parse(text.0.as_str())
-    {
-        table_places(parsed.as_table(), &KeyPath::default(), &mut places);
-    }
-    places
+/// Where a key or value begins in a rendered text; the nearest one around it when it is not
+/// written. `None` when the text does not parse, or nothing around it has a place.
+pub(crate) fn place(text: &str, path: &KeyPath) -> Option<usize> {
+    with_parsed(text, |parsed| {
+        let (mut at, mut nearest) = (Place::Table(parsed.ok()?.as_table()), None);
+        for part in &path.0 {
+            let Some((range, below)) = at.step(part) else { break };
+            nearest = range.or(nearest);
+            let Some(below) = below else { break };
+            at = below;
+        }
+        nearest.map(|range| range.start)
+    })
 }
 
-fn table_places(table: &dyn TableLike, path: &KeyPath, places: &mut Places) {
-    for (name, item) in table.iter() {
-        let path = path.key(name);
-        // A table's own place is its header, which the key of a dotted header is not.
-        let key = table.key(name).and_then(|key| key.span());
-        if let Some(range) = key.or_else(|| item.span()) {
-            places.insert(path.clone(), range);
+/// What has parts with places.
+enum Place<'a> {
+    Table(&'a dyn TableLike),
+    Tables(&'a ArrayOfTables),
+    Array(&'a Array),
+}
+
+impl<'a> Place<'a> {
+    /// The range of a part, and the part itself when it has parts.
+    fn step(&self, part: &Part) -> Option<(Option<Range<usize>>, Option<Place<'a>>)> {
+        match (self, part) {
+            (Place::Table(table), Part::Key(name)) => {
+                let item = table.get(name)?;
+                // A table's own place is its header, which the key of a dotted header is not.
+                let header = item.as_table().and_then(|table| table.span());
+                let key = || table.key(name).and_then(|key| key.span());
+                Some((header.or_else(key).or_else(|| item.span()), Place::of(item)))
+            }
+            (Place::Tables(tables), Part::Index(index)) => {
+                let table = tables.get(*index)?;
+                Some((table.span(), Some(Place::Table(table))))
+            }
+            (Place::Array(array), Part::Index(index)) => {
+                let value = array.get(*index)?;
+                Some((value.span(), Place::of_value(value)))
+            }
+            _ => None,
         }
-        item_places(item, &path, places);
+    }
+
+    fn of(item: &'a Item) -> Option<Place<'a>> {
+        match item {
+            Item::Table(table) => Some(Place::Table(table)),
+            Item::ArrayOfTables(tables) => Some(Place::Tables(tables)),
+            Item::Value(value) => Place::of_value(value),
+            Item::None => None,
+        }
+    }
+
+    fn of_value(value: &'a Value) -> Option<Place<'a>> {
+        match value {
+            Value::Array(array) => Some(Place::Array(array)),
+            Value::InlineTable(table) => Some(Place::Table(table)),
+            _ => None,
+        }
     }
 }
 
-fn item_places(item: &Item, path: &KeyPath, places: &mut Places) {
-    match item {
-        Item::Table(table) => {
-            if let Some(range) = table.span() {
-                places.insert(path.clone(), range);
-            }
-            table_places(table, path, places);
-        }
-        Item::ArrayOfTables(tables) => {
-            for (index, table) in tables.iter().enumerate() {
-                let path = path.index(index);
-                if let Some(range) = table.span() {
-                    places.insert(path.clone(), range);
-                }
-                table_places(table, &path, places);
-            }
-        }
-        Item::Value(value) => value_places(value, path, places),
-        Item::None => {}
-    }
+/// A text, and what parsing it gives.
+type LastParsed = Option<(String, Result<Parsed<String>, TomlError>)>;
+
+thread_local! {
+    /// The last text parsed on this thread: its places are asked for soon after its values, and
+    /// parsing it costs more than either. It depends on nothing but the text.
+    static LAST: RefCell<LastParsed> = const { RefCell::new(None) };
 }
 
-fn value_places(value: &Value, path: &KeyPath, places: &mut Places) {
-    match value {
-        Value::Array(array) => {
-            for (index, value) in array.iter().enumerate() {
-                let path = path.index(index);
-                if let Some(range) = value.span() {
-                    places.insert(path.clone(), range);
-                }
-                value_places(value, &path, places);
-            }
+fn with_parsed<T>(text: &str, then: impl FnOnce(Result<&Parsed<String>, &TomlError>) -> T) -> T {
+    LAST.with_borrow_mut(|last| {
+        if last.as_ref().is_none_or(|(parsed, _)| parsed != text) {
+            *last = Some((text.to_owned(), Parsed::parse(text.to_owned())));
         }
-        Value::InlineTable(table) => table_places(table, path, places),
-        _ => {}
-    }
+        let (_, parsed) = last.as_ref().expect("it was just set");
+        then(parsed.as_ref())
+    })
 }

@@ -45,12 +45,11 @@ pub use select::{SELECTION, Selection};
 pub use settings::{FILES as SETTINGS_FILES, SETTINGS, Settings, unit as settings_unit};
 
 /// Every query, for the engine.
-pub static QUERIES: [&dyn AnyQuery; 16] = [
+pub static QUERIES: [&dyn AnyQuery; 15] = [
     &select::SELECTION,
     &source::SOURCE,
     &render::RENDERED,
     &document::DOCUMENT,
-    &document::PLACES,
     &settings::SETTINGS,
     &model::MODEL,
     &shape::SHAPE,

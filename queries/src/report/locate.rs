@@ -3,7 +3,7 @@
 use clnrm_engine::{Cx, Unit};
 
 use crate::diagnostic::{At, Diagnostic, KeyPath, Problem};
-use crate::document::PLACES;
+use crate::document;
 use crate::render::RENDERED;
 use crate::source::{SOURCE, line_and_column};
 
@@ -53,11 +53,9 @@ impl<'a> Locator<'a> {
         }
     }
 
-    /// Where a key is in the rendered text; the nearest table around it when it is not written.
     fn key(&self, path: &KeyPath) -> Option<usize> {
-        let places = self.cx.get(&PLACES, &self.unit);
-        let ways = (1..=path.0.len()).rev().map(|length| KeyPath(path.0[..length].to_vec()));
-        ways.into_iter().find_map(|way| places.get(&way).map(|range| range.start))
+        let rendered = self.cx.get(&RENDERED, &self.unit);
+        document::place(&rendered.as_ref().as_ref().ok()?.0, path)
     }
 
     /// The place in the author's text of an offset in the rendered text.
