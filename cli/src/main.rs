@@ -24,6 +24,7 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 fn main() -> std::process::ExitCode {
     // A container of the sandbox is this program, too.
     clnrm_backends::sandbox_main();
+    clnrm_engine::hush_caught_panics();
     let args = Args::parse();
     let result = match args.command {
         Command::Init(args) => commands::init::run(&args),

@@ -116,9 +116,8 @@ impl Database {
         if fault::is(Fault::InputsNotRefreshed) {
             return;
         }
-        let now = self.session.leaf_state(leaf);
         let seen = self.cell(leaf).map(|cell| cell.state(self));
-        if seen.is_some_and(|seen| seen != now) {
+        if seen.is_some_and(|seen| seen != self.session.leaf_state(leaf)) {
             self.renew(leaf);
         }
     }

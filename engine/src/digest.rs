@@ -19,25 +19,14 @@ impl Digest {
         Digest::of_parts(domain, &[bytes])
     }
 
-    /// Of all that a reader gives, and its first bytes, at most `keep` of them and one more.
+    /// Of all that a reader gives, however much that is.
     ///
     /// # Errors
     /// Those of the reader.
-    pub(crate) fn of_reader(
-        domain: &str,
-        mut reader: impl Read,
-        keep: usize,
-    ) -> io::Result<(Digest, Vec<u8>)> {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(&(domain.len() as u64).to_le_bytes());
-        hasher.update(domain.as_bytes());
-        let mut kept = Vec::new();
-        reader.by_ref().take(keep as u64 + 1).read_to_end(&mut kept)?;
-        hasher.update(&kept);
-        if kept.len() > keep {
-            io::copy(&mut reader, &mut hasher)?;
-        }
-        Ok((Digest(*hasher.finalize().as_bytes()), kept))
+    pub(crate) fn of_reader(domain: &str, mut reader: impl Read) -> io::Result<Digest> {
+        let mut hasher = blake3::Hasher::new_derive_key(domain);
+        io::copy(&mut reader, &mut hasher)?;
+        Ok(Digest(*hasher.finalize().as_bytes()))
     }
 
     /// Of a list of byte strings, each framed by its length.

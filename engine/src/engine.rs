@@ -153,6 +153,16 @@ impl Engine {
         changed
     }
 
+    /// Looks again at what these paths are part of, because somebody says that they have changed.
+    pub fn changed(&mut self, paths: &[&str]) {
+        let mut leaves = Vec::new();
+        for path in paths {
+            leaves.extend([Leaf::File((*path).into()), Leaf::Listing(split(path).0.into())]);
+            leaves.extend(self.session().world.trees_with(path));
+        }
+        self.look_again(&leaves);
+    }
+
     fn look_again(&mut self, leaves: &[Leaf]) {
         self.session().world.forget(leaves);
         self.refresh(leaves);

@@ -46,6 +46,6 @@ pub use query::{AnyQuery, Cx, Query};
 pub use run::{Fate, Reason, Run};
 pub use sample::Checking;
 pub use session::{Encoded, Keep};
-pub use store::{Collected, StoreStats, Verified};
+pub use store::{Collected, StoreStats, Verified, hush_caught_panics};
 pub use system::{Entry, EntryKind, Kind, Memory, Os, Stat, System};
 pub use world::{Content, Facts, Listed, ListedKind};

@@ -5,6 +5,9 @@
 //! The language: a file holds words. `@f3` stands for the words of another file, `$A` for a
 //! variable, `*d0` for the names in a folder, `^d0` mounts one, `!` asks for an effect.
 
+mod crash;
+mod damage;
+
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -155,6 +158,11 @@ fn step() -> impl Strategy<Value = Step> {
 /// What each remembered node has read, as the naive evaluator tells it.
 type Remembered = HashMap<(String, &'static str), String>;
 
+/// A folder in memory where there is a file system for that: there are a great many commits.
+fn in_memory() -> TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| TempDir::new()).unwrap()
+}
+
 struct Model {
     files: Memory,
     folder: TempDir,
@@ -166,11 +174,11 @@ struct Model {
     written: Remembered,
     /// An earlier store, and what it has.
     copy: Option<(Vec<u8>, Remembered)>,
-    counts: Counts,
+    counts: Totals,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Counts {
+struct Totals {
     steps: u64,
     executed: u64,
     effects: u64,
@@ -179,8 +187,7 @@ struct Counts {
 impl Model {
     fn new() -> Model {
         let files = Memory::default();
-        // In memory where there is a file system for that: there are a great many commits.
-        let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| TempDir::new()).unwrap();
+        let folder = in_memory();
         let engine = engine(&files, folder.path().join("store"));
         let (earlier, remembered, written, copy, counts) = Default::default();
         Model { files, folder, engine, earlier, remembered, written, copy, counts }
@@ -273,8 +280,7 @@ impl Model {
                         self.files.touch(&file);
                     }
                     let bytes = std::fs::read(self.store()).ok();
-                    self.folder =
-                        tempfile::tempdir_in("/dev/shm").or_else(|_| TempDir::new()).unwrap();
+                    self.folder = in_memory();
                     match bytes {
                         Some(bytes) => std::fs::write(self.store(), bytes).unwrap(),
                         None => self.written.clear(),
@@ -439,7 +445,7 @@ fn incremental_equals_naive() {
         max_shrink_time: 20_000,
         ..Config::default()
     };
-    let counts = std::cell::Cell::new(Counts::default());
+    let counts = std::cell::Cell::new(Totals::default());
     let mut runner = if std::env::var("CLNRM_PROOF").as_deref() == Ok("fault") {
         TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha))
     } else {
@@ -448,8 +454,8 @@ fn incremental_equals_naive() {
     let result = runner.run(&prop::collection::vec(step(), 1..25), |steps| {
         let mut model = Model::new();
         model.play(&steps)?;
-        let Counts { steps, executed, effects } = counts.get();
-        counts.set(Counts {
+        let Totals { steps, executed, effects } = counts.get();
+        counts.set(Totals {
             steps: steps + model.counts.steps,
             executed: executed + model.counts.executed,
             effects: effects + model.counts.effects,

@@ -3,13 +3,15 @@
 //! Trouble with it never fails anything: what cannot be read is not there, what cannot be written
 //! is lost, and both are told in one line.
 
+mod caught;
 mod collect;
 mod file;
 mod rows;
+#[cfg(test)]
+pub(crate) mod torn;
 mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -22,6 +24,8 @@ use redb::{
 use serde::Serialize;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
+use self::caught::caught;
+pub use self::caught::hush_caught_panics;
 use self::rows::decode_unit;
 pub(crate) use self::rows::{QueryNames, RootsRow, UnitTraces};
 use crate::digest::Digest;
@@ -145,22 +149,22 @@ impl Store {
     pub(crate) fn open(&self) -> Option<Snapshot> {
         let path = self.path.as_ref()?;
         self.quarantine_if_broken(path);
-        let opened = catch_unwind(AssertUnwindSafe(|| {
+        let opened = caught(|| {
             let database = file::read(path)?;
             let names = || self.queries.clone();
             Ok(database.and_then(|open| Snapshot::new(open, names(), self.broken.clone())))
-        }));
+        });
         match opened {
-            Ok(Ok(snapshot)) => snapshot,
-            Ok(Err(file::Trouble::Unusable(reason))) => {
+            Some(Ok(snapshot)) => snapshot,
+            Some(Err(file::Trouble::Unusable(reason))) => {
                 self.set_aside(path, &reason);
                 None
             }
-            Ok(Err(file::Trouble::Passing(reason))) => {
+            Some(Err(file::Trouble::Passing(reason))) => {
                 self.tell(format!("nothing is remembered from earlier runs: {reason}"));
                 None
             }
-            Err(_) => {
+            None => {
                 self.set_aside(path, "reading it failed");
                 None
             }
@@ -171,18 +175,18 @@ impl Store {
     pub(crate) fn commit(&self, batch: &Batch) {
         let Some(path) = self.path.as_ref().filter(|_| !batch.is_empty()) else { return };
         self.quarantine_if_broken(path);
-        let written = catch_unwind(AssertUnwindSafe(|| {
+        let written = caught(|| {
             file::write(path, |transaction| write::batch(transaction, batch, &self.queries))
-        }));
+        });
         match written {
-            Ok(Ok(())) => {}
-            Ok(Err(file::Trouble::Unusable(reason))) => self.set_aside(path, &reason),
+            Some(Ok(())) => {}
+            Some(Err(file::Trouble::Unusable(reason))) => self.set_aside(path, &reason),
             // Stats are taken again next time, and nobody misses them.
-            Ok(Err(file::Trouble::Passing(_))) if batch.is_index_alone() => {}
-            Ok(Err(file::Trouble::Passing(reason))) => {
+            Some(Err(file::Trouble::Passing(_))) if batch.is_index_alone() => {}
+            Some(Err(file::Trouble::Passing(reason))) => {
                 self.tell(format!("this run will not be remembered: {reason}"));
             }
-            Err(_) => self.set_aside(path, "writing to it failed"),
+            None => self.set_aside(path, "writing to it failed"),
         }
     }
 
@@ -231,21 +235,21 @@ impl Store {
             return Collected::default();
         };
         let collected = Mutex::new(Collected::default());
-        let written = catch_unwind(AssertUnwindSafe(|| {
+        let written = caught(|| {
             file::write(path, |transaction| {
                 let result = collect::collect(transaction, budget, exists)?;
                 *collected.lock().expect("no holder panics") = result;
                 Ok(())
             })?;
             file::compact(path)
-        }));
+        });
         match written {
-            Ok(Ok(())) => {}
-            Ok(Err(file::Trouble::Unusable(reason))) => self.set_aside(path, &reason),
-            Ok(Err(file::Trouble::Passing(reason))) => {
+            Some(Ok(())) => {}
+            Some(Err(file::Trouble::Unusable(reason))) => self.set_aside(path, &reason),
+            Some(Err(file::Trouble::Passing(reason))) => {
                 self.tell(format!("nothing was collected: {reason}"));
             }
-            Err(_) => self.set_aside(path, "writing to it failed"),
+            None => self.set_aside(path, "writing to it failed"),
         }
         collected.into_inner().expect("no holder panics")
     }
@@ -470,14 +474,20 @@ impl Snapshot {
         if self.broken.load(Ordering::Relaxed) {
             return None;
         }
-        match catch_unwind(AssertUnwindSafe(read)) {
-            Ok(Ok(value)) => Some(value),
-            Ok(Err(_)) | Err(_) => {
+        match caught(read) {
+            Some(Ok(value)) => Some(value),
+            Some(Err(_)) | None => {
                 self.broken.store(true, Ordering::Relaxed);
                 None
             }
         }
     }
+}
+
+/// Says of whatever is at `path` that it is as a process of ours left it.
+#[cfg(test)]
+pub(crate) fn stamp_as_left(path: &Path) {
+    file::stamp(path);
 }
 
 /// A row: its content, and a checksum of key and content.

@@ -7,9 +7,9 @@
 mod folder;
 
 use std::collections::HashMap;
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Component, Path};
 use std::sync::{Arc, Mutex};
 
 use rayon::prelude::*;
@@ -31,7 +31,7 @@ const COARSE_RACY_NS: i64 = 2_100_000_000;
 const SECOND_NS: i64 = 1_000_000_000;
 
 /// Larger files have a digest, but queries do not see their content.
-const LARGEST: usize = 64 << 20;
+const LARGEST: u64 = 64 << 20;
 /// How much of what was read is held for whoever asks next.
 const HELD: usize = 32 << 20;
 
@@ -141,6 +141,11 @@ impl World {
 
     /// The state of a leaf other than an effect.
     pub(crate) fn digest(&self, leaf: &Leaf) -> Digest {
+        self.digest_and(leaf, |looked| self.hold(leaf, looked))
+    }
+
+    /// The same; `with` gets what was read for it, if something was.
+    fn digest_and(&self, leaf: &Leaf, with: impl FnOnce(&Looked)) -> Digest {
         let (path, name) = match leaf {
             Leaf::Tool => return self.tool,
             Leaf::File(path) => {
@@ -156,7 +161,7 @@ impl World {
         }
         let seen = folder.lock().expect("no holder panics").seen(name);
         let looked = self.look_again(leaf, seen);
-        self.hold(leaf, &looked);
+        with(&looked);
         let seen = Seen { stat: looked.stat, digest: looked.digest };
         folder.lock().expect("no holder panics").record(name, seen)
     }
@@ -172,7 +177,9 @@ impl World {
         };
         let known = folder.lock().expect("no holder panics").verify(names, stat_all);
         let digest = |(name, known): (&&str, Option<Digest>)| {
-            known.unwrap_or_else(|| self.digest(&Leaf::File(join(path, name).into())))
+            // Whoever compares digests has no need of what was read, and there may be much of it.
+            let look = || self.digest_and(&Leaf::File(join(path, name).into()), |_| {});
+            known.unwrap_or_else(look)
         };
         names.iter().zip(known).map(digest).collect()
     }
@@ -243,6 +250,19 @@ impl World {
         changed
     }
 
+    /// The trees that were looked at and have this path in them.
+    pub(crate) fn trees_with(&self, path: &str) -> Vec<Leaf> {
+        fn parts(path: &str) -> impl Iterator<Item = Component<'_>> {
+            Path::new(path).components().filter(|part| *part != Component::CurDir)
+        }
+        let others = self.others.lock().expect("no holder panics");
+        let holds = |leaf: &&Leaf| match leaf {
+            Leaf::Tree(tree) => parts(tree).eq(parts(path).take(parts(tree).count())),
+            _ => false,
+        };
+        others.keys().filter(holds).cloned().collect()
+    }
+
     fn in_folder(&self, leaf: &Leaf, then: impl FnOnce(&mut Folder, Option<&str>)) {
         let (path, name) = match leaf {
             Leaf::File(path) => {
@@ -305,16 +325,30 @@ impl World {
             Kind::Folder => Err(io::ErrorKind::IsADirectory.into()),
             Kind::Special => Err(io::Error::other(NOT_REGULAR)),
             Kind::File => {
-                let file = self.system.open(path)?;
-                let (digest, bytes) = Digest::of_reader("file", file, LARGEST)?;
-                let content = if bytes.len() <= LARGEST {
-                    Content::Bytes(bytes.into())
-                } else {
+                let too_large = || {
                     let most = LARGEST >> 20;
-                    Content::Unreadable(format!("it is larger than {most} MiB").into())
+                    Err(io::Error::other(format!("it is larger than {most} MiB")))
                 };
-                Ok((digest, content))
+                if stat.size > LARGEST {
+                    return too_large();
+                }
+                // One byte more, so that the end is met without growing.
+                let mut bytes = Vec::with_capacity(stat.size as usize + 1);
+                self.system.open(path)?.as_mut().take(LARGEST + 1).read_to_end(&mut bytes)?;
+                if bytes.len() as u64 > LARGEST {
+                    return too_large();
+                }
+                Ok((Digest::of("file", &bytes), Content::Bytes(bytes.into())))
             }
+        };
+        self.look_by_stat(path, seen, read)
+    }
+
+    /// A file of which only the digest is wanted.
+    fn large_file(&self, path: &Path, seen: Option<Seen>) -> Looked {
+        let read = |_: &Stat| {
+            let digest = Digest::of_reader("large file", self.system.open(path)?)?;
+            Ok((digest, Content::Bytes([].into())))
         };
         self.look_by_stat(path, seen, read)
     }
@@ -377,7 +411,7 @@ impl World {
         match stat.kind {
             Kind::Special => Err(io::Error::other("not a regular file or folder")),
             Kind::File => {
-                let digest = self.tree_file(path)?;
+                let digest = self.tree_file(path, stat.size > LARGEST)?;
                 let mode = stat.mode.to_le_bytes();
                 Ok(Digest::of_parts("tree file", &[&digest.0, &mode]))
             }
@@ -402,19 +436,22 @@ impl World {
     }
 
     /// A file of a tree: by the index, which learns of it, but always by its stat of now.
-    fn tree_file(&self, path: &Path) -> io::Result<Digest> {
+    fn tree_file(&self, path: &Path, large: bool) -> io::Result<Digest> {
+        // Queries never see what is in a large file, so its digest has a name of its own there.
+        let mark = if large { "/" } else { "" };
+        let look = |seen| if large { self.large_file(path, seen) } else { self.file(path, seen) };
         let looked = match path.to_str() {
             Some(text) => {
                 let (folder, name) = split(text);
-                let folder = self.folder(folder);
-                let seen = folder.lock().expect("no holder panics").seen(Some(name));
-                let looked = self.file(path, seen);
+                let (folder, name) = (self.folder(folder), [name, mark].concat());
+                let seen = folder.lock().expect("no holder panics").seen(Some(&name));
+                let looked = look(seen);
                 let seen = Seen { stat: looked.stat, digest: looked.digest };
-                folder.lock().expect("no holder panics").learn(name, seen);
+                folder.lock().expect("no holder panics").learn(&name, seen);
                 looked
             }
             // Names that are not Unicode have no place in the index.
-            None => self.file(path, None),
+            None => look(None),
         };
         match looked.content {
             Some(Content::Unreadable(reason)) if looked.digest == unreadable_digest(&reason) => {

@@ -45,9 +45,10 @@ pub use select::{SELECTION, Selection};
 pub use settings::{FILES as SETTINGS_FILES, SETTINGS, Settings, unit as settings_unit};
 
 /// Every query, for the engine.
-pub static QUERIES: [&dyn AnyQuery; 15] = [
+pub static QUERIES: [&dyn AnyQuery; 16] = [
     &select::SELECTION,
     &source::SOURCE,
+    &render::LIBRARY,
     &render::RENDERED,
     &document::DOCUMENT,
     &settings::SETTINGS,

@@ -5,10 +5,11 @@ mod prepared;
 mod recursion;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use clnrm_engine::{Content, Cx, Query, Unit};
 use regex::Regex;
+use serde::{Deserialize, Serialize};
 use tera::Context;
 
 use self::functions::Environment;
@@ -31,11 +32,15 @@ fn rendered(cx: &Cx<'_>, unit: &Unit) -> Rendered {
     if !is_template(&text.0) {
         return Ok(text.clone());
     }
-    let libraries = libraries(cx, unit, &text.0)?;
-    refuse_recursion(unit, &text.0, &libraries)?;
+    let references = references(&text.0);
+    let libraries = libraries(cx, unit, &text.0, &references)?;
+    refuse_recursion(unit, &text.0, references, &libraries)?;
     let context = context(&text.0)?;
-    let clock = clock(&text.0);
-    let files = libraries.iter().map(|(name, library)| (name.clone(), library.text.clone()));
+    let clock = {
+        let source = source.clone();
+        move || source.as_ref().as_ref().map_or_else(|_| String::new(), |text| clock(&text.0))
+    };
+    let files = libraries.iter().map(|(name, used)| (name.clone(), used.library.text.clone()));
     prepared::with_template(files.collect(), &unit.path, &text.0, |tera| {
         // A function cannot reach `cx`, so it stops at the first variable it does not know yet,
         // and rendering starts again with that one: exactly the variables that are read are
@@ -66,58 +71,101 @@ fn finish(outcome: tera::Result<String>, source: &str) -> Rendered {
     Ok(Text(text))
 }
 
-/// The files a template imports, includes or extends, directly or not, by the names it uses.
-type Libraries = BTreeMap<String, Library>;
+/// What templates import, include or extend; the unit is the file. `None` when there is none.
+pub(crate) static LIBRARY: Query<Option<Result<Library, String>>> =
+    Query::new("library", 1, library);
 
-struct Library {
-    text: String,
+/// A file that templates use.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Library {
+    text: Arc<str>,
+    /// The files it uses itself, with the places of their names.
+    references: Vec<(String, usize)>,
+    /// A way from one of its macros back to itself, if there is one.
+    circle: Option<Vec<String>>,
+}
+
+fn library(cx: &Cx<'_>, unit: &Unit) -> Option<Result<Library, String>> {
+    match cx.file(&unit.path) {
+        Content::Absent => None,
+        Content::Unreadable(reason) => Some(Err(format!("cannot be read: {reason}"))),
+        Content::Bytes(bytes) => Some(match std::str::from_utf8(&bytes) {
+            Ok(text) => Ok(Library {
+                text: text.into(),
+                references: references(text),
+                circle: recursion::cycle(&recursion::macro_calls(text)),
+            }),
+            Err(_) => Err("is not UTF-8".to_owned()),
+        }),
+    }
+}
+
+/// The files a template imports, includes or extends, directly or not, by the names it uses.
+type Libraries = BTreeMap<String, Used>;
+
+struct Used {
+    library: Library,
     /// Where the template asks for it, or for what asks for it.
     at: At,
 }
 
-fn libraries(cx: &Cx<'_>, unit: &Unit, text: &str) -> Result<Libraries, Problem> {
+fn libraries(
+    cx: &Cx<'_>,
+    unit: &Unit,
+    text: &str,
+    references: &[(String, usize)],
+) -> Result<Libraries, Problem> {
     let (mut found, mut seen) = (BTreeMap::new(), BTreeSet::new());
-    let mut open: Vec<(String, At)> = references(text)
+    let mut open: Vec<(String, At)> = references
+        .iter()
         .map(|(name, offset)| {
-            let (line, column) = line_and_column(text, offset);
-            (name, At::Source(line, column))
+            let (line, column) = line_and_column(text, *offset);
+            (name.clone(), At::Source(line, column))
         })
         .collect();
     while let Some((name, at)) = open.pop() {
         if !seen.insert(name.clone()) {
             continue;
         }
-        let text = library(cx, unit, &name, &at)?;
-        open.extend(references(&text).map(|(name, _)| (name, at.clone())));
-        found.insert(name, Library { text, at });
+        let library = find_library(cx, unit, &name, &at)?;
+        open.extend(library.references.iter().map(|(name, _)| (name.clone(), at.clone())));
+        found.insert(name, Used { library, at });
     }
     Ok(found)
 }
 
 /// No file includes itself, and no macro calls itself, directly or not.
-fn refuse_recursion(unit: &Unit, text: &str, libraries: &Libraries) -> Result<(), Problem> {
-    let own = (&*unit.path, text, &At::File);
-    let others = libraries.iter().map(|(name, library)| (&**name, &*library.text, &library.at));
+fn refuse_recursion(
+    unit: &Unit,
+    text: &str,
+    references: Vec<(String, usize)>,
+    libraries: &Libraries,
+) -> Result<(), Problem> {
+    let own = recursion::cycle(&recursion::macro_calls(text));
+    let own = (unit.path.to_string(), references, own, &At::File);
+    let others = libraries.iter().map(|(name, Used { library, at })| {
+        (name.clone(), library.references.clone(), library.circle.clone(), at)
+    });
     let mut files = Calls::new();
-    for (name, text, at) in [own].into_iter().chain(others) {
-        files.insert(name.to_owned(), references(text).map(|(name, _)| name).collect());
-        if let Some(cycle) = recursion::cycle(&recursion::macro_calls(text)) {
+    for (name, references, circle, at) in [own].into_iter().chain(others) {
+        if let Some(circle) = circle {
             let message =
-                format!("macros of {name} call each other in a circle: {}", cycle.join(" → "));
+                format!("macros of {name} call each other in a circle: {}", circle.join(" → "));
             return Err(Problem::error("render/recursion", at.clone(), message));
         }
+        files.insert(name, references.into_iter().map(|(name, _)| name).collect());
     }
-    if let Some(cycle) = recursion::cycle(&files) {
-        let at =
-            cycle.iter().find_map(|name| libraries.get(name)).map_or(At::File, |l| l.at.clone());
-        let message = format!("templates include each other in a circle: {}", cycle.join(" → "));
+    if let Some(circle) = recursion::cycle(&files) {
+        let used = circle.iter().find_map(|name| libraries.get(name));
+        let at = used.map_or(At::File, |used| used.at.clone());
+        let message = format!("templates include each other in a circle: {}", circle.join(" → "));
         return Err(Problem::error("render/recursion", at, message));
     }
     Ok(())
 }
 
 /// Looks for a library beside the file, then in the workspace's `templates/`.
-fn library(cx: &Cx<'_>, unit: &Unit, name: &str, at: &At) -> Result<String, Problem> {
+fn find_library(cx: &Cx<'_>, unit: &Unit, name: &str, at: &At) -> Result<Library, Problem> {
     let outside = name.starts_with('/') || name.split('/').any(|part| part == "..");
     if outside {
         let message = format!("`{name}` lies outside the folders templates are taken from");
@@ -130,17 +178,12 @@ fn library(cx: &Cx<'_>, unit: &Unit, name: &str, at: &At) -> Result<String, Prob
         places.truncate(2);
     }
     for place in &places {
-        match cx.file(place) {
-            Content::Absent => {}
-            Content::Unreadable(reason) => {
-                let message = format!("`{place}` cannot be read: {reason}");
+        match cx.get(&LIBRARY, &Unit::file(place.as_str())).as_ref() {
+            None => {}
+            Some(Ok(library)) => return Ok(library.clone()),
+            Some(Err(reason)) => {
+                let message = format!("`{place}` {reason}");
                 return Err(Problem::error("render/unreadable", at.clone(), message));
-            }
-            Content::Bytes(bytes) => {
-                return String::from_utf8(bytes.to_vec()).map_err(|_| {
-                    let message = format!("`{place}` is not UTF-8");
-                    Problem::error("render/unreadable", at.clone(), message)
-                });
             }
         }
     }
@@ -154,17 +197,13 @@ fn join(folder: &str, name: &str) -> String {
 }
 
 /// The template files a text names, with the places of the names.
-fn references(text: &str) -> impl Iterator<Item = (String, usize)> {
+fn references(text: &str) -> Vec<(String, usize)> {
     static TAG: LazyLock<Regex> = LazyLock::new(|| {
         let tag = Regex::new(r#"\{%-?\s*(?:import|include|extends)\s+["'`]([^"'`]+)["'`]"#);
         tag.expect("the pattern is a constant")
     });
-    let names: Vec<_> = TAG
-        .captures_iter(text)
-        .filter_map(|found| found.get(1))
-        .map(|name| (name.as_str().to_owned(), name.start()))
-        .collect();
-    names.into_iter()
+    let names = TAG.captures_iter(text).filter_map(|found| found.get(1));
+    names.map(|name| (name.as_str().to_owned(), name.start())).collect()
 }
 
 /// What a template sees: its own `[vars]`, as `vars.x` and as `x`.
@@ -253,13 +292,12 @@ fn syntax_error(error: &tera::Error, libraries: &Libraries) -> Problem {
         || text.lines().next().unwrap_or_default().to_owned(),
         |line| line.trim_start().trim_start_matches("= ").to_owned(),
     );
-    let names =
-        |(name, _): &(&String, &Library)| text.contains(&format!("Failed to parse '{name}'"));
+    let names = |(name, _): &(&String, &Used)| text.contains(&format!("Failed to parse '{name}'"));
     match (libraries.iter().find(names), place) {
-        (Some((name, library)), place) => {
+        (Some((name, used)), place) => {
             let (line, column) = place.unwrap_or_default();
             let message = format!("{name}:{line}:{column}: {message}");
-            Problem::error("render/syntax", library.at.clone(), message)
+            Problem::error("render/syntax", used.at.clone(), message)
         }
         (None, Some((line, column))) => {
             Problem::error("render/syntax", At::Source(line, column), message)

@@ -439,7 +439,7 @@ fn a_plan_says_everything() {
                         mounts: [
                             Mount {
                                 source: "bin",
-                                digest: "71d6e6dde04ae71b954e3ea7765ed1d008ede20c4bf66880bf0d8718c535c1f2",
+                                digest: "f5ee32a82e0d2708e30b9ccdb03d56f9890f07f608c1095c0b1a071485b8111d",
                                 target: "/bin/app",
                                 read_only: true,
                             },

@@ -12,6 +12,7 @@ pub(crate) fn run(args: &CacheArgs) -> anyhow::Result<Exit> {
     let workspace = Workspace::find(&[], &args.store)?;
     let mut engine = workspace.engine();
     let mut exit = Exit::Green;
+    let was_there = workspace.store().exists();
     match &args.command {
         CacheCommand::Stats => {
             let stats = engine.store_stats();
@@ -39,7 +40,7 @@ pub(crate) fn run(args: &CacheArgs) -> anyhow::Result<Exit> {
                     engine.store_stats();
                 }
             }
-            None if workspace.store().exists() => exit = Exit::Failed,
+            None if was_there => exit = Exit::Failed,
             None => printer::talk("there is no store yet"),
         },
         CacheCommand::Gc { max_size } => {

@@ -3,31 +3,57 @@
 use std::fmt::{Display, Write};
 use std::time::Duration;
 
-use clnrm_engine::Bug;
-use clnrm_queries::{Diagnostic, Failure, Report, Severity, State};
+use clnrm_engine::{Bug, Unit};
+use clnrm_queries::{Check, Diagnostic, Failure, Report, Severity, State};
+use rayon::prelude::*;
 
 use super::style::{bad, doubtful, good, quiet};
 use super::{DrySummary, RunSummary, many};
 use crate::known::Known;
 
-/// So much is printed at once.
-const PIECE: usize = 32 << 10;
+/// So many tests are told of at once, on all cores.
+const BATCH: usize = 4096;
+/// So many of them on one.
+const SHARE: usize = 256;
+
+/// Tells of many things, each of which gives text and something to count; prints in their order.
+fn tell_all<T: Sync, C: Send>(
+    text: &mut String,
+    all: &[T],
+    tell: impl Fn(&mut String, &T) -> C + Sync,
+    mut count: impl FnMut(C),
+    print: &dyn Fn(&mut String),
+) {
+    print(text);
+    for batch in all.chunks(BATCH) {
+        let share = |share: &[T]| {
+            let mut text = String::new();
+            let counted: Vec<C> = share.iter().map(|one| tell(&mut text, one)).collect();
+            (text, counted)
+        };
+        let shares: Vec<(String, Vec<C>)> = batch.par_chunks(SHARE).map(share).collect();
+        for (mut told, counted) in shares {
+            counted.into_iter().for_each(&mut count);
+            print(&mut told);
+        }
+    }
+}
 
 pub(super) fn run(summary: &RunSummary<'_>, print: &dyn Fn(&mut String)) {
     let mut text = String::new();
     summary.diagnostics.iter().for_each(|diagnostic| self::diagnostic(&mut text, diagnostic, 0));
     let width = summary.units.iter().map(|unit| unit.path.chars().count()).max().unwrap_or(0);
     let (mut passed, mut failed) = (0, 0);
-    for (unit, report) in summary.units.iter().zip(&summary.reports) {
-        match one_test(&mut text, &unit.path, report, width) {
-            Some(State::Passed) => passed += 1,
-            Some(State::Failed) => failed += 1,
-            _ => {}
-        }
-        if text.len() > PIECE {
-            print(&mut text);
-        }
-    }
+    let tests: Vec<_> = summary.units.iter().zip(&summary.reports).collect();
+    let tell = |text: &mut String, (unit, report): &(&Unit, &Result<Known<Report>, Bug>)| {
+        one_test(text, &unit.path, report, width)
+    };
+    let count = |state| match state {
+        Some(State::Passed) => passed += 1,
+        Some(State::Failed) => failed += 1,
+        _ => {}
+    };
+    tell_all(&mut text, &tests, tell, count, print);
     let rest = summary.reports.len() as u64 - passed - failed;
     let mut totals = good(format!("{passed} passed")).to_string();
     if failed > 0 {
@@ -120,32 +146,12 @@ pub(super) fn dry_run(summary: &DrySummary<'_>, print: &dyn Fn(&mut String)) {
     let mut text = String::new();
     summary.diagnostics.iter().for_each(|diagnostic| self::diagnostic(&mut text, diagnostic, 0));
     let (mut sound, mut broken) = (0u64, 0u64);
-    for (unit, check) in summary.units.iter().zip(&summary.checks) {
-        let file = &unit.path;
-        match check {
-            Ok(Known::Green { scenarios, .. }) => {
-                sound += 1;
-                checked(&mut text, good("ok "), file, *scenarios);
-            }
-            Ok(check) => {
-                let check = check.view();
-                let is_sound = check.is_sound();
-                *if is_sound { &mut sound } else { &mut broken } += 1;
-                let word = if is_sound { good("ok ") } else { bad("ERR") };
-                checked(&mut text, word, file, check.glance.scenarios);
-                let diagnostics = check.diagnostics.iter();
-                diagnostics.for_each(|diagnostic| self::diagnostic(&mut text, diagnostic, 2));
-            }
-            Err(bug) => {
-                broken += 1;
-                let line = error(&format!("a bug of clnrm: {}", bug.0), None);
-                let _ = write!(text, "{}  {file}\n{line}", bad("BUG"));
-            }
-        }
-        if text.len() > PIECE {
-            print(&mut text);
-        }
-    }
+    let files: Vec<_> = summary.units.iter().zip(&summary.checks).collect();
+    let tell = |text: &mut String, (unit, check): &(&Unit, &Result<Known<Check>, Bug>)| {
+        one_file(text, &unit.path, check)
+    };
+    let count = |is_sound| *if is_sound { &mut sound } else { &mut broken } += 1;
+    tell_all(&mut text, &files, tell, count, print);
     let mut totals = good(format!("{sound} ok")).to_string();
     if broken > 0 {
         let _ = write!(totals, ", {}", bad(format!("{broken} with errors")));
@@ -154,6 +160,29 @@ pub(super) fn dry_run(summary: &DrySummary<'_>, print: &dyn Fn(&mut String)) {
     let cost = quiet(format!("{executed} executed, {} recalled", summary.counts.recalled));
     let _ = writeln!(text, "\n{totals} in {}  {cost}", seconds(summary.duration));
     print(&mut text);
+}
+
+/// Tells of a file; gives whether it is sound.
+fn one_file(text: &mut String, file: &str, check: &Result<Known<Check>, Bug>) -> bool {
+    match check {
+        Ok(Known::Green { scenarios, .. }) => {
+            checked(text, good("ok "), file, *scenarios);
+            true
+        }
+        Ok(check) => {
+            let check = check.view();
+            let is_sound = check.is_sound();
+            let word = if is_sound { good("ok ") } else { bad("ERR") };
+            checked(text, word, file, check.glance.scenarios);
+            check.diagnostics.iter().for_each(|diagnostic| self::diagnostic(text, diagnostic, 2));
+            is_sound
+        }
+        Err(bug) => {
+            let line = error(&format!("a bug of clnrm: {}", bug.0), None);
+            let _ = write!(text, "{}  {file}\n{line}", bad("BUG"));
+            false
+        }
+    }
 }
 
 fn checked(text: &mut String, word: impl Display, file: &str, scenarios: usize) {

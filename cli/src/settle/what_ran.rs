@@ -159,9 +159,10 @@ fn a_macro_that_comes_to_the_same() {
     check(
         move |lab| lab.files.write("tests/_lib.toml.tera", library.clone()),
         expect![[r#"
-        rendered tests/b.clnrm.toml (as before)
-        0 runs
-    "#]],
+            library tests/_lib.toml.tera
+            rendered tests/b.clnrm.toml (as before)
+            0 runs
+        "#]],
     );
 }
 

@@ -33,7 +33,9 @@ pub(super) fn read(path: &Path) -> Result<Option<ReadOnlyDatabase>, Trouble> {
     if !is_as_left(path) {
         // Copied here, or left open by a process that was killed, or damaged: every page is
         // checked, and repaired where that is possible.
-        match patiently(|| builder().set_check_integrity_on_open(true).open(path)) {
+        let mut checking = builder();
+        checking.set_cache_size(READ_CACHE).set_check_integrity_on_open(true);
+        match patiently(|| open(&checking, path)) {
             Ok(checked) => leave(checked, path)?,
             Err(error) => return Err(trouble(path, error)),
         }
@@ -51,7 +53,7 @@ pub(super) fn write(
 ) -> Result<(), Trouble> {
     if is_there(path)? {
         let check = !is_as_left(path);
-        let opened = patiently(|| builder().set_check_integrity_on_open(check).open(path));
+        let opened = patiently(|| open(builder().set_check_integrity_on_open(check), path));
         let database = opened.map_err(|error| trouble(path, error))?;
         commit(&database, write)?;
         return leave(database, path);
@@ -85,7 +87,7 @@ pub(super) fn write(
 
 /// Gives back to the file system what is free in a store.
 pub(super) fn compact(path: &Path) -> Result<(), Trouble> {
-    let opened = patiently(|| builder().open(path));
+    let opened = patiently(|| open(&builder(), path));
     let mut database = opened.map_err(|error| trouble(path, error))?;
     database.compact().map_err(|error| Trouble::Passing(error.to_string()))?;
     leave(database, path)
@@ -117,6 +119,14 @@ fn builder() -> Builder {
     builder
 }
 
+fn open(builder: &Builder, path: &Path) -> Result<Database, DatabaseError> {
+    #[cfg(test)]
+    if let Some(file) = super::torn::file() {
+        return builder.create_with_backend(file);
+    }
+    builder.open(path)
+}
+
 fn commit(
     database: &Database,
     write: impl Fn(&WriteTransaction) -> Result<(), redb::Error>,
@@ -140,7 +150,7 @@ fn leave(database: Database, path: &Path) -> Result<(), Trouble> {
     Ok(())
 }
 
-fn stamp(path: &Path) {
+pub(super) fn stamp(path: &Path) {
     let write = || -> io::Result<()> {
         let text = describe(path)?;
         let stamp = stamp_path(path);

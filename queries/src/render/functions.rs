@@ -36,8 +36,12 @@ impl Environment {
     }
 }
 
-/// Makes all functions known to `tera`; `clock` is the time it is in the test.
-pub(super) fn register(tera: &mut Tera, environment: &Environment, clock: &str) {
+/// Makes all functions known to `tera`; `clock` tells the time it is in the test.
+pub(super) fn register(
+    tera: &mut Tera,
+    environment: &Environment,
+    clock: &(impl Fn() -> String + Clone + Send + Sync + 'static),
+) {
     for name in ["env", "get_env"] {
         let environment = environment.clone();
         tera.register_function(name, move |arguments: &Arguments| {
@@ -51,8 +55,8 @@ pub(super) fn register(tera: &mut Tera, environment: &Environment, clock: &str) 
         });
     }
     for name in ["now_rfc3339", "now"] {
-        let clock = clock.to_owned();
-        tera.register_function(name, move |_: &Arguments| Ok(Value::String(clock.clone())));
+        let clock = clock.clone();
+        tera.register_function(name, move |_: &Arguments| Ok(Value::String(clock())));
     }
     tera.register_function("sha256", |arguments: &Arguments| {
         Ok(Value::String(sha256(text(arguments, &["s", "input"])?.as_bytes())))

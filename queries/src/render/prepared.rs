@@ -3,13 +3,16 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use tera::Tera;
 
+/// Texts by the names templates use.
+type Libraries = BTreeMap<String, Arc<str>>;
+
 /// A Tera that knows nothing but some libraries.
 struct Prepared {
-    /// By the names templates use.
-    libraries: BTreeMap<String, String>,
+    libraries: Libraries,
     tera: Tera,
 }
 
@@ -24,7 +27,7 @@ thread_local! {
 /// # Errors
 /// When one of them does not parse.
 pub(super) fn with_template<T>(
-    libraries: BTreeMap<String, String>,
+    libraries: Libraries,
     name: &str,
     text: &str,
     render: impl FnOnce(&mut Tera) -> T,
@@ -35,7 +38,7 @@ pub(super) fn with_template<T>(
         None => {
             let mut tera = Tera::default();
             tera.autoescape_on(Vec::new());
-            tera.add_raw_templates(&libraries)?;
+            tera.add_raw_templates(libraries.iter().map(|(name, text)| (name, &**text)))?;
             Prepared { libraries, tera }
         }
     };
@@ -51,10 +54,10 @@ mod tests {
     use super::*;
 
     /// What a Tera without a past makes of it.
-    fn alone(libraries: &BTreeMap<String, String>, name: &str, text: &str) -> Option<String> {
+    fn alone(libraries: &Libraries, name: &str, text: &str) -> Option<String> {
         let mut tera = Tera::default();
         tera.autoescape_on(Vec::new());
-        tera.add_raw_templates(libraries).ok()?;
+        tera.add_raw_templates(libraries.iter().map(|(name, text)| (name, &**text))).ok()?;
         tera.add_raw_template(name, text).ok()?;
         tera.render(name, &tera::Context::new()).ok()
     }
@@ -83,8 +86,8 @@ mod tests {
         for round in 0..40 {
             // Every pair of a library and a text comes after many others.
             let libraries = &libraries[round * 7 % libraries.len()];
-            let files = libraries.iter().map(|(name, text)| (name.to_string(), text.to_string()));
-            let files: BTreeMap<String, String> = files.collect();
+            let files = libraries.iter().map(|(name, text)| (name.to_string(), (*text).into()));
+            let files: Libraries = files.collect();
             for (number, text) in texts.iter().enumerate() {
                 let name = ["a", "b"][(round + number) % 2];
                 let render = |tera: &mut Tera| tera.render(name, &tera::Context::new()).ok();

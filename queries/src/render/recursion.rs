@@ -44,6 +44,9 @@ pub(super) fn macro_calls(text: &str) -> Calls {
         tag.expect("the pattern is a constant")
     });
     let (mut calls, mut within) = (Calls::new(), None);
+    if !text.contains("macro") {
+        return calls;
+    }
     for found in TAG.captures_iter(text) {
         if let Some(name) = found.get(1) {
             within = Some(name.as_str().to_owned());
