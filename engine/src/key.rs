@@ -67,6 +67,15 @@ pub enum Key {
     Node(Node),
 }
 
+impl Leaf {
+    /// Whether it looks like a secret, by its name: not even a digest of it leaves the machine.
+    pub(crate) fn is_secret(&self) -> bool {
+        let Leaf::Env(name) = self else { return false };
+        let name = name.to_uppercase();
+        ["TOKEN", "SECRET", "PASSW", "KEY", "CREDENTIAL", "AUTH"].iter().any(|s| name.contains(s))
+    }
+}
+
 impl fmt::Display for Leaf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

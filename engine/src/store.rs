@@ -30,7 +30,7 @@ use self::rows::decode_unit;
 pub(crate) use self::rows::{QueryNames, RootsRow, UnitTraces};
 use crate::digest::Digest;
 use crate::fault::{self, Fault};
-use crate::key::{Node, Unit};
+use crate::key::{Key, Leaf, Node, Unit};
 use crate::run::Run;
 use crate::trace::RootTrace;
 use crate::world::{FolderIndex, join, split};
@@ -341,7 +341,7 @@ impl Snapshot {
             .collect()
     }
 
-    /// Everything that is true on other machines, too.
+    /// Everything that is true on other machines, too, and rests on no secret.
     pub(crate) fn everything(&self) -> Batch {
         let mut batch = Batch { units: self.units().into_iter().collect(), ..Batch::default() };
         for (key, bytes) in self.all(&self.roots) {
@@ -363,6 +363,28 @@ impl Snapshot {
                 batch.effects.insert(key, Some(value));
             }
         }
+        for traces in batch.units.values_mut() {
+            traces.retain(|_, trace| {
+                !trace
+                    .reads
+                    .iter()
+                    .any(|(key, _)| matches!(key, Key::Leaf(leaf) if leaf.is_secret()))
+            });
+        }
+        let rests_on_secret =
+            |_: &Node, root: &mut RootTrace| root.leaves.iter().any(|(leaf, _)| leaf.is_secret());
+        for (leaf, _) in batch.roots.extract_if(.., rests_on_secret).flat_map(|(_, r)| r.leaves) {
+            if let Leaf::Effect(key) = leaf {
+                batch.effects.remove(&key);
+            }
+        }
+        // What another root rests on, too, is not worth telling apart.
+        let effects = &batch.effects;
+        batch.roots.retain(|_, root| {
+            let known =
+                |leaf: &Leaf| !matches!(leaf, Leaf::Effect(key) if !effects.contains_key(key));
+            root.leaves.iter().all(|(leaf, _)| known(leaf))
+        });
         batch
     }
 

@@ -524,6 +524,45 @@ fn what_is_exported_is_known_elsewhere() {
 }
 
 #[test]
+fn what_rests_on_a_secret_is_not_exported() {
+    let mut case = Case::new(&[("a", "one $API_TOKEN"), ("b", "two $NAME")]);
+    case.files.set_env("API_TOKEN", Some("hush"));
+    case.files.set_env("NAME", Some("open"));
+    case.restart();
+    let units = [Unit::file("a"), Unit::file("b")];
+    for words in ["one hush", "two open"] {
+        let key = Digest::of("ask", words.as_bytes());
+        case.engine.set_effect(key, words.as_bytes(), Keep::Value, &[]);
+    }
+    let _ = case.engine.demand(&EFFECT, &units);
+    case.engine.commit();
+    let exported = case.folder.path().join("exported");
+    case.engine.export_store(&exported).unwrap();
+    let mut other = engine(Arc::new(case.files.clone()), case.folder.path().join("other"));
+    other.import_store(&exported).unwrap();
+    let known: Vec<bool> =
+        other.recall(&EFFECT, &units).iter().map(|value| value.is_some()).collect();
+    assert_eq!(known, [false, true]);
+    assert_eq!(other.effect(Digest::of("ask", b"one hush")), None);
+    let text = |path| std::fs::read(path).unwrap();
+    let holds = |bytes: &[u8]| bytes.windows(4).any(|part| part == b"hush");
+    assert!(holds(&text(case.store())) && !holds(&text(exported)), "nor is its outcome");
+}
+
+#[test]
+fn files_of_killed_processes_are_removed_in_time() {
+    let mut case = Case::new(&[("a", "one")]);
+    let [old, new] = ["old", "new"].map(|name| case.folder.path().join(format!(".store-{name}")));
+    for file in [&old, &new] {
+        std::fs::write(file, "").unwrap();
+    }
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+    std::fs::File::options().write(true).open(&old).unwrap().set_modified(long_ago).unwrap();
+    case.words();
+    assert!(!old.exists() && new.exists(), "the other may still be in the making");
+}
+
+#[test]
 fn rubbish_is_collected() {
     let mut case = Case::new(&[("a", "one"), ("b", "two")]);
     for word in ["one", "two"] {

