@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::{Deref, Range};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::db::LeafState;
@@ -36,6 +37,8 @@ pub(crate) struct Session {
     pub(crate) sampler: Sampler,
     /// Whether roots may be recalled.
     recalls_roots: bool,
+    /// Whether there are outcomes that the store did not have.
+    pub(crate) has_grown: AtomicBool,
 }
 
 /// What is to be stored.
@@ -107,6 +110,7 @@ impl Session {
             impure: Mutex::default(),
             sampler: Sampler::new(checking),
             recalls_roots: checking != Checking::Everything,
+            has_grown: AtomicBool::new(false),
         }
     }
 
@@ -186,6 +190,7 @@ impl Session {
         let keep = if fault::is(Fault::PassingEffectStored) { Keep::Value } else { keep };
         let effect = match keep {
             Keep::Value => {
+                self.has_grown.store(true, Ordering::Relaxed);
                 self.staged().effects.insert(key, Some(bytes.clone()));
                 Effect::Lasting(bytes)
             }
