@@ -207,10 +207,11 @@ fn living(root: &Path, paths: &[String]) -> Figures {
         queries: &QUERIES,
         store: Some(root.join(".clnrm/living.redb")),
         checking: Checking::Nothing,
+        trust: Default::default(),
     });
     let units: Vec<_> = paths.iter().map(|path| clnrm_engine::Unit::file(path.as_str())).collect();
     let ask = |engine: &mut Engine| {
-        let known = engine.recall(&CHECK, &units);
+        let known = engine.recall(&CHECK, &units, |_| Some(()));
         let open = units.iter().zip(known).filter(|(_, known)| known.is_none());
         let open: Vec<_> = open.map(|(unit, _)| unit.clone()).collect();
         engine.demand(&CHECK, &open).len()

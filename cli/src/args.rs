@@ -163,6 +163,27 @@ pub(crate) struct StoreArgs {
     /// Compute everything that is remembered again, and compare; a difference is a bug of clnrm.
     #[arg(long, global = true, conflicts_with = "no_cache")]
     pub(crate) verify_cache: bool,
+    /// Whose outcomes are reused when the store comes from elsewhere.
+    #[arg(
+        long,
+        env = "CLNRM_CACHE_TRUST",
+        value_enum,
+        default_value_t,
+        value_name = "WHOSE",
+        global = true
+    )]
+    pub(crate) cache_trust: TrustArg,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TrustArg {
+    /// Everybody's.
+    #[default]
+    All,
+    /// Those computed here, and those signed with the key in CLNRM_CACHE_KEY.
+    Signed,
+    /// Those computed here.
+    None,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]

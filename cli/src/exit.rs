@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use clnrm_engine::Stopped;
+
 /// How the program ends. When several apply, the greatest of them is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Exit {
@@ -35,6 +37,15 @@ impl Exit {
             Exit::Backend => 5,
             Exit::Bug => 101,
             Exit::Interrupted => 130,
+        }
+    }
+}
+
+impl From<&Stopped> for Exit {
+    fn from(stopped: &Stopped) -> Exit {
+        match stopped {
+            Stopped::Bug(_) => Exit::Bug,
+            Stopped::Cancelled => Exit::Interrupted,
         }
     }
 }

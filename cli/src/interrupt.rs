@@ -1,21 +1,24 @@
-//! Ctrl-C: the first one cancels what runs, the second one ends the program at once.
+//! Ctrl-C: the first one gives up what is being worked on, and what was learned is written down;
+//! the second one ends the program at once.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clnrm_backends::Cancel;
+use clnrm_engine::Engine;
 
 use crate::exit::Exit;
 
-/// Lets Ctrl-C, and requests to terminate, trigger `cancel`.
-pub(crate) fn listen(cancel: &Cancel) -> anyhow::Result<()> {
+/// Lets Ctrl-C, and requests to terminate, trigger `cancel` and give up what `engine` is asked for.
+pub(crate) fn listen(engine: &Engine, cancel: &Cancel) -> anyhow::Result<()> {
     static ASKED: AtomicBool = AtomicBool::new(false);
-    let cancel = cancel.clone();
+    let (cancellation, cancel) = (engine.cancellation(), cancel.clone());
     ctrlc::set_handler(move || {
         if ASKED.swap(true, Ordering::SeqCst) {
             // Containers end by themselves when the line to their agents does.
             std::process::exit(Exit::Interrupted.code().into());
         }
         cancel.cancel();
+        cancellation.cancel();
     })?;
     Ok(())
 }

@@ -1,62 +1,99 @@
-//! Values of roots: those that were recalled and are all right stay as they are stored.
+//! Values of roots: of those that were recalled and are all right, no more is held than is shown.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use clnrm_engine::{Bug, Encoded, Engine, Unit};
-use clnrm_queries::{CHECK, Check, CheckGlance, Report, Severity};
+use clnrm_engine::{Engine, Stopped, Unit};
+use clnrm_queries::{CHECK, Check, CheckGlance, REPORT, Report, ReportGlance, Severity};
+
+use crate::args::Format;
 
 /// A root's value.
 #[derive(Clone)]
-pub(crate) enum Known<V> {
-    /// It was recalled, and there is nothing to say against it.
-    Green {
-        encoded: Encoded,
-        /// How many it has.
-        scenarios: usize,
-    },
-    /// It was recalled, and there is something to say of it, short of an error.
-    Recalled(Encoded),
+pub(crate) enum Known<V, G> {
+    /// It was recalled, and this is all there is to say of it.
+    Green(G),
+    /// It was recalled: as it is stored.
+    Recalled(Box<[u8]>),
     /// It was asked for.
     Told(Arc<V>),
 }
 
-const SOUND: &str = "the store has what this very program encoded";
+pub(crate) type KnownCheck = Known<Check, GreenCheck>;
+pub(crate) type KnownReport = Known<Report, GreenReport>;
 
-impl Known<Check> {
-    pub(crate) fn view(&self) -> Check<&str> {
-        match self {
-            Known::Green { encoded, .. } | Known::Recalled(encoded) => {
-                Check::decode(encoded).expect(SOUND)
-            }
-            Known::Told(check) => check.view(),
+/// A check with nothing to say against the file.
+#[derive(Clone)]
+pub(crate) struct GreenCheck {
+    pub(crate) scenarios: usize,
+}
+
+/// A report of a test that passed, with nothing else to say.
+#[derive(Clone)]
+pub(crate) struct GreenReport {
+    pub(crate) name: Box<str>,
+    pub(crate) scenarios: usize,
+    pub(crate) duration: Duration,
+}
+
+/// How much of what is recalled is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Detail {
+    /// Of what is green, what people are shown.
+    Glance,
+    /// All of it.
+    Whole,
+}
+
+impl From<Format> for Detail {
+    fn from(format: Format) -> Detail {
+        match format {
+            Format::Human => Detail::Glance,
+            Format::Json => Detail::Whole,
         }
     }
 }
 
-impl Known<Report> {
-    pub(crate) fn view(&self) -> Report<&str> {
+const SOUND: &str = "the store has what this very program encoded";
+
+impl KnownCheck {
+    /// The check, or what there is of it.
+    pub(crate) fn view(&self) -> Result<Check<&str>, &GreenCheck> {
         match self {
-            Known::Green { encoded, .. } | Known::Recalled(encoded) => {
-                Report::decode(encoded).expect(SOUND)
-            }
-            Known::Told(report) => report.view(),
+            Known::Green(green) => Err(green),
+            Known::Recalled(encoded) => Ok(Check::decode(encoded).expect(SOUND)),
+            Known::Told(check) => Ok(check.view()),
+        }
+    }
+}
+
+impl KnownReport {
+    /// The report, or what there is of it.
+    pub(crate) fn view(&self) -> Result<Report<&str>, &GreenReport> {
+        match self {
+            Known::Green(green) => Err(green),
+            Known::Recalled(encoded) => Ok(Report::decode(encoded).expect(SOUND)),
+            Known::Told(report) => Ok(report.view()),
         }
     }
 }
 
 /// The checks of units.
-pub(crate) fn checks(engine: &mut Engine, units: &[Unit]) -> Vec<Result<Known<Check>, Bug>> {
-    let known = |encoded: Encoded| {
-        let CheckGlance { scenarios, worst, .. } = CheckGlance::decode(&encoded)?;
+pub(crate) fn checks(
+    engine: &mut Engine,
+    units: &[Unit],
+    detail: Detail,
+) -> Vec<Result<KnownCheck, Stopped>> {
+    let recalled = engine.recall(&CHECK, units, |encoded| {
+        let CheckGlance { scenarios, worst, .. } = CheckGlance::decode(encoded)?;
         Some(match worst {
-            None => Known::Green { encoded, scenarios },
-            Some(Severity::Error) => Known::Told(Arc::new(Check::decode(&encoded)?)),
-            Some(_) => Known::Recalled(encoded),
+            None if detail == Detail::Glance => Known::Green(GreenCheck { scenarios }),
+            Some(Severity::Error) => Known::Told(Arc::new(Check::decode(encoded)?)),
+            _ => Known::Recalled(encoded.into()),
         })
-    };
-    let recalled = engine.recall(&CHECK, units).into_iter();
-    let mut checks: Vec<Option<Result<Known<Check>, Bug>>> =
-        recalled.map(|encoded| encoded.and_then(known).map(Ok)).collect();
+    });
+    let mut checks: Vec<Option<Result<KnownCheck, Stopped>>> =
+        recalled.into_iter().map(|known| known.map(Ok)).collect();
     let open: Vec<usize> = (0..units.len()).filter(|at| checks[*at].is_none()).collect();
     if !open.is_empty() {
         let open_units: Vec<Unit> = open.iter().map(|at| units[*at].clone()).collect();
@@ -66,4 +103,18 @@ pub(crate) fn checks(engine: &mut Engine, units: &[Unit]) -> Vec<Result<Known<Ch
         }
     }
     checks.into_iter().map(|check| check.expect("every open unit was asked for")).collect()
+}
+
+/// The reports of those units whose tests are known to have passed.
+pub(crate) fn passed(engine: &Engine, units: &[Unit], detail: Detail) -> Vec<Option<KnownReport>> {
+    engine.recall(&REPORT, units, |encoded| {
+        let (glance, name) = ReportGlance::decode(encoded)?;
+        let ReportGlance { passed, remarks, scenarios, duration } = glance;
+        passed.then(|| match detail {
+            Detail::Glance if !remarks => {
+                Known::Green(GreenReport { name: name.into(), scenarios, duration })
+            }
+            _ => Known::Recalled(encoded.into()),
+        })
+    })
 }

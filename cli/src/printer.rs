@@ -11,18 +11,18 @@ use std::time::Duration;
 use anstream::adapter::strip_str;
 use anstream::{AutoStream, ColorChoice};
 use clnrm_backends::BackendError;
-use clnrm_engine::{Bug, Counts, Engine, Impure, Unit};
-use clnrm_queries::{Check, Diagnostic, Report};
+use clnrm_engine::{Counts, Engine, Impure, Stopped, Unit};
+use clnrm_queries::Diagnostic;
 use serde::Serialize;
 
 use crate::args::Format;
-use crate::known::Known;
+use crate::known::{KnownCheck, KnownReport};
 
 /// All there is to say of a run.
 pub(crate) struct RunSummary<'a> {
     /// One for each of the reports.
     pub(crate) units: &'a [Unit],
-    pub(crate) reports: Vec<Result<Known<Report>, Bug>>,
+    pub(crate) reports: Vec<Result<KnownReport, Stopped>>,
     /// Those that belong to no test.
     pub(crate) diagnostics: Vec<Diagnostic>,
     pub(crate) stats: Stats,
@@ -45,7 +45,7 @@ pub(crate) struct Stats {
 pub(crate) struct DrySummary<'a> {
     /// One for each of the checks.
     pub(crate) units: &'a [Unit],
-    pub(crate) checks: Vec<Result<Known<Check>, Bug>>,
+    pub(crate) checks: Vec<Result<KnownCheck, Stopped>>,
     /// Those that belong to no test.
     pub(crate) diagnostics: Vec<Diagnostic>,
     pub(crate) counts: Counts,
@@ -114,8 +114,10 @@ pub(crate) fn backend_failed(error: &BackendError) {
     err(&human::error(&error.to_string(), error.hint()));
 }
 
-pub(crate) fn bug(file: &str, bug: &Bug) {
-    err(&human::error(&format!("a bug of clnrm, met with {file}: {}", bug.0), None));
+pub(crate) fn stopped(file: &str, stopped: &Stopped) {
+    let mut text = String::new();
+    human::stopped(&mut text, file, stopped);
+    err(&text);
 }
 
 /// Nodes that came out otherwise than they are remembered.

@@ -12,15 +12,16 @@ mod what_ran;
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use clnrm_backends::{Action, ActionKey, Backend, BackendError, Cancel, Outcome};
-use clnrm_engine::{Bug, Digest, Encoded, Engine, Keep, Leaf, Unit};
-use clnrm_queries::{PLAN, REPORT, Report, ReportGlance, State, encode};
+use clnrm_engine::{Digest, Engine, Keep, Leaf, Stopped, Unit};
+use clnrm_queries::{PLAN, REPORT, Report, State, encode};
 use rayon::ThreadPool;
 
-use crate::known::Known;
+use crate::known::{Detail, Known, KnownReport, passed};
 
 /// How long results of runs may wait to be written down.
 const COMMIT_EVERY: Duration = Duration::from_millis(200);
@@ -31,6 +32,8 @@ pub(crate) struct Settle<'a> {
     pub(crate) pool: &'a ThreadPool,
     pub(crate) cancel: &'a Cancel,
     pub(crate) again: Again,
+    /// How much is wanted of reports that are known.
+    pub(crate) detail: Detail,
     /// Run nothing; what would have to run stays pending.
     pub(crate) frozen: bool,
     /// Told of every finished run: how many are done, and of how many.
@@ -49,10 +52,11 @@ pub(crate) enum Again {
 }
 
 /// Reports in the order of their units, and what it took.
+#[derive(Default)]
 pub(crate) struct Settled {
-    pub(crate) reports: Vec<Result<Known<Report>, Bug>>,
-    /// The actions that were run.
-    pub(crate) ran: BTreeSet<ActionKey>,
+    pub(crate) reports: Vec<Result<KnownReport, Stopped>>,
+    /// How many runs were started.
+    pub(crate) started: u64,
     /// How many scenarios were judged by an outcome that was known.
     pub(crate) reused: u64,
 }
@@ -63,32 +67,21 @@ const MOST_ROUNDS: usize = 5;
 impl Settle<'_> {
     /// The final reports of `units`.
     pub(crate) fn settle(&self, engine: &mut Engine, units: &[Unit]) -> Settled {
-        let mut ran = BTreeSet::new();
-        let known = if self.again == Again::All {
-            vec![None; units.len()]
+        let (mut ran, mut started) = (BTreeSet::new(), 0);
+        let mut reports: Vec<Option<Result<KnownReport, Stopped>>> = if self.again == Again::All {
+            units.iter().map(|_| None).collect()
         } else {
-            engine.recall(&REPORT, units)
+            let known = passed(engine, units, self.detail).into_iter();
+            known.map(|report| report.map(Ok)).collect()
         };
-        let green = |encoded: Encoded| {
-            let ReportGlance { passed, scenarios } = ReportGlance::decode(&encoded)?;
-            passed.then_some(Known::Green { encoded, scenarios })
-        };
-        let mut reports: Vec<Option<Result<Known<Report>, Bug>>> =
-            known.into_iter().map(|encoded| encoded.and_then(green).map(Ok)).collect();
         loop {
-            // A report rests on its outcomes; one that was run again for another test may be new.
-            let renewed = |report: &Known<Report>| {
-                report.view().scenarios.iter().filter_map(|s| s.key).any(|key| ran.contains(&key))
-            };
-            for report in reports.iter_mut().filter(|_| !ran.is_empty()) {
-                if report.as_ref().is_some_and(|r| r.as_ref().is_ok_and(renewed)) {
-                    *report = None;
-                }
+            if !ran.is_empty() {
+                self.reopen(engine, units, &mut reports, &ran);
             }
             let open: Vec<usize> = (0..units.len()).filter(|at| reports[*at].is_none()).collect();
             let before = ran.len();
             let open_units: Vec<Unit> = open.iter().map(|at| units[*at].clone()).collect();
-            let settled = self.settle_open(engine, &open_units, &mut ran);
+            let settled = self.settle_open(engine, &open_units, &mut ran, &mut started);
             for (at, report) in open.into_iter().zip(settled) {
                 reports[at] = Some(report.map(Known::Told));
             }
@@ -96,10 +89,40 @@ impl Settle<'_> {
                 break;
             }
         }
-        let reports: Vec<Result<Known<Report>, Bug>> =
+        let reports: Vec<Result<KnownReport, Stopped>> =
             reports.into_iter().map(|report| report.expect("every open unit is settled")).collect();
         let reused = reports.iter().flatten().map(|report| reused(report, &ran)).sum();
-        Settled { reports, ran, reused }
+        Settled { reports, started, reused }
+    }
+
+    /// A report rests on its outcomes; one that was run again for another test may be new.
+    fn reopen(
+        &self,
+        engine: &Engine,
+        units: &[Unit],
+        reports: &mut [Option<Result<KnownReport, Stopped>>],
+        ran: &BTreeSet<ActionKey>,
+    ) {
+        let has_run = |report: &Report| {
+            report
+                .scenarios
+                .iter()
+                .filter_map(|scenario| scenario.key)
+                .any(|key| ran.contains(&key))
+        };
+        let mut recalled = Vec::new();
+        for (at, report) in reports.iter_mut().enumerate() {
+            match report {
+                Some(Ok(Known::Told(told))) if has_run(told) => *report = None,
+                Some(Ok(Known::Green(_) | Known::Recalled(_))) => recalled.push(at),
+                _ => {}
+            }
+        }
+        // What rests on an outcome of this process is not recalled.
+        let recalled_units: Vec<Unit> = recalled.iter().map(|at| units[*at].clone()).collect();
+        for (at, again) in recalled.into_iter().zip(passed(engine, &recalled_units, self.detail)) {
+            reports[at] = again.map(Ok);
+        }
     }
 
     fn settle_open(
@@ -107,15 +130,14 @@ impl Settle<'_> {
         engine: &mut Engine,
         units: &[Unit],
         ran: &mut BTreeSet<ActionKey>,
-    ) -> Vec<Result<Arc<Report>, Bug>> {
+        started: &mut u64,
+    ) -> Vec<Result<Arc<Report>, Stopped>> {
         if units.is_empty() {
             return Vec::new();
         }
-        let failed = |last: &Option<Encoded>| {
-            let report = last.as_ref().and_then(|encoded| Report::<&str>::decode(encoded));
-            report.is_some_and(|report| is_failed(&report))
-        };
-        let failed_before: Vec<bool> = engine.last(&REPORT, units).iter().map(failed).collect();
+        let failed = |last: &[u8]| Report::<&str>::decode(last).map(|report| is_failed(&report));
+        let failed_before: Vec<bool> =
+            engine.last(&REPORT, units, failed).iter().map(|last| *last == Some(true)).collect();
         let mut rounds = 0;
         loop {
             let reports = engine.demand(&REPORT, units);
@@ -138,7 +160,9 @@ impl Settle<'_> {
                 }
                 continue;
             }
-            self.run(engine, pending);
+            *started += self.run(engine, pending);
+            // What ran before the interruption is still judged.
+            engine.cancellation().end();
         }
     }
 
@@ -147,7 +171,7 @@ impl Settle<'_> {
     /// expectations were edited, is judged on the evidence there is.
     fn stale(
         &self,
-        reports: &[Result<Arc<Report>, Bug>],
+        reports: &[Result<Arc<Report>, Stopped>],
         failed_before: &[bool],
         ran: &BTreeSet<ActionKey>,
     ) -> BTreeSet<ActionKey> {
@@ -169,18 +193,21 @@ impl Settle<'_> {
         stale
     }
 
-    /// Runs actions on the pool, whose threads hold no handle of the engine.
-    fn run(&self, engine: &mut Engine, pending: BTreeMap<ActionKey, Action>) {
+    /// Runs actions on the pool, whose threads hold no handle of the engine; tells how many of
+    /// them were started.
+    fn run(&self, engine: &mut Engine, pending: BTreeMap<ActionKey, Action>) -> u64 {
         engine.commit();
         let (send, results) = channel();
+        let started = AtomicU64::new(0);
         let (backend, cancel, total) = (self.backend, self.cancel, pending.len());
         self.pool.in_place_scope(|scope| {
             for (key, action) in pending {
-                let send = send.clone();
+                let (send, started) = (send.clone(), &started);
                 scope.spawn(move |_| {
                     let result = if cancel.is_cancelled() {
                         Err(BackendError::Cancelled)
                     } else {
+                        started.fetch_add(1, Ordering::Relaxed);
                         let run = AssertUnwindSafe(|| backend.run(&action, cancel));
                         catch_unwind(run).unwrap_or_else(|_| Err(panicked()))
                     };
@@ -199,6 +226,7 @@ impl Settle<'_> {
                 }
             }
         });
+        started.into_inner()
     }
 }
 
@@ -240,10 +268,10 @@ fn panicked() -> BackendError {
 }
 
 /// How many scenarios of a report were judged by an outcome that was known.
-fn reused(report: &Known<Report>, ran: &BTreeSet<ActionKey>) -> u64 {
-    let report = match report {
-        Known::Green { scenarios, .. } => return *scenarios as u64,
-        other => other.view(),
+fn reused(report: &KnownReport, ran: &BTreeSet<ActionKey>) -> u64 {
+    let report = match report.view() {
+        Ok(report) => report,
+        Err(green) => return green.scenarios as u64,
     };
     let reused = report.scenarios.iter().filter(|scenario| match scenario.state {
         State::Passed | State::Failed => scenario.key.is_some_and(|key| !ran.contains(&key)),
@@ -260,7 +288,7 @@ fn is_failed<S>(report: &Report<S>) -> bool {
 fn pending(
     engine: &mut Engine,
     units: &[Unit],
-    reports: &[Result<Arc<Report>, Bug>],
+    reports: &[Result<Arc<Report>, Stopped>],
 ) -> BTreeMap<ActionKey, Action> {
     let mut parts = Vec::new();
     for (unit, report) in units.iter().zip(reports) {

@@ -10,8 +10,9 @@ pub(crate) fn why<S: AsRef<str>>(
     unit: &Unit,
     report: &Report<S>,
 ) -> Vec<String> {
-    let last = engine.last(&REPORT, std::slice::from_ref(unit)).pop().flatten();
-    let last = last.as_ref().and_then(|encoded| Report::<&str>::decode(encoded));
+    let last = std::slice::from_ref(unit);
+    let last = engine.last(&REPORT, last, |encoded| Report::<String>::decode(encoded));
+    let last = last.into_iter().next().flatten();
     let mut lines = Vec::new();
     for (index, scenario) in report.scenarios.iter().enumerate() {
         if scenario.state != State::Pending {

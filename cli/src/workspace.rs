@@ -4,12 +4,12 @@ use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clnrm_backends::{Backend, BackendError, Choice, Chosen, choose};
-use clnrm_engine::{Checking, Engine, Facts, Options, Os};
+use clnrm_engine::{Checking, Engine, Facts, Options, Os, Trust, Whose};
 use clnrm_queries::{QUERIES, SETTINGS_FILES, facts};
 
-use crate::args::StoreArgs;
+use crate::args::{StoreArgs, TrustArg};
 
 /// A folder with tests in it.
 pub(crate) struct Workspace {
@@ -19,7 +19,11 @@ pub(crate) struct Workspace {
     /// Whether the store is used.
     remembers: bool,
     checking: Checking,
+    trust: Trust,
 }
+
+/// The variable that holds what those share who sign outcomes.
+const SHARED_KEY: &str = "CLNRM_CACHE_KEY";
 
 /// One in so many recalled nodes is computed again.
 const SAMPLE: u32 = 50;
@@ -48,11 +52,12 @@ impl Workspace {
         let remembers = !store.no_cache;
         let checking =
             if store.verify_cache { Checking::Everything } else { Checking::Sample(SAMPLE) };
+        let trust = trust(store)?;
         let store = match &store.store {
             Some(store) => current.join(store),
             None => root.join(".clnrm").join("store-v1.redb"),
         };
-        Ok(Workspace { root, store, remembers, checking })
+        Ok(Workspace { root, store, remembers, checking, trust })
     }
 
     pub(crate) fn store(&self) -> &Path {
@@ -86,6 +91,7 @@ impl Workspace {
             queries: &QUERIES,
             store: self.remembers.then(|| self.store.clone()),
             checking: self.checking,
+            trust: self.trust.clone(),
         }))
     }
 }
@@ -130,6 +136,20 @@ impl LazyBackend {
         };
         Some(value.expect("facts are plain data"))
     }
+}
+
+fn trust(args: &StoreArgs) -> anyhow::Result<Trust> {
+    let key = std::env::var_os(SHARED_KEY).filter(|key| !key.is_empty());
+    let key = key.map(|key| key.into_encoded_bytes());
+    let whose = match args.cache_trust {
+        TrustArg::All => Whose::All,
+        TrustArg::Signed if key.is_none() => {
+            bail!("--cache-trust signed needs the key that signers share in {SHARED_KEY}");
+        }
+        TrustArg::Signed => Whose::Signed,
+        TrustArg::None => Whose::Own,
+    };
+    Ok(Trust { whose, key })
 }
 
 /// The path of a workspace from the root of the repository it is in.

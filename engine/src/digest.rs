@@ -31,7 +31,15 @@ impl Digest {
 
     /// Of a list of byte strings, each framed by its length.
     pub fn of_parts(domain: &str, parts: &[&[u8]]) -> Digest {
-        let mut hasher = blake3::Hasher::new();
+        Digest::framed(blake3::Hasher::new(), domain, parts)
+    }
+
+    /// The same, told by nobody who does not have the key.
+    pub(crate) fn keyed(key: &[u8; 32], domain: &str, parts: &[&[u8]]) -> Digest {
+        Digest::framed(blake3::Hasher::new_keyed(key), domain, parts)
+    }
+
+    fn framed(mut hasher: blake3::Hasher, domain: &str, parts: &[&[u8]]) -> Digest {
         for part in [domain.as_bytes()].iter().chain(parts) {
             if !fault::is(Fault::DigestsNotFramed) {
                 hasher.update(&(part.len() as u64).to_le_bytes());

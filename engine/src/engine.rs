@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 
 use rayon::prelude::*;
 
+use crate::cancellation::{Cancellation, Cancelled};
 use crate::db::Database;
 use crate::digest::Digest;
 use crate::event::{Counts, Impure, QueryEvent};
@@ -19,8 +20,9 @@ use crate::key::{Leaf, Node, Unit};
 use crate::query::{AnyQuery, Query};
 use crate::run::Run;
 use crate::sample::Checking;
-use crate::session::{Encoded, Keep, Session};
+use crate::session::{Keep, Session};
 use crate::shelf::Shelf;
+use crate::signature::Trust;
 use crate::store::{Batch, Collected, Store, StoreStats, Verified};
 use crate::system::System;
 use crate::world::{Facts, World, split};
@@ -44,6 +46,8 @@ pub struct Options<'a> {
     pub store: Option<PathBuf>,
     /// How much of it is checked while it is used.
     pub checking: Checking,
+    /// Which outcomes in it are reused.
+    pub trust: Trust,
 }
 
 /// Queries with a memory.
@@ -53,9 +57,16 @@ pub struct Engine {
     db: OnceCell<Database>,
 }
 
-/// A query panicked: a bug in the program, not in what it was asked about.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Bug(pub String);
+/// Why a root has no value.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Stopped {
+    /// A query panicked, with these words: a bug in the program, not in what it was asked about.
+    #[error("a query panicked: {0}")]
+    Bug(String),
+    /// It was given up; see [`Cancellation`].
+    #[error("interrupted")]
+    Cancelled,
+}
 
 impl Engine {
     /// An engine; the store is not touched yet.
@@ -71,33 +82,50 @@ impl Engine {
             .collect();
         let tool = Digest::of_parts("tool", &parts);
         let names = options.queries.iter().map(|query| (query.name(), query.name())).collect();
-        let shelf = Arc::new(Shelf::new(Store::new(options.store, names)));
+        let shelf = Arc::new(Shelf::new(Store::new(options.store, names, options.trust)));
         let trusting = options.checking != Checking::Everything;
         let world = World::new(options.system, options.facts, tool, shelf.clone(), trusting);
         let session = Arc::new(Session::new(world, shelf, options.queries, options.checking));
         Engine { session, db: OnceCell::new() }
     }
 
-    /// The values of the roots whose deep traces still hold, as they are stored, without running,
-    /// decoding or opening anything in between. Units of one folder should lie together.
-    pub fn recall<V>(&self, query: &'static Query<V>, units: &[Unit]) -> Vec<Option<Encoded>>
+    /// What `see` makes of the values of the roots whose deep traces still hold, where they lie in
+    /// the store, without running, decoding or opening anything in between. A root of which it
+    /// makes nothing counts as not recalled. Units of one folder should lie together.
+    pub fn recall<V, T: Send>(
+        &self,
+        query: &'static Query<V>,
+        units: &[Unit],
+        see: impl Fn(&[u8]) -> Option<T> + Sync,
+    ) -> Vec<Option<T>>
     where
         Query<V>: AnyQuery,
     {
         let session = self.session();
-        let recalled = by_folder(units, |units| session.recall(query.name(), units));
+        let recalled = by_folder(units, |units| session.recall(query.name(), units, &see));
         let many = recalled.iter().flatten().count() as u64;
         session.event(QueryEvent::RootsRecalled(query.name(), many));
         recalled
     }
 
-    /// The values roots had when they were last written down, whether or not they still hold.
-    pub fn last<V>(&self, query: &'static Query<V>, units: &[Unit]) -> Vec<Option<Encoded>>
+    /// What `see` makes of the values roots had when they were last written down, whether or not
+    /// they still hold.
+    pub fn last<V, T: Send>(
+        &self,
+        query: &'static Query<V>,
+        units: &[Unit],
+        see: impl Fn(&[u8]) -> Option<T> + Sync,
+    ) -> Vec<Option<T>>
     where
         Query<V>: AnyQuery,
     {
         let session = self.session();
-        by_folder(units, |units| session.last(query.name(), units))
+        by_folder(units, |units| session.last(query.name(), units, &see))
+    }
+
+    /// By what others can give up, from their threads, what this engine is asked for.
+    pub fn cancellation(&self) -> Cancellation {
+        self.session().cancellation.clone()
     }
 
     /// The values of a query for many units, evaluated in parallel; a unit whose evaluation
@@ -106,7 +134,7 @@ impl Engine {
         &mut self,
         query: &'static Query<V>,
         units: &[Unit],
-    ) -> Vec<Result<Arc<V>, Bug>> {
+    ) -> Vec<Result<Arc<V>, Stopped>> {
         loop {
             let values = units
                 .par_iter()
@@ -126,14 +154,17 @@ impl Engine {
     }
 
     /// The values of roots: recalled where nothing under them has changed, else demanded.
-    pub fn roots<V>(&mut self, query: &'static Query<V>, units: &[Unit]) -> Vec<Result<Arc<V>, Bug>>
+    pub fn roots<V>(
+        &mut self,
+        query: &'static Query<V>,
+        units: &[Unit],
+    ) -> Vec<Result<Arc<V>, Stopped>>
     where
         V: Send + Sync + 'static,
         Query<V>: AnyQuery,
     {
-        let known = self.recall(query, units).into_iter();
         let known: Vec<Option<Arc<V>>> =
-            known.map(|encoded| query.decode(&encoded?)?.downcast::<V>().ok()).collect();
+            self.recall(query, units, |encoded| query.decode(encoded)?.downcast::<V>().ok());
         let open = units.iter().zip(&known).filter(|(_, value)| value.is_none());
         let open: Vec<Unit> = open.map(|(unit, _)| unit.clone()).collect();
         // Without anything to demand, salsa is not touched.
@@ -149,6 +180,7 @@ impl Engine {
     ///
     /// Returns the leaves that have.
     pub fn sync(&mut self) -> Vec<Leaf> {
+        self.session().cancellation.end();
         let changed = self.session().world.changed();
         self.look_again(&changed);
         changed
@@ -156,6 +188,7 @@ impl Engine {
 
     /// Looks again at what these paths are part of, because somebody says that they have changed.
     pub fn changed(&mut self, paths: &[&str]) {
+        self.session().cancellation.end();
         let mut leaves = Vec::new();
         for path in paths {
             leaves.extend([Leaf::File((*path).into()), Leaf::Listing(split(path).0.into())]);
@@ -315,7 +348,7 @@ impl Engine {
         let mut everything = snapshot.everything();
         everything.day = (self.session().world.seconds() / SECONDS_OF_A_DAY) as u32;
         let names = self.session().shelf.store.queries().clone();
-        let other = Store::new(Some(path.to_owned()), names);
+        let other = Store::new(Some(path.to_owned()), names, Trust::default());
         other.commit(&everything);
         other
             .take_trouble()
@@ -334,7 +367,7 @@ impl Engine {
         let folder = tempfile::tempdir()?;
         let copy = folder.path().join("store.redb");
         std::fs::copy(path, &copy)?;
-        let other = Store::new(Some(copy), session.shelf.store.queries().clone());
+        let other = Store::new(Some(copy), session.shelf.store.queries().clone(), Trust::default());
         let opened = other.open().ok_or_else(|| io::Error::other("it is not a store"))?;
         let mut news = opened.everything();
         if let Some(own) = session.snapshot() {
@@ -375,10 +408,10 @@ impl Engine {
 }
 
 /// What `look_up` says of units, which is asked in parallel about those of one folder at a time.
-fn by_folder(
+fn by_folder<T: Send>(
     units: &[Unit],
-    look_up: impl Fn(&[Unit]) -> Vec<Option<Encoded>> + Sync,
-) -> Vec<Option<Encoded>> {
+    look_up: impl Fn(&[Unit]) -> Vec<Option<T>> + Sync,
+) -> Vec<Option<T>> {
     let folders = units.chunk_by(|a, b| split(&a.path).0 == split(&b.path).0);
     let folders: Vec<&[Unit]> = folders.collect();
     if let [one] = folders[..] {
@@ -388,11 +421,24 @@ fn by_folder(
     found.into_iter().flatten().collect()
 }
 
-fn demand_root<V: Send + Sync + 'static>(db: &Database, node: &Node) -> Result<Arc<V>, Bug> {
+fn demand_root<V: Send + Sync + 'static>(db: &Database, node: &Node) -> Result<Arc<V>, Stopped> {
+    let cancellation = &crate::db::Db::session(db).cancellation;
+    if cancellation.is_cancelled() {
+        return Err(Stopped::Cancelled);
+    }
     let demand = AssertUnwindSafe(|| crate::memo::demand(db, node));
-    let demanded = catch_unwind(demand).map_err(|panic| Bug(message(&*panic)));
+    let demanded = catch_unwind(demand);
     crate::memo::let_go(node);
-    let (memo, value) = demanded?;
+    let (memo, value) = demanded.map_err(|panic| {
+        // Whoever waited for a query that another thread gave up unwinds in another way.
+        if panic.is::<Cancelled>()
+            || (cancellation.is_cancelled() && panic.is::<salsa::Cancelled>())
+        {
+            Stopped::Cancelled
+        } else {
+            Stopped::Bug(message(&*panic))
+        }
+    })?;
     if !memo.volatile {
         crate::db::Db::session(db).staged().roots.insert(node.clone(), memo.digest);
     }

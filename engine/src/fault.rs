@@ -33,6 +33,8 @@ pub(crate) enum Fault {
     UnitRowReplaced,
     DigestsNotFramed,
     ChecksumsNotChecked,
+    SignaturesNotChecked,
+    SecretsNotKeyed,
 }
 
 /// Whether this fault is switched on.

@@ -14,6 +14,7 @@
 //! Every leaf always has a state, absence included, so whatever was read can be compared again.
 //! Nothing here knows what the queries mean.
 
+mod cancellation;
 mod db;
 mod digest;
 mod engine;
@@ -29,6 +30,7 @@ mod run;
 mod sample;
 mod session;
 mod shelf;
+mod signature;
 mod store;
 mod system;
 mod table;
@@ -37,15 +39,17 @@ mod tests;
 mod trace;
 mod world;
 
+pub use cancellation::Cancellation;
 pub use digest::{Digest, NotADigest};
-pub use engine::{Bug, Engine, Options};
+pub use engine::{Engine, Options, Stopped};
 pub use event::{Counts, Impure, QueryEvent, Why};
 pub use graph::Graph;
 pub use key::{Key, Leaf, Node, Unit};
 pub use query::{AnyQuery, Cx, Query};
 pub use run::{Fate, Reason, Run};
 pub use sample::Checking;
-pub use session::{Encoded, Keep};
+pub use session::Keep;
+pub use signature::{Trust, Whose};
 pub use store::{Collected, StoreStats, Verified, hush_caught_panics};
 pub use system::{Entry, EntryKind, Kind, Memory, Os, Stat, System};
 pub use world::{Content, Facts, Listed, ListedKind};

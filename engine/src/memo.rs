@@ -83,6 +83,7 @@ pub(crate) fn demand(db: &dyn Db, node: &Node) -> (Memo, Value) {
 /// Recalls `node` if one of its traces holds, else runs its query.
 pub(crate) fn recall_or_execute(db: &dyn Db, node: &Node) -> Memo {
     let session = db.session();
+    session.cancellation.check();
     let (mut why, mut remembered) = (Why::New, Vec::new());
     for stored in [false, true] {
         if !stored && fault::is(Fault::StagedIgnored) {
@@ -193,6 +194,7 @@ fn materialise(db: &dyn Db, node: &Node, memo: &Memo) -> (Value, bool) {
 /// The value of a node whose memo is known, computed; equal reads must give an equal value.
 fn compute(db: &dyn Db, node: &Node, memo: &Memo) -> (Value, bool) {
     let session = db.session();
+    session.cancellation.check();
     let query = query_of(db, node);
     let cx = Cx::new(db);
     let (value, bytes) = query.execute(&cx, &node.unit);

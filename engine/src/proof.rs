@@ -21,7 +21,7 @@ use tempfile::TempDir;
 use crate::fault::Fault;
 use crate::{
     AnyQuery, Checking, Content, Cx, Digest, Engine, Keep, Leaf, ListedKind, Memory, Options,
-    Query, QueryEvent, Unit,
+    Query, QueryEvent, Stopped, Unit,
 };
 
 static TEXT: Query<Option<String>> = Query::new("text", 1, text);
@@ -94,6 +94,8 @@ enum Step {
     Remove(u8),
     Rename(u8, u8),
     Env(u8, Option<u8>),
+    /// A file changes, and what is asked for then is given up after so many nodes.
+    GivenUp(u8, String, u32),
     /// A file changes while an effect runs.
     Meanwhile(u8, String),
     Restart,
@@ -146,6 +148,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => file().prop_map(Step::Remove),
         1 => (file(), file()).prop_map(|(a, b)| Step::Rename(a.max(b), a.min(b))),
         2 => (0..2u8, prop::option::of(0..3u8)).prop_map(|(name, value)| Step::Env(name, value)),
+        2 => (file(), content(), 1..9u32).prop_map(|(file, text, n)| Step::GivenUp(file, text, n)),
         2 => (file(), content()).prop_map(|(file, text)| Step::Meanwhile(file, text)),
         4 => Just(Step::Restart),
         2 => Just(Step::Crash),
@@ -208,6 +211,7 @@ impl Model {
             let mut meanwhile = None;
             if let Step::Write(file, _)
             | Step::Overwrite(file, _)
+            | Step::GivenUp(file, ..)
             | Step::Meanwhile(file, _)
             | Step::Comment(file)
             | Step::Remove(file) = *step
@@ -250,6 +254,10 @@ impl Model {
                     self.engine.commit();
                     self.written = self.remembered.clone();
                     self.restart();
+                }
+                Step::GivenUp(file, text, nodes) => {
+                    self.files.write(&path(file), written_in(file, &text));
+                    self.give_up_after(nodes)?;
                 }
                 Step::Meanwhile(file, text) => {
                     meanwhile = Some((path(file), written_in(file, &text)));
@@ -308,11 +316,27 @@ impl Model {
 
     fn ask(&mut self) -> Result<Vec<Answer>, TestCaseError> {
         let answers = self.engine.roots(&ANSWER, &self.units()).into_iter();
-        let answer = |answer: Result<Arc<Answer>, crate::Bug>| match answer {
+        let answer = |answer: Result<Arc<Answer>, Stopped>| match answer {
             Ok(answer) => Ok((*answer).clone()),
-            Err(bug) => Err(TestCaseError::fail(bug.0)),
+            Err(stopped) => Err(TestCaseError::fail(stopped.to_string())),
         };
         answers.map(answer).collect()
+    }
+
+    /// Asks for everything, and gives up in the midst of it: what is known by then is right.
+    fn give_up_after(&mut self, nodes: u32) -> Result<(), TestCaseError> {
+        self.engine.sync();
+        self.engine.cancellation().cancel_after(Some(nodes));
+        let units = self.units();
+        let answers = self.engine.roots(&ANSWER, &units);
+        self.engine.cancellation().cancel_after(None);
+        for (unit, answer) in units.iter().zip(answers) {
+            match answer {
+                Ok(answer) => prop_assert_eq!(&answer.0, &self.words(&unit.path, false)),
+                Err(stopped) => prop_assert_eq!(stopped, Stopped::Cancelled),
+            }
+        }
+        self.check_minimal()
     }
 
     /// Settles everything and compares; `meanwhile` is an edit during the first effect.
@@ -425,6 +449,7 @@ fn engine(files: &Memory, store: PathBuf) -> Engine {
         queries: &QUERIES,
         store: Some(store),
         checking: Checking::Sample(5),
+        trust: Default::default(),
     })
 }
 
@@ -481,6 +506,7 @@ fn another_version_of_a_query_is_another_query() {
             queries,
             store: Some(model.store()),
             checking: Checking::Nothing,
+            trust: Default::default(),
         });
         let answer = engine.roots(&ANSWER, &[Unit::file(path(0))]).pop().unwrap().unwrap();
         engine.commit();
@@ -492,7 +518,7 @@ fn another_version_of_a_query_is_another_query() {
 }
 
 /// Each fault, and a test that catches it.
-const FAULTS: [(Fault, &str); 29] = [
+const FAULTS: [(Fault, &str); 31] = [
     (Fault::FileNotRecorded, MODEL),
     (Fault::NodeNotRecorded, MODEL),
     (Fault::AbsenceNotRecorded, MODEL),
@@ -522,6 +548,8 @@ const FAULTS: [(Fault, &str); 29] = [
     (Fault::UnitRowReplaced, MODEL),
     (Fault::DigestsNotFramed, "parts_are_framed"),
     (Fault::ChecksumsNotChecked, "a_row_that_was_changed_is_no_row"),
+    (Fault::SignaturesNotChecked, "whose_outcomes_are_reused_is_a_matter_of_trust"),
+    (Fault::SecretsNotKeyed, "a_secret_has_another_digest_in_every_store"),
 ];
 
 const MODEL: &str = "incremental_equals_naive";

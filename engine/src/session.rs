@@ -2,10 +2,10 @@
 //! not stored yet, effects, and what happened.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::ops::{Deref, Range};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use crate::cancellation::Cancellation;
 use crate::db::LeafState;
 use crate::digest::Digest;
 use crate::event::{Impure, QueryEvent};
@@ -14,7 +14,7 @@ use crate::key::{Key, Leaf, Node, Unit};
 use crate::query::AnyQuery;
 use crate::sample::{Checking, Sampler};
 use crate::shelf::Shelf;
-use crate::store::{RootsRow, Snapshot, UnitTraces};
+use crate::store::{EffectRow, RootsRow, Signed, Snapshot, UnitTraces};
 use crate::trace::{RootTrace, Trace, effect_digest};
 use crate::world::{Content, World, split};
 
@@ -35,6 +35,7 @@ pub(crate) struct Session {
     pub(crate) torn: Mutex<BTreeSet<Leaf>>,
     pub(crate) impure: Mutex<BTreeSet<Impure>>,
     pub(crate) sampler: Sampler,
+    pub(crate) cancellation: Cancellation,
     /// Whether roots may be recalled.
     recalls_roots: bool,
     /// Whether there are outcomes that the store did not have.
@@ -47,7 +48,7 @@ pub(crate) struct Staged {
     pub(crate) nodes: HashMap<Node, Arc<Trace>>,
     pub(crate) roots: HashMap<Node, Digest>,
     /// By key, the value; `None` where a stored one is to go.
-    pub(crate) effects: BTreeMap<Digest, Option<Arc<[u8]>>>,
+    pub(crate) effects: BTreeMap<Digest, Option<Signed>>,
     /// Keys of effects that were read from the store.
     pub(crate) used: BTreeSet<Digest>,
 }
@@ -74,21 +75,6 @@ pub enum Keep {
     Nothing,
 }
 
-/// A root's value as it is stored.
-#[derive(Clone, Debug)]
-pub struct Encoded {
-    row: Arc<[u8]>,
-    range: Range<usize>,
-}
-
-impl Deref for Encoded {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        &self.row[self.range.clone()]
-    }
-}
-
 impl Session {
     pub(crate) fn new(
         world: World,
@@ -109,6 +95,7 @@ impl Session {
             torn: Mutex::default(),
             impure: Mutex::default(),
             sampler: Sampler::new(checking),
+            cancellation: Cancellation::default(),
             recalls_roots: checking != Checking::Everything,
             has_grown: AtomicBool::new(false),
         }
@@ -151,7 +138,9 @@ impl Session {
         let kept = self.kept.lock().expect("no holder panics").get(digest).cloned();
         kept.or_else(|| {
             let root = self.snapshot()?.root(node)?;
-            (root.value == *digest).then(|| root.bytes.into())
+            let believed = self.shelf.store.keys().believe_all()
+                || !root.leaves.iter().any(|(leaf, _)| matches!(leaf, Leaf::Effect(_)));
+            (believed && root.value == *digest).then(|| root.bytes.into())
         })
     }
 
@@ -178,9 +167,12 @@ impl Session {
             Some(Effect::Passing(value)) => (value, true),
             None => {
                 let snapshot = self.snapshot()?;
-                let digest = snapshot.effect(key)?;
+                let EffectRow { value, by, .. } = snapshot.effect(key)?;
+                if !self.shelf.store.keys().believe(key, &value, &by) {
+                    return None;
+                }
                 self.staged().used.insert(*key);
-                return Some((effect_digest(&digest), snapshot.value(&digest)?, false));
+                return Some((effect_digest(&value), snapshot.value(&value)?, false));
             }
         };
         Some((effect_digest(&Digest::of("value", &value)), value, volatile))
@@ -191,7 +183,8 @@ impl Session {
         let effect = match keep {
             Keep::Value => {
                 self.has_grown.store(true, Ordering::Relaxed);
-                self.staged().effects.insert(key, Some(bytes.clone()));
+                let by = self.shelf.store.keys().sign(&key, &Digest::of("value", &bytes));
+                self.staged().effects.insert(key, Some(Signed { value: bytes.clone(), by }));
                 Effect::Lasting(bytes)
             }
             Keep::Nothing => {
@@ -229,19 +222,26 @@ impl Session {
     /// Whether a leaf of a stored root is as it was then.
     fn holds(&self, leaf: &Leaf, digest: Digest) -> bool {
         match leaf {
-            // What a stored root says of an effect is what the store says of it.
+            // What a stored root says of an effect is what the store says of it; but the root itself
+            // may have been written by anybody.
+            Leaf::Effect(_) if !self.shelf.store.keys().believe_all() => false,
             Leaf::Effect(key) => !self.effects.lock().expect("no holder panics").contains_key(key),
             Leaf::Env(_) if fault::is(Fault::RootsIgnoreEnv) => true,
             _ => self.world.digest(leaf) == digest,
         }
     }
 
-    /// The values of those roots of one folder whose deep traces still hold.
-    pub(crate) fn recall(&self, query: &str, units: &[Unit]) -> Vec<Option<Encoded>> {
+    /// What `see` makes of the values of those roots of one folder whose deep traces still hold.
+    pub(crate) fn recall<T>(
+        &self,
+        query: &str,
+        units: &[Unit],
+        see: impl Fn(&[u8]) -> Option<T>,
+    ) -> Vec<Option<T>> {
         if !self.recalls_roots {
-            return vec![None; units.len()];
+            return units.iter().map(|_| None).collect();
         }
-        self.stored_roots(query, units, |folder, row, found| {
+        let hold = |folder: &str, row: &RootsRow<'_>, found: &[Option<usize>]| {
             let mut leaves = vec![None; row.leaves.len()];
             let mut leaf_holds = |number: &u32| {
                 let (leaf, digest) = &row.leaves[*number as usize];
@@ -263,41 +263,43 @@ impl Session {
             let changed =
                 if fault::is(Fault::RootsIgnoreOwnFile) { HashSet::new() } else { changed };
             open.into_iter().map(|at| at.filter(|at| !changed.contains(at))).collect()
-        })
+        };
+        self.stored_roots(query, units, hold, see)
     }
 
-    /// The values roots of one folder had when they were written down.
-    pub(crate) fn last(&self, query: &str, units: &[Unit]) -> Vec<Option<Encoded>> {
-        self.stored_roots(query, units, |_, _, found| found.to_vec())
+    /// What `see` makes of the values roots of one folder had when they were written down.
+    pub(crate) fn last<T>(
+        &self,
+        query: &str,
+        units: &[Unit],
+        see: impl Fn(&[u8]) -> Option<T>,
+    ) -> Vec<Option<T>> {
+        self.stored_roots(query, units, |_, _, found| found.to_vec(), see)
     }
 
-    /// The values of those roots of one folder that are good enough, by their numbers.
-    fn stored_roots(
+    /// What `see` makes of those roots of one folder that are good enough, by their numbers.
+    fn stored_roots<T>(
         &self,
         query: &str,
         units: &[Unit],
         good: impl Fn(&str, &RootsRow<'_>, &[Option<usize>]) -> Vec<Option<usize>>,
-    ) -> Vec<Option<Encoded>> {
+        see: impl Fn(&[u8]) -> Option<T>,
+    ) -> Vec<Option<T>> {
         let recall = || {
             let folder = split(&units.first()?.path).0;
-            let snapshot = self.snapshot()?;
-            let bytes = snapshot.roots(query, folder)?;
-            let row = snapshot.decode_roots(&bytes)?;
-            let mut hint = 0;
-            let find = |unit: &Unit| {
-                let at = row.find(split(&unit.path).1, &unit.part, hint)?;
-                hint = at + 1;
-                Some(at)
-            };
-            let found: Vec<Option<usize>> = units.iter().map(find).collect();
-            let encoded = |at: Option<usize>| {
-                let (value, from_end) = row.value(at?);
-                let begin = bytes.len() - from_end;
-                Some(Encoded { row: bytes.clone(), range: begin..begin + value.len() })
-            };
-            Some(good(folder, &row, &found).into_iter().map(encoded).collect())
+            self.snapshot()?.roots(query, folder, |row| {
+                let mut hint = 0;
+                let find = |unit: &Unit| {
+                    let at = row.find(split(&unit.path).1, &unit.part, hint)?;
+                    hint = at + 1;
+                    Some(at)
+                };
+                let found: Vec<Option<usize>> = units.iter().map(find).collect();
+                let good = good(folder, row, &found).into_iter();
+                good.map(|at| see(row.value(at?))).collect()
+            })
         };
-        recall().unwrap_or_else(|| vec![None; units.len()])
+        recall().unwrap_or_else(|| units.iter().map(|_| None).collect())
     }
 
     /// The deep trace of a root with this value, by the traces of this session and the store.

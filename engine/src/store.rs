@@ -9,6 +9,7 @@ mod file;
 mod rows;
 #[cfg(test)]
 pub(crate) mod torn;
+mod value;
 mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,17 +22,19 @@ use redb::{
     ReadOnlyDatabase, ReadOnlyTable, ReadableDatabase, ReadableTable, ReadableTableMetadata,
     TableDefinition,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use self::caught::caught;
 pub use self::caught::hush_caught_panics;
+pub(crate) use self::file::make_folder;
 use self::rows::decode_unit;
 pub(crate) use self::rows::{QueryNames, RootsRow, UnitTraces};
 use crate::digest::Digest;
 use crate::fault::{self, Fault};
 use crate::key::{Key, Leaf, Node, Unit};
 use crate::run::Run;
+use crate::signature::{self, Keys, Signatures, Trust};
 use crate::trace::RootTrace;
 use crate::world::{FolderIndex, join, split};
 
@@ -44,11 +47,10 @@ const STAT: Rows = TableDefinition::new("stat");
 const ROOTS: Rows = TableDefinition::new("roots");
 /// By unit, the traces of its nodes.
 const UNITS: Rows = TableDefinition::new("units");
-/// By key, the digest of an effect's value, and the day on which it was last used.
+/// By key, an [`EffectRow`].
 const EFFECTS: Rows = TableDefinition::new("effects");
-/// By digest, the values of effects.
+/// By digest, the values of effects, [packed](value::pack).
 const VALUES: Rows = TableDefinition::new("values");
-
 /// By the time at which they ended, the last runs.
 const RUNS: Rows = TableDefinition::new("runs");
 
@@ -57,6 +59,7 @@ const TABLES: [Rows; 6] = [STAT, ROOTS, UNITS, EFFECTS, VALUES, RUNS];
 /// Where a store is; it is open only while it is read or written.
 pub(crate) struct Store {
     path: Option<PathBuf>,
+    keys: Keys,
     queries: QueryNames,
     broken: Arc<AtomicBool>,
     trouble: Mutex<Vec<String>>,
@@ -68,7 +71,7 @@ pub(crate) struct Batch {
     pub(crate) units: BTreeMap<Unit, UnitTraces>,
     pub(crate) roots: BTreeMap<Node, RootTrace>,
     /// By key, the value; `None` where a stored one is to go.
-    pub(crate) effects: BTreeMap<Digest, Option<Arc<[u8]>>>,
+    pub(crate) effects: BTreeMap<Digest, Option<Signed>>,
     /// By folder, its encoded index.
     pub(crate) index: BTreeMap<Arc<str>, Vec<u8>>,
     /// Keys of effects that were used.
@@ -76,6 +79,23 @@ pub(crate) struct Batch {
     pub(crate) run: Option<Run>,
     /// Today, in days since the epoch.
     pub(crate) day: u32,
+}
+
+/// What came of an effect, and who says so.
+#[derive(Clone)]
+pub(crate) struct Signed {
+    pub(crate) value: Arc<[u8]>,
+    pub(crate) by: Signatures,
+}
+
+/// What is stored of an effect besides its value.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct EffectRow {
+    /// The digest of its value.
+    pub(crate) value: Digest,
+    /// The day on which it was last used.
+    day: u32,
+    pub(crate) by: Signatures,
 }
 
 impl Batch {
@@ -129,8 +149,9 @@ pub struct Collected {
 
 impl Store {
     /// At this path, or nowhere.
-    pub(crate) fn new(path: Option<PathBuf>, queries: QueryNames) -> Store {
-        Store { path, queries, broken: Arc::default(), trouble: Mutex::default() }
+    pub(crate) fn new(path: Option<PathBuf>, queries: QueryNames, trust: Trust) -> Store {
+        let keys = Keys::new(path.as_deref(), trust);
+        Store { path, keys, queries, broken: Arc::default(), trouble: Mutex::default() }
     }
 
     /// What went wrong since this was last asked, a line each.
@@ -211,7 +232,7 @@ impl Store {
     /// As the operating system has them.
     pub(crate) fn clear(&self) -> std::io::Result<()> {
         let Some(path) = &self.path else { return Ok(()) };
-        for file in [path.clone(), file::stamp_path(path)] {
+        for file in [path.clone(), file::stamp_path(path), signature::path_beside(path)] {
             match std::fs::remove_file(file) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
                 _ => {}
@@ -258,6 +279,11 @@ impl Store {
     pub(crate) fn bytes(&self) -> u64 {
         let meta = self.path.as_ref().and_then(|path| std::fs::metadata(path).ok());
         meta.map_or(0, |meta| meta.len())
+    }
+
+    /// What tells whose an outcome is.
+    pub(crate) fn keys(&self) -> &Keys {
+        &self.keys
     }
 
     /// The queries of this program.
@@ -310,28 +336,28 @@ impl Snapshot {
         self.row(&self.units, &unit_key(unit), decode)
     }
 
-    /// The row of a query's roots in a folder; see [`RootsRow`].
-    pub(crate) fn roots(&self, query: &str, folder: &str) -> Option<Arc<[u8]>> {
-        self.row(&self.roots, &roots_key(query, folder), |bytes| Some(bytes.into()))
-    }
-
-    /// Takes a row of roots apart.
-    pub(crate) fn decode_roots<'a>(&self, bytes: &'a [u8]) -> Option<RootsRow<'a>> {
-        self.sound(RootsRow::decode(bytes))
+    /// What `see` makes of a query's roots in a folder, where they lie.
+    pub(crate) fn roots<T>(
+        &self,
+        query: &str,
+        folder: &str,
+        see: impl FnOnce(&RootsRow<'_>) -> T,
+    ) -> Option<T> {
+        let decode = |bytes: &[u8]| RootsRow::decode(bytes).map(|row| see(&row));
+        self.row(&self.roots, &roots_key(query, folder), decode)
     }
 
     /// The deep trace of a root.
     pub(crate) fn root(&self, node: &Node) -> Option<RootTrace> {
         let (folder, name) = split(&node.unit.path);
-        let bytes = self.roots(node.query, folder)?;
-        let row = self.decode_roots(&bytes)?;
-        Some(row.trace(folder, row.find(name, &node.unit.part, 0)?))
+        let trace =
+            |row: &RootsRow<'_>| Some(row.trace(folder, row.find(name, &node.unit.part, 0)?));
+        self.roots(node.query, folder, trace).flatten()
     }
 
-    /// The digest of an effect's value.
-    pub(crate) fn effect(&self, key: &Digest) -> Option<Digest> {
-        let (digest, _) = self.row(&self.effects, &key.0, decode_effect)?;
-        Some(digest)
+    /// What is stored of an effect besides its value.
+    pub(crate) fn effect(&self, key: &Digest) -> Option<EffectRow> {
+        self.row(&self.effects, &key.0, decode_effect)
     }
 
     /// The last runs, newest first.
@@ -345,7 +371,8 @@ impl Snapshot {
     pub(crate) fn everything(&self) -> Batch {
         let mut batch = Batch { units: self.units().into_iter().collect(), ..Batch::default() };
         for (key, bytes) in self.all(&self.roots) {
-            let row = self.open_seal(&key, &bytes).and_then(|bytes| self.decode_roots(bytes));
+            let row =
+                self.open_seal(&key, &bytes).and_then(|bytes| self.sound(RootsRow::decode(bytes)));
             let name = std::str::from_utf8(&key).ok().and_then(|key| key.split_once('\0'));
             let (Some(row), Some((query, folder))) = (row, name) else { continue };
             let Some(query) = self.queries.get(query) else { continue };
@@ -358,9 +385,11 @@ impl Snapshot {
         for (key, bytes) in self.all(&self.effects) {
             let effect = self.open_seal(&key, &bytes).and_then(decode_effect);
             let key = key.as_slice().try_into().ok().map(Digest);
-            let value = effect.and_then(|(digest, _)| self.value(&digest));
-            if let (Some(key), Some(value)) = (key, value) {
-                batch.effects.insert(key, Some(value));
+            let signed = effect.and_then(|EffectRow { value, by, .. }| {
+                Some(Signed { value: self.value(&value)?, by })
+            });
+            if let (Some(key), Some(signed)) = (key, signed) {
+                batch.effects.insert(key, Some(signed));
             }
         }
         for traces in batch.units.values_mut() {
@@ -408,7 +437,8 @@ impl Snapshot {
             check(open_seal(&key, &bytes).and_then(decode_effect).is_some());
         }
         for (key, bytes) in self.all(&self.values) {
-            check(Digest::of("value", &bytes).0[..] == key[..]);
+            let value = value::unpack(&bytes);
+            check(value.is_some_and(|value| Digest::of("value", &value).0[..] == key[..]));
         }
         for (key, bytes) in self.all(&self.runs) {
             check(open_seal(&key, &bytes).and_then(Run::decode).is_some());
@@ -421,9 +451,9 @@ impl Snapshot {
 
     /// A value whose bytes still have its digest.
     pub(crate) fn value(&self, digest: &Digest) -> Option<Arc<[u8]>> {
-        let read = || Ok(self.values.get(&digest.0[..])?.map(|row| row.value().into()));
-        let bytes: Arc<[u8]> = self.guarded(read).flatten()?;
-        self.sound((Digest::of("value", &bytes) == *digest).then_some(bytes))
+        let read = || Ok(self.values.get(&digest.0[..])?.map(|row| value::unpack(row.value())));
+        let value = self.sound(self.guarded(read).flatten()?)?;
+        self.sound((Digest::of("value", &value) == *digest).then(|| value.into()))
     }
 
     /// Every unit with its traces, sorted.
@@ -440,7 +470,7 @@ impl Snapshot {
         let count = |table: &Table| self.guarded(|| Ok(table.len()?)).unwrap_or(0);
         let roots = self.all(&self.roots).into_iter().filter_map(|(key, bytes)| {
             let bytes = self.open_seal(&key, &bytes)?;
-            Some(self.decode_roots(bytes)?.len() as u64)
+            Some(self.sound(RootsRow::decode(bytes))?.len() as u64)
         });
         StoreStats {
             bytes: 0,
@@ -523,8 +553,7 @@ fn open_seal<'a>(key: &[u8], sealed: &'a [u8]) -> Option<&'a [u8]> {
     (checksum(key, content) == *sum || fault::is(Fault::ChecksumsNotChecked)).then_some(content)
 }
 
-/// The digest of an effect's value, and the day on which it was last used.
-fn decode_effect(bytes: &[u8]) -> Option<(Digest, u32)> {
+fn decode_effect(bytes: &[u8]) -> Option<EffectRow> {
     postcard::from_bytes(bytes).ok()
 }
 

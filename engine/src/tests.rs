@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use crate::{
     AnyQuery, Checking, Content, Counts, Cx, Digest, Engine, Fate, Keep, Memory, Options, Query,
-    QueryEvent, Reason, System, Unit,
+    QueryEvent, Reason, Stopped, System, Trust, Unit, Whose,
 };
 
 static TEXT: Query<String> = Query::new("text", 1, text);
@@ -107,6 +107,11 @@ impl Case {
     }
 }
 
+/// Of a value that is recalled, no more than that it is.
+fn seen(_: &[u8]) -> Option<()> {
+    Some(())
+}
+
 fn engine(system: Arc<dyn System>, store: PathBuf) -> Engine {
     Engine::new(Options {
         system,
@@ -115,6 +120,7 @@ fn engine(system: Arc<dyn System>, store: PathBuf) -> Engine {
         queries: &QUERIES,
         store: Some(store),
         checking: Checking::Nothing,
+        trust: Trust::default(),
     })
 }
 
@@ -207,7 +213,7 @@ fn a_panic_is_told_and_disturbs_nobody() {
     let mut case = Case::new(&[("a", "panic"), ("b", "fine")]);
     let units = [Unit::file("a"), Unit::file("b")];
     let values = case.engine.demand(&WORDS, &units);
-    assert_eq!(values[0].as_ref().unwrap_err().0, "told to panic");
+    assert_eq!(values[0], Err(Stopped::Bug("told to panic".to_owned())));
     assert_eq!(values[1].as_ref().unwrap().join(" "), "fine");
     case.engine.commit();
     case.files.write("a", "mended");
@@ -222,28 +228,28 @@ fn effects_are_asked_for_once_they_last() {
     assert_eq!(*ask(&mut case), None);
     case.engine.commit();
     case.restart();
-    assert!(case.engine.recall(&EFFECT, &unit)[0].is_none(), "an open question is no result");
+    assert!(case.engine.recall(&EFFECT, &unit, seen)[0].is_none(), "an open question is no result");
     assert_eq!(*ask(&mut case), None);
     case.engine.set_effect(key, b"passing", Keep::Earlier, &[]);
     assert_eq!(ask(&mut case).as_deref(), Some("passing"));
     case.engine.commit();
     case.restart();
-    assert!(case.engine.recall(&EFFECT, &unit)[0].is_none(), "nor is what does not last");
+    assert!(case.engine.recall(&EFFECT, &unit, seen)[0].is_none(), "nor is what does not last");
     assert_eq!(*ask(&mut case), None, "what does not last is not kept");
     case.engine.set_effect(key, b"lasting", Keep::Value, &[]);
     assert_eq!(ask(&mut case).as_deref(), Some("lasting"));
     case.engine.commit();
     case.restart();
-    assert!(case.engine.recall(&EFFECT, &unit)[0].is_some());
+    assert!(case.engine.recall(&EFFECT, &unit, seen)[0].is_some());
     assert_eq!(case.engine.roots(&EFFECT, &unit)[0].as_ref().unwrap().as_deref(), Some("lasting"));
     case.engine.forget_effect(key);
-    assert!(case.engine.recall(&EFFECT, &unit)[0].is_none(), "it is to be seen again");
+    assert!(case.engine.recall(&EFFECT, &unit, seen)[0].is_none(), "it is to be seen again");
     case.engine.set_effect(key, b"refuted", Keep::Nothing, &[]);
     case.engine.commit();
     case.restart();
-    assert!(case.engine.recall(&EFFECT, &unit)[0].is_none(), "a refuted effect is forgotten");
+    assert!(case.engine.recall(&EFFECT, &unit, seen)[0].is_none(), "a refuted effect is forgotten");
     case.engine.forget_effect(key);
-    assert!(case.engine.recall(&EFFECT, &unit)[0].is_none());
+    assert!(case.engine.recall(&EFFECT, &unit, seen)[0].is_none());
     assert_eq!(*ask(&mut case), None);
 }
 
@@ -329,6 +335,7 @@ fn what_is_recalled_is_checked_when_asked_for() {
             queries: &QUERIES,
             store: Some(case.store()),
             checking,
+            trust: Trust::default(),
         });
         let _ = case.engine.demand(&KEPT_IMPURE, &unit);
         let _ = case.engine.demand(&WORDS, &unit);
@@ -541,12 +548,52 @@ fn what_rests_on_a_secret_is_not_exported() {
     let mut other = engine(Arc::new(case.files.clone()), case.folder.path().join("other"));
     other.import_store(&exported).unwrap();
     let known: Vec<bool> =
-        other.recall(&EFFECT, &units).iter().map(|value| value.is_some()).collect();
+        other.recall(&EFFECT, &units, seen).iter().map(|value| value.is_some()).collect();
     assert_eq!(known, [false, true]);
     assert_eq!(other.effect(Digest::of("ask", b"one hush")), None);
     let text = |path| std::fs::read(path).unwrap();
     let holds = |bytes: &[u8]| bytes.windows(4).any(|part| part == b"hush");
     assert!(holds(&text(case.store())) && !holds(&text(exported)), "nor is its outcome");
+}
+
+#[test]
+fn whose_outcomes_are_reused_is_a_matter_of_trust() {
+    let case = Case::new(&[("a", "one")]);
+    let trusting = |store: &str, whose, key: &str| {
+        Engine::new(Options {
+            system: Arc::new(case.files.clone()),
+            facts: Arc::new(|_, _| None),
+            tool: b"test",
+            queries: &QUERIES,
+            store: Some(case.folder.path().join(store)),
+            checking: Checking::Nothing,
+            trust: Trust { whose, key: Some(key.into()) },
+        })
+    };
+    let (unit, key) = ([Unit::file("a")], Digest::of("ask", b"one"));
+    let mut first = trusting("first", Whose::Own, "k");
+    first.set_effect(key, b"answer", Keep::Value, &[]);
+    let _ = first.demand(&EFFECT, &unit);
+    first.commit();
+    let restored = case.folder.path().join("restored");
+    std::fs::copy(case.folder.path().join("first"), restored).unwrap();
+    for (store, whose, shared, known) in [
+        ("first", Whose::Own, "other", true),
+        ("restored", Whose::All, "other", true),
+        ("restored", Whose::Signed, "k", true),
+        ("restored", Whose::Signed, "other", false),
+        ("restored", Whose::Own, "k", false),
+    ] {
+        let mut engine = trusting(store, whose, shared);
+        let value = engine.roots(&EFFECT, &unit).pop().unwrap().unwrap();
+        assert_eq!(value.is_some(), known, "{store} {whose:?} {shared}");
+        assert_eq!(engine.take_impure(), []);
+    }
+    // What was computed here is believed from then on.
+    let mut here = trusting("restored", Whose::Own, "k");
+    here.set_effect(key, b"answer", Keep::Value, &[]);
+    here.commit();
+    assert_eq!(trusting("restored", Whose::Own, "k").effect(key).as_deref(), Some(&b"answer"[..]));
 }
 
 #[test]
@@ -576,11 +623,11 @@ fn rubbish_is_collected() {
     let collected = case.engine.collect(4_000);
     assert_eq!((collected.files, collected.effects), (1, 1), "{collected:?}");
     case.restart();
-    assert!(case.engine.recall(&EFFECT, &units)[0].is_some(), "what is used is kept");
+    assert!(case.engine.recall(&EFFECT, &units, seen)[0].is_some(), "what is used is kept");
     let collected = case.engine.collect(0);
     assert_eq!(collected.effects, 1);
     case.restart();
-    assert!(case.engine.recall(&EFFECT, &units)[0].is_none(), "no root outlives its effect");
+    assert!(case.engine.recall(&EFFECT, &units, seen)[0].is_none(), "no root outlives its effect");
     assert_eq!(case.engine.verify_store().map(|verified| verified.damaged), Some(0));
 }
 

@@ -313,7 +313,12 @@ impl World {
                 Ok(digest) => Looked { digest, content: None, stat: None },
                 Err(error) => unreadable(&error),
             },
-            Leaf::Env(name) => value("env", self.system.env(name).map(String::into_bytes)),
+            Leaf::Env(name) => match self.system.env(name).map(String::into_bytes) {
+                Some(secret) if leaf.is_secret() => {
+                    Looked::of(self.shelf.store.keys().digest_of_secret(&secret), secret)
+                }
+                set => value("env", set),
+            },
             Leaf::Fact(kind, name) => value("fact", (self.facts)(kind, name)),
             Leaf::Tool => Looked { digest: self.tool, content: None, stat: None },
             Leaf::Effect(_) => unreachable!("effects are states of the session, not of the world"),
@@ -514,11 +519,14 @@ impl Content {
 
 fn value(domain: &str, bytes: Option<Vec<u8>>) -> Looked {
     let Some(bytes) = bytes else { return Looked::absent() };
-    let digest = Digest::of(domain, &bytes);
-    Looked { digest, content: Some(Content::Bytes(bytes.into())), stat: None }
+    Looked::of(Digest::of(domain, &bytes), bytes)
 }
 
 impl Looked {
+    fn of(digest: Digest, bytes: Vec<u8>) -> Looked {
+        Looked { digest, content: Some(Content::Bytes(bytes.into())), stat: None }
+    }
+
     fn absent() -> Looked {
         Looked { digest: absent(), content: Some(Content::Absent), stat: None }
     }

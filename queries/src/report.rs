@@ -21,7 +21,7 @@ use crate::verdict::VERDICT;
 pub static CHECK: Query<Check> = Query::new("check", 2, check).kept();
 
 /// What came of a test: the root of `run`.
-pub static REPORT: Query<Report> = Query::new("report", 2, report).kept();
+pub static REPORT: Query<Report> = Query::new("report", 3, report).kept();
 
 /// What can be said of a file without running anything.
 ///
@@ -104,14 +104,20 @@ pub struct Report<S = String> {
 pub struct ReportGlance {
     /// Whether all that was expected holds.
     pub passed: bool,
+    /// Whether there are diagnostics.
+    pub remarks: bool,
     /// How many scenarios were looked at.
     pub scenarios: usize,
+    /// How long they took, one after the other.
+    pub duration: Duration,
 }
 
 impl ReportGlance {
-    /// Reads the beginning of an encoded report; `None` when it is none.
-    pub fn decode(bytes: &[u8]) -> Option<ReportGlance> {
-        postcard::take_from_bytes(bytes).ok().map(|(glance, _)| glance)
+    /// Reads the beginning of an encoded report, and the name of its test; `None` when it is none.
+    pub fn decode(bytes: &[u8]) -> Option<(ReportGlance, &str)> {
+        type Beginning<'a> = (ReportGlance, CheckGlance, &'a str);
+        let ((glance, _, name), _) = postcard::take_from_bytes::<Beginning<'_>>(bytes).ok()?;
+        Some((glance, name))
     }
 }
 
@@ -247,21 +253,32 @@ fn report(cx: &Cx<'_>, unit: &Unit) -> Report {
     }
     check.glance.worst = check.diagnostics.iter().map(|diagnostic| diagnostic.severity).max();
     let mut report = Report {
-        glance: ReportGlance { passed: false, scenarios: 0 },
+        glance: ReportGlance {
+            passed: false,
+            remarks: false,
+            scenarios: 0,
+            duration: Duration::ZERO,
+        },
         check,
         scenarios: Vec::new(),
         failures: Vec::new(),
         diagnostics: Vec::new(),
     };
     let model = cx.get(&MODEL, unit);
-    let Ok(test) = model.as_ref() else { return report };
-    if report.check.is_sound() {
+    if let Ok(test) = model.as_ref()
+        && report.check.is_sound()
+    {
         let mut reporter = Reporter { cx, unit, test, locator: Locator::new(cx, unit) };
         reporter.scenarios(&mut report);
         reporter.expectations(&mut report);
     }
-    let passed = report.state() == State::Passed;
-    report.glance = ReportGlance { passed, scenarios: report.scenarios.len() };
+    let remarks = report.diagnostics().next().is_some();
+    report.glance = ReportGlance {
+        passed: report.state() == State::Passed,
+        remarks,
+        scenarios: report.scenarios.len(),
+        duration: report.scenarios.iter().map(|scenario| scenario.duration).sum(),
+    };
     report
 }
 

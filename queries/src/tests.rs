@@ -24,6 +24,7 @@ fn engine(files: &[(&str, &str)]) -> Engine {
         queries: &QUERIES,
         store: None,
         checking: clnrm_engine::Checking::Nothing,
+        trust: Default::default(),
     })
 }
 

@@ -102,6 +102,62 @@ fn ctrl_c_leaves_no_container_in_podman() {
 }
 
 #[test]
+fn what_was_not_started_is_not_counted() {
+    let marker = marker(6);
+    let case = Case::new(&fixture(&marker));
+    for name in ["f", "g", "h"] {
+        case.write(&format!("{name}.clnrm.toml"), case.read("quick.clnrm.toml"));
+    }
+    let running = case.start(&[
+        "run",
+        "--format",
+        "json",
+        "--jobs",
+        "1",
+        "endless.clnrm.toml",
+        "f.clnrm.toml",
+    ]);
+    wait_until("it is running", Duration::from_secs(20), || with_argument(&marker) >= 2);
+    interrupt(&running);
+    let report = running.finish().report();
+    assert_eq!(report.exit, Some(130));
+    assert!(report.containers_started() <= 2, "{}", report.seen());
+}
+
+#[test]
+fn a_check_that_is_broken_off_goes_on_from_there() {
+    let case = Case::empty();
+    case.write("clnrm.toml", "");
+    let slow = "{% for n in range(end=300000) %}{% if n > 1 %}{% endif %}{% endfor %}";
+    for number in 0..60 {
+        let text = format!("{slow}{{# {number} #}}\n[meta]\nname = \"t\"\nversion = \"1\"\n");
+        case.write(&format!("t{number}.clnrm.toml.tera"), text);
+    }
+    let running = case.start(&["dry-run"]);
+    let pid = running.pid();
+    wait_until("it has begun", Duration::from_secs(20), || ticks(pid) > 30);
+    interrupt(&running);
+    let ran = running.finish();
+    assert_eq!((ran.exit, ran.stdout.as_str()), (Some(130), ""), "{}", ran.seen());
+    let done = ran.stderr.strip_prefix("interrupted: ").and_then(|told| told.split_once(" of 60"));
+    let done: u64 = done.expect(&ran.stderr).0.parse().unwrap();
+    assert!((1..60).contains(&done), "{}", ran.stderr);
+    let report = case.clnrm(&["dry-run", "--format", "json"]).report();
+    assert_eq!(report.exit, Some(3), "{}", report.stderr);
+    // One of them may have been in the midst of its nodes.
+    let (executed, recalled) = (report.stat("nodes_executed"), report.stat("nodes_recalled"));
+    assert!(recalled >= done, "{done} were done: {executed} executed, {recalled} recalled");
+}
+
+/// Hundredths of a second that a process has been at work.
+fn ticks(pid: i32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let rest = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
+    let field = |number: usize| rest.split(' ').nth(number)?.parse::<u64>().ok();
+    field(11).unwrap_or(0) + field(12).unwrap_or(0)
+}
+
+#[test]
 fn a_second_ctrl_c_does_not_wait() {
     let marker = marker(3);
     let case = Case::new(&fixture(&marker));

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use expect_test::expect;
 
-use crate::case::Case;
+use crate::case::{Case, clnrm};
 use crate::engines::{BUSYBOX, podman};
 
 /// Tests that run, half of them templates that import one library.
@@ -104,6 +104,37 @@ fn a_restored_store_runs_nothing_again() {
             2 started, 4 reused, some queries executed
         "#]]);
     }
+}
+
+#[test]
+fn outcomes_of_others_are_reused_as_far_as_they_are_trusted() {
+    let case = six();
+    let run = |case: &Case, key: &str, trust: &str| {
+        let mut command =
+            case.program(clnrm(), &["run", "--format", "json", "--cache-trust", trust]);
+        command.env("CLNRM_CACHE_KEY", key);
+        let report = case.start_program(command).finish().report();
+        assert_eq!(report.exit, Some(0), "{}", report.seen());
+        (report.containers_started(), report.stat("outcomes_reused"))
+    };
+    assert_eq!(run(&case, "of the team", "all"), (6, 0));
+    for (key, trust, started) in [
+        ("of the team", "all", 0),
+        ("of the team", "signed", 0),
+        ("of somebody else", "signed", 6),
+        ("of the team", "none", 6),
+    ] {
+        let clone = clone(&case);
+        restored(&case, &clone);
+        assert_eq!(run(&clone, key, trust), (started, 6 - started), "{trust}, the key {key}");
+        assert_eq!(run(&clone, key, trust), (0, 6), "its own are trusted");
+    }
+    assert_eq!(run(&case, "", "none"), (0, 6), "they were computed here");
+    case.clnrm(&["run", "--cache-trust", "signed"]).check(expect![[r#"
+        exit 2
+        -- stderr
+        error: --cache-trust signed needs the key that signers share in CLNRM_CACHE_KEY
+    "#]]);
 }
 
 #[test]

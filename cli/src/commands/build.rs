@@ -1,10 +1,12 @@
 //! `clnrm build`
 
+use clnrm_backends::Cancel;
 use clnrm_queries::Severity;
 
 use crate::args::{BuildArgs, GraphFormat};
 use crate::exit::Exit;
-use crate::known::{Known, checks};
+use crate::interrupt;
+use crate::known::{Detail, checks};
 use crate::printer;
 use crate::select::select;
 use crate::workspace::Workspace;
@@ -12,13 +14,14 @@ use crate::workspace::Workspace;
 pub(crate) fn run(args: &BuildArgs) -> anyhow::Result<Exit> {
     let workspace = Workspace::find(&args.paths, &args.store)?;
     let mut engine = workspace.engine();
+    interrupt::listen(&engine, &Cancel::default())?;
     let selection = select(&workspace, &mut engine, &args.paths)?;
     let settings = super::run::settings(&mut engine)?;
     if selection.units.is_empty() {
         printer::talk("no tests found; `clnrm init` makes some");
         return Ok(Exit::Nothing.max(selection.exit()));
     }
-    let checks = checks(&mut engine, &selection.units);
+    let checks = checks(&mut engine, &selection.units, Detail::Glance);
     // The graph is what was written down.
     let finished = super::finish(&mut engine, "build");
     settings.diagnostics.iter().for_each(printer::diagnostic_to_stderr);
@@ -26,13 +29,12 @@ pub(crate) fn run(args: &BuildArgs) -> anyhow::Result<Exit> {
     let mut exit = if sound { Exit::Green } else { Exit::Diagnostics };
     for (unit, check) in selection.units.iter().zip(&checks) {
         match check {
-            Err(bug) => {
-                printer::bug(&unit.path, bug);
-                exit = exit.max(Exit::Bug);
+            Err(stopped) => {
+                printer::stopped(&unit.path, stopped);
+                exit = exit.max(stopped.into());
             }
-            Ok(Known::Green { .. }) => {}
             Ok(check) => {
-                let check = check.view();
+                let Ok(check) = check.view() else { continue };
                 check.diagnostics.iter().for_each(printer::diagnostic_to_stderr);
                 if !check.is_sound() {
                     exit = exit.max(Exit::Diagnostics);

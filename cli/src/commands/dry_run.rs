@@ -2,10 +2,13 @@
 
 use std::time::Instant;
 
+use clnrm_backends::Cancel;
+use clnrm_engine::Stopped;
 use clnrm_queries::Severity;
 
 use crate::args::DryRunArgs;
 use crate::exit::Exit;
+use crate::interrupt;
 use crate::known::{Known, checks};
 use crate::printer::{self, DrySummary};
 use crate::select::select;
@@ -15,13 +18,20 @@ pub(crate) fn run(args: &DryRunArgs) -> anyhow::Result<Exit> {
     let began = Instant::now();
     let workspace = Workspace::find(&args.paths, &args.common.store)?;
     let mut engine = workspace.engine();
+    interrupt::listen(&engine, &Cancel::default())?;
     let selection = select(&workspace, &mut engine, &args.paths)?;
     let settings = super::run::settings(&mut engine)?;
     if selection.units.is_empty() {
         printer::talk("no tests found; `clnrm init` makes some");
         return Ok(Exit::Nothing.max(selection.exit()));
     }
-    let checks = checks(&mut engine, &selection.units);
+    let checks = checks(&mut engine, &selection.units, args.common.format.into());
+    let given_up = checks.iter().filter(|check| matches!(check, Err(Stopped::Cancelled))).count();
+    if given_up > 0 {
+        let done = checks.len() - given_up;
+        printer::talk(&format!("interrupted: {done} of {} files are checked", checks.len()));
+        return Ok(Exit::Interrupted.max(super::finish(&mut engine, "dry-run")));
+    }
     let counts = engine.take_counts();
     let summary = DrySummary {
         units: &selection.units,
@@ -36,8 +46,8 @@ pub(crate) fn run(args: &DryRunArgs) -> anyhow::Result<Exit> {
 
 fn exit(summary: &DrySummary<'_>) -> Exit {
     let worst = summary.checks.iter().map(|check| match check {
-        Err(_) => Exit::Bug,
-        Ok(Known::Green { .. } | Known::Recalled(_)) => Exit::Green,
+        Err(stopped) => stopped.into(),
+        Ok(Known::Green(_) | Known::Recalled(_)) => Exit::Green,
         Ok(Known::Told(check)) if check.is_sound() => Exit::Green,
         Ok(Known::Told(_)) => Exit::Diagnostics,
     });

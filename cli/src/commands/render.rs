@@ -23,9 +23,9 @@ pub(crate) fn run(args: &RenderArgs) -> anyhow::Result<Exit> {
     let unit = &unit(&workspace, &file)?;
     let rendered = engine.demand(&RENDERED, std::slice::from_ref(unit)).pop();
     let exit = match rendered.expect("one was asked for") {
-        Err(bug) => {
-            printer::bug(&unit.path, &bug);
-            Exit::Bug
+        Err(stopped) => {
+            printer::stopped(&unit.path, &stopped);
+            Exit::from(&stopped)
         }
         Ok(rendered) => match rendered.as_ref() {
             Ok(text) => {

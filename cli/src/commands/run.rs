@@ -1,18 +1,17 @@
 //! `clnrm run`
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context;
 use clnrm_backends::{BackendError, Cancel, Choice};
-use clnrm_engine::{Bug, Engine, Unit};
-use clnrm_queries::{Diagnostic, Report, SETTINGS, Settings, Severity, State, settings_unit};
+use clnrm_engine::{Engine, Stopped, Unit};
+use clnrm_queries::{Diagnostic, SETTINGS, Settings, Severity, State, settings_unit};
 
 use crate::args::{BackendArg, RunArgs};
 use crate::exit::Exit;
 use crate::interrupt;
-use crate::known::Known;
+use crate::known::KnownReport;
 use crate::printer::{self, RunSummary, Stats};
 use crate::select::select;
 use crate::settle::{Again, Settle, Settled};
@@ -27,12 +26,14 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
     let workspace = Workspace::find(&args.paths, &args.common.store)?;
     let backend = LazyBackend::new(&workspace);
     let mut engine = workspace.engine_for(&backend);
+    let cancel = Cancel::default();
+    interrupt::listen(&engine, &cancel)?;
     let selection = select(&workspace, &mut engine, &args.paths)?;
     let settings = settings(&mut engine)?;
     backend.choose(choice(args.backend, &settings));
     if settings.diagnostics.iter().any(|d| d.severity == Severity::Error) {
         // Whatever they were to say, nothing is run without it.
-        let nothing = Settled { reports: Vec::new(), ran: BTreeSet::new(), reused: 0 };
+        let nothing = Settled::default();
         let summary = summarise(&engine, &[], nothing, &settings, &backend, began);
         printer::run(&summary, args.common.format);
         return Ok(Exit::Diagnostics);
@@ -42,8 +43,6 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
         printer::talk("no tests found; `clnrm init` makes some");
         return Ok(Exit::Nothing.max(selection.exit()));
     }
-    let cancel = Cancel::default();
-    interrupt::listen(&cancel)?;
     let backend_in_use = match backend.get() {
         Ok(backend) => backend,
         Err(error) => {
@@ -59,6 +58,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
         pool: &pool.context("cannot start threads for runs")?,
         cancel: &cancel,
         again: again(args),
+        detail: args.common.format.into(),
         frozen: args.frozen,
         progress: &progress,
     };
@@ -77,7 +77,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
 
 pub(crate) fn settings(engine: &mut Engine) -> anyhow::Result<Arc<Settings>> {
     let settings = engine.roots(&SETTINGS, &[settings_unit()]).pop().expect("one was asked for");
-    settings.map_err(|bug| anyhow::anyhow!(Exit::Bug).context(bug.0))
+    settings.map_err(|stopped| anyhow::anyhow!(Exit::from(&stopped)).context(stopped))
 }
 
 fn again(args: &RunArgs) -> Again {
@@ -90,9 +90,9 @@ fn again(args: &RunArgs) -> Again {
 
 /// As without `--frozen`, but what would have to run is a failure.
 fn frozen(engine: &mut Engine, summary: &RunSummary<'_>) -> Exit {
-    let is_open = |report: &&Result<Known<Report>, Bug>| {
-        let known = report.as_ref().is_ok_and(|known| !matches!(known, Known::Green { .. }));
-        known && report.as_ref().is_ok_and(|report| report.view().state() == State::Pending)
+    let is_open = |report: &&Result<KnownReport, Stopped>| {
+        let report = report.as_ref().ok().and_then(|report| report.view().ok());
+        report.is_some_and(|report| report.state() == State::Pending)
     };
     let open = summary.units.iter().zip(&summary.reports).filter(|(_, report)| is_open(report));
     let open: Vec<_> = open.collect();
@@ -104,8 +104,10 @@ fn frozen(engine: &mut Engine, summary: &RunSummary<'_>) -> Exit {
         "{many} of {of} tests would have to run, and --frozen forbids it"
     ));
     for (unit, report) in open.into_iter().take(MOST_EXPLAINED) {
-        let Ok(report) = report else { continue };
-        for line in why(engine, unit, &report.view()) {
+        let Some(report) = report.as_ref().ok().and_then(|report| report.view().ok()) else {
+            continue;
+        };
+        for line in why(engine, unit, &report) {
             printer::talk(&format!("  {unit}: {line}"));
         }
     }
@@ -136,7 +138,7 @@ fn summarise<'a>(
 ) -> RunSummary<'a> {
     let counts = engine.take_counts();
     let stats = Stats {
-        containers_started: settled.ran.len() as u64,
+        containers_started: settled.started,
         outcomes_reused: settled.reused,
         nodes_executed: counts.executed,
         nodes_recalled: counts.recalled,
@@ -159,11 +161,11 @@ fn exit(summary: &RunSummary<'_>, cancel: &Cancel) -> Exit {
     summary.reports.iter().map(exit_of).max().unwrap_or(Exit::Nothing)
 }
 
-fn exit_of(report: &Result<Known<Report>, Bug>) -> Exit {
-    match report {
-        Err(_) => Exit::Bug,
-        Ok(Known::Green { .. }) => Exit::Green,
-        Ok(report) => match report.view().state() {
+fn exit_of(report: &Result<KnownReport, Stopped>) -> Exit {
+    match report.as_ref().map(KnownReport::view) {
+        Err(stopped) => stopped.into(),
+        Ok(Err(_)) => Exit::Green,
+        Ok(Ok(report)) => match report.state() {
             State::Passed => Exit::Green,
             State::Failed => Exit::Failed,
             State::Crashed(BackendError::Cancelled) | State::Pending => Exit::Interrupted,
@@ -172,11 +174,7 @@ fn exit_of(report: &Result<Known<Report>, Bug>) -> Exit {
                 let of_backend = |d: &Diagnostic<&str>| {
                     d.code.starts_with("image/") || d.code.starts_with("backend/")
                 };
-                if report.view().diagnostics().any(of_backend) {
-                    Exit::Backend
-                } else {
-                    Exit::Diagnostics
-                }
+                if report.diagnostics().any(of_backend) { Exit::Backend } else { Exit::Diagnostics }
             }
         },
     }

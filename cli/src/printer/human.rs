@@ -3,13 +3,13 @@
 use std::fmt::{Display, Write};
 use std::time::Duration;
 
-use clnrm_engine::{Bug, Unit};
-use clnrm_queries::{Check, Diagnostic, Failure, Report, Severity, State};
+use clnrm_engine::{Stopped, Unit};
+use clnrm_queries::{Diagnostic, Failure, Report, Severity, State};
 use rayon::prelude::*;
 
 use super::style::{bad, doubtful, good, quiet};
 use super::{DrySummary, RunSummary, many};
-use crate::known::Known;
+use crate::known::{KnownCheck, KnownReport};
 
 /// So many tests are told of at once, on all cores.
 const BATCH: usize = 4096;
@@ -45,7 +45,7 @@ pub(super) fn run(summary: &RunSummary<'_>, print: &dyn Fn(&mut String)) {
     let width = summary.units.iter().map(|unit| unit.path.chars().count()).max().unwrap_or(0);
     let (mut passed, mut failed) = (0, 0);
     let tests: Vec<_> = summary.units.iter().zip(&summary.reports).collect();
-    let tell = |text: &mut String, (unit, report): &(&Unit, &Result<Known<Report>, Bug>)| {
+    let tell = |text: &mut String, (unit, report): &(&Unit, &Result<KnownReport, Stopped>)| {
         one_test(text, &unit.path, report, width)
     };
     let count = |state| match state {
@@ -81,14 +81,17 @@ pub(super) fn run(summary: &RunSummary<'_>, print: &dyn Fn(&mut String)) {
 fn one_test(
     text: &mut String,
     file: &str,
-    report: &Result<Known<Report>, Bug>,
+    report: &Result<KnownReport, Stopped>,
     width: usize,
 ) -> Option<State> {
-    let report = match report {
-        Ok(report) => report.view(),
-        Err(bug) => {
-            let line = error(&format!("a bug of clnrm: {}", bug.0), None);
-            let _ = write!(text, "{}  {file}\n{line}", bad("BUG "));
+    let report = match report.as_ref().map(KnownReport::view) {
+        Ok(Ok(report)) => report,
+        Ok(Err(green)) => {
+            headline(text, good("PASS"), (file, width), &green.name, green.duration);
+            return Some(State::Passed);
+        }
+        Err(stopped) => {
+            self::stopped(text, file, stopped);
             return None;
         }
     };
@@ -100,16 +103,25 @@ fn one_test(
         State::Crashed(_) => bad("ENG "),
         State::Pending => doubtful("SKIP"),
     };
-    let duration: Duration = report.scenarios.iter().map(|scenario| scenario.duration).sum();
-    let _ = write!(text, "{word}  {file:width$}  {}", report.check.name);
-    if !duration.is_zero() {
-        let _ = write!(text, "  {}", quiet(seconds(duration)));
-    }
-    text.push('\n');
+    headline(text, word, (file, width), report.check.name, report.glance.duration);
     if state != State::Passed || report.diagnostics().next().is_some() {
         details(text, &report);
     }
     Some(state)
+}
+
+fn headline(
+    text: &mut String,
+    word: impl Display,
+    (file, width): (&str, usize),
+    name: &str,
+    duration: Duration,
+) {
+    let _ = write!(text, "{word}  {file:width$}  {name}");
+    if !duration.is_zero() {
+        let _ = write!(text, "  {}", quiet(seconds(duration)));
+    }
+    text.push('\n');
 }
 
 fn details(text: &mut String, report: &Report<&str>) {
@@ -147,7 +159,7 @@ pub(super) fn dry_run(summary: &DrySummary<'_>, print: &dyn Fn(&mut String)) {
     summary.diagnostics.iter().for_each(|diagnostic| self::diagnostic(&mut text, diagnostic, 0));
     let (mut sound, mut broken) = (0u64, 0u64);
     let files: Vec<_> = summary.units.iter().zip(&summary.checks).collect();
-    let tell = |text: &mut String, (unit, check): &(&Unit, &Result<Known<Check>, Bug>)| {
+    let tell = |text: &mut String, (unit, check): &(&Unit, &Result<KnownCheck, Stopped>)| {
         one_file(text, &unit.path, check)
     };
     let count = |is_sound| *if is_sound { &mut sound } else { &mut broken } += 1;
@@ -163,24 +175,35 @@ pub(super) fn dry_run(summary: &DrySummary<'_>, print: &dyn Fn(&mut String)) {
 }
 
 /// Tells of a file; gives whether it is sound.
-fn one_file(text: &mut String, file: &str, check: &Result<Known<Check>, Bug>) -> bool {
-    match check {
-        Ok(Known::Green { scenarios, .. }) => {
-            checked(text, good("ok "), file, *scenarios);
+fn one_file(text: &mut String, file: &str, check: &Result<KnownCheck, Stopped>) -> bool {
+    match check.as_ref().map(KnownCheck::view) {
+        Ok(Err(green)) => {
+            checked(text, good("ok "), file, green.scenarios);
             true
         }
-        Ok(check) => {
-            let check = check.view();
+        Ok(Ok(check)) => {
             let is_sound = check.is_sound();
             let word = if is_sound { good("ok ") } else { bad("ERR") };
             checked(text, word, file, check.glance.scenarios);
             check.diagnostics.iter().for_each(|diagnostic| self::diagnostic(text, diagnostic, 2));
             is_sound
         }
-        Err(bug) => {
-            let line = error(&format!("a bug of clnrm: {}", bug.0), None);
-            let _ = write!(text, "{}  {file}\n{line}", bad("BUG"));
+        Err(stopped) => {
+            self::stopped(text, file, stopped);
             false
+        }
+    }
+}
+
+/// Tells of a file of which nothing came.
+pub(super) fn stopped(text: &mut String, file: &str, stopped: &Stopped) {
+    match stopped {
+        Stopped::Bug(reason) => {
+            let line = error(&format!("a bug of clnrm: {reason}"), None);
+            let _ = write!(text, "{}  {file}\n{line}", bad("BUG "));
+        }
+        Stopped::Cancelled => {
+            let _ = writeln!(text, "{}  {file}", doubtful("SKIP"));
         }
     }
 }

@@ -1,19 +1,18 @@
 //! Reports for programs: one JSON object, whose shape is kept.
 
 use clnrm_backends::BackendError;
-use clnrm_engine::Bug;
-use clnrm_queries::{Check, Diagnostic, Failure, Report, ScenarioReport, State};
+use clnrm_engine::Stopped;
+use clnrm_queries::{Diagnostic, Failure, Report, ScenarioReport, State};
 use serde_json::{Value, json};
 
 use super::{DrySummary, RunSummary};
-use crate::known::Known;
 
 pub(super) fn run(summary: &RunSummary<'_>) -> String {
     let views: Vec<_> = summary
         .units
         .iter()
         .zip(&summary.reports)
-        .map(|(unit, report)| (&*unit.path, report.as_ref().map(Known::<Report>::view)))
+        .map(|(unit, report)| (&*unit.path, report.as_ref().map(|report| whole(report.view()))))
         .collect();
     let reports = || views.iter().filter_map(|(_, report)| report.as_ref().ok());
     let count =
@@ -38,10 +37,10 @@ pub(super) fn run(summary: &RunSummary<'_>) -> String {
     }))
 }
 
-fn test(file: &str, report: &Result<Report<&str>, &Bug>) -> Value {
+fn test(file: &str, report: &Result<Report<&str>, &Stopped>) -> Value {
     let report = match report {
         Ok(report) => report,
-        Err(bug) => return json!({ "file": file, "state": "bug", "error": bug.0 }),
+        Err(stopped) => return self::stopped(file, stopped),
     };
     let duration = report.scenarios.iter().map(|scenario| scenario.duration).sum();
     let scenarios: Vec<Value> = report.scenarios.iter().map(scenario).collect();
@@ -54,6 +53,18 @@ fn test(file: &str, report: &Result<Report<&str>, &Bug>) -> Value {
         "scenarios": scenarios,
         "failures": failures(&report.failures),
     })
+}
+
+/// What this format tells is never told by a glance.
+fn whole<T, G>(view: Result<T, G>) -> T {
+    view.ok().expect("all of it was asked for")
+}
+
+fn stopped(file: &str, stopped: &Stopped) -> Value {
+    match stopped {
+        Stopped::Bug(reason) => json!({ "file": file, "state": "bug", "error": reason }),
+        Stopped::Cancelled => json!({ "file": file, "state": "skipped" }),
+    }
 }
 
 fn scenario(scenario: &ScenarioReport<&str>) -> Value {
@@ -103,7 +114,7 @@ pub(super) fn dry_run(summary: &DrySummary<'_>) -> String {
         .units
         .iter()
         .zip(&summary.checks)
-        .map(|(unit, check)| (&*unit.path, check.as_ref().map(Known::<Check>::view)))
+        .map(|(unit, check)| (&*unit.path, check.as_ref().map(|check| whole(check.view()))))
         .collect();
     let checks = || views.iter().filter_map(|(_, check)| check.as_ref().ok());
     let sound = checks().filter(|check| check.is_sound()).count();
@@ -117,7 +128,7 @@ pub(super) fn dry_run(summary: &DrySummary<'_>) -> String {
                 "state": if check.is_sound() { "passed" } else { "broken" },
                 "scenarios": check.glance.scenarios,
             }),
-            Err(bug) => json!({ "file": file, "state": "bug", "error": bug.0 }),
+            Err(stopped) => self::stopped(file, stopped),
         })
         .collect();
     let of_none = summary.diagnostics.iter().map(Diagnostic::view);

@@ -40,6 +40,7 @@ impl Chain {
             queries: &QUERIES,
             store: store.map(Path::to_owned),
             checking: Checking::Nothing,
+            trust: Default::default(),
         });
         let units: Vec<Unit> = (0..self.size).map(|at| Unit::file(format!("c/{at}"))).collect();
         loop {

@@ -7,7 +7,8 @@ use redb::{ReadableTable, WriteTransaction};
 use super::rows::encode_roots;
 use super::write::{decode_roots, drop_roots, effects_of};
 use super::{
-    Collected, EFFECTS, ROOTS, STAT, UNITS, VALUES, decode_effect, open_seal, seal, unit_of,
+    Collected, EFFECTS, EffectRow, ROOTS, STAT, UNITS, VALUES, decode_effect, open_seal, seal,
+    unit_of,
 };
 use crate::digest::Digest;
 use crate::world::join;
@@ -66,7 +67,7 @@ pub(super) fn collect(
     let mut in_order = BTreeMap::new();
     for row in effects.iter()? {
         let (key, row) = row?;
-        let (Ok(digest), Some((value, day))) = (
+        let (Ok(digest), Some(EffectRow { value, day, .. })) = (
             key.value().try_into().map(Digest),
             open_seal(key.value(), row.value()).and_then(decode_effect),
         ) else {

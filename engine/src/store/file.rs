@@ -201,7 +201,8 @@ fn describe(path: &Path) -> io::Result<String> {
     ))
 }
 
-fn make_folder(folder: &Path) -> io::Result<()> {
+/// Makes the folder of a store, private to its user and out of git's sight.
+pub(crate) fn make_folder(folder: &Path) -> io::Result<()> {
     if folder.is_dir() {
         return Ok(());
     }

@@ -180,10 +180,10 @@ impl<'a> RootsRow<'a> {
         self.record(at).1
     }
 
-    /// The encoded value of a root, and how far before the end of the row it begins.
-    pub(crate) fn value(&self, at: usize) -> (&'a [u8], usize) {
+    /// The encoded value of a root.
+    pub(crate) fn value(&self, at: usize) -> &'a [u8] {
         let begin = at.checked_sub(1).map_or(0, |before| self.record(before).3);
-        (&self.values[begin..self.record(at).3], self.values.len() - begin)
+        &self.values[begin..self.record(at).3]
     }
 
     pub(crate) fn trace(&self, folder: &str, at: usize) -> RootTrace {
@@ -194,7 +194,7 @@ impl<'a> RootsRow<'a> {
         leaves.extend(own.map(|own| (Leaf::File(join(folder, self.file(at)).into()), own)));
         leaves.sort();
         let value = self.record(at).2;
-        RootTrace { value, bytes: self.value(at).0.to_vec(), leaves }
+        RootTrace { value, bytes: self.value(at).to_vec(), leaves }
     }
 
     pub(super) fn traces(&self, folder: &str) -> FolderRoots {
@@ -300,8 +300,7 @@ mod tests {
         assert_eq!(row.traces("a/b"), roots);
         assert_eq!((row.find("y", "", 1), row.find("y", "1", 1)), (Some(1), Some(2)));
         assert_eq!((row.sets.len(), row.leaves.len()), (2, 3));
-        let (value, from_end) = row.value(2);
-        assert_eq!((value, &bytes[bytes.len() - from_end..]), (&b"two"[..], &b"two"[..]));
+        assert_eq!(row.value(2), b"two");
         for cut in 0..bytes.len() {
             assert!(RootsRow::decode(&bytes[..cut]).is_none(), "cut at {cut}");
         }

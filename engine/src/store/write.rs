@@ -8,8 +8,8 @@ use redb::{ReadableTable, ReadableTableMetadata, Table, WriteTransaction};
 use super::rows::{
     FolderRoots, QueryNames, RootsRow, decode_unit, encode_roots, encode_unit, root_name,
 };
-use super::{Batch, EFFECTS, ROOTS, RUNS, STAT, TABLES, UNITS, VALUES};
-use super::{decode_effect, encode, open_seal, roots_key, seal, unit_key};
+use super::{Batch, EFFECTS, EffectRow, ROOTS, RUNS, STAT, TABLES, UNITS, VALUES};
+use super::{decode_effect, encode, open_seal, roots_key, seal, unit_key, value};
 use crate::digest::Digest;
 use crate::fault::{self, Fault};
 use crate::key::Leaf;
@@ -71,36 +71,38 @@ fn write_effects(
     batch: &Batch,
 ) -> Result<BTreeSet<Digest>, redb::Error> {
     let (mut contradicted, mut values) = (BTreeSet::new(), BTreeMap::new());
-    for (key, value) in &batch.effects {
-        let known = digest_of(effects, key)?;
-        let digest = value.as_ref().map(|value| Digest::of("value", value));
+    let day = batch.day;
+    for (key, signed) in &batch.effects {
+        let known = effect(effects, key)?.map(|known| known.value);
+        let digest = signed.as_ref().map(|signed| Digest::of("value", &signed.value));
         if known.is_some() && known != digest {
             contradicted.insert(*key);
         }
-        match (digest, value) {
-            (Some(digest), Some(value)) => {
-                effects.insert(&key.0[..], &*seal(&key.0, encode(&(digest, batch.day))))?;
-                values.insert(digest, value);
+        match (digest, signed) {
+            (Some(value), Some(signed)) => {
+                let row = encode(&EffectRow { value, day, by: signed.by });
+                effects.insert(&key.0[..], &*seal(&key.0, row))?;
+                values.insert(value, &signed.value);
             }
             _ => drop(effects.remove(&key.0[..])?),
         }
     }
     for key in batch.used.iter().filter(|key| !batch.effects.contains_key(key)) {
-        if let Some(digest) = digest_of(effects, key)? {
-            effects.insert(&key.0[..], &*seal(&key.0, encode(&(digest, batch.day))))?;
+        if let Some(known) = effect(effects, key)? {
+            let row = encode(&EffectRow { day, ..known });
+            effects.insert(&key.0[..], &*seal(&key.0, row))?;
         }
     }
     let mut table = transaction.open_table(VALUES)?;
     for (digest, value) in values {
-        table.insert(&digest.0[..], &**value)?;
+        table.insert(&digest.0[..], &*value::pack(value))?;
     }
     Ok(contradicted)
 }
 
-fn digest_of(effects: &Rows<'_>, key: &Digest) -> Result<Option<Digest>, redb::Error> {
+fn effect(effects: &Rows<'_>, key: &Digest) -> Result<Option<EffectRow>, redb::Error> {
     let row = effects.get(&key.0[..])?;
-    let effect = row.and_then(|row| decode_effect(open_seal(&key.0, row.value())?));
-    Ok(effect.map(|(digest, _)| digest))
+    Ok(row.and_then(|row| decode_effect(open_seal(&key.0, row.value())?)))
 }
 
 /// Drops the roots that rest on effects of these keys. So whatever a root says of an effect is
@@ -128,10 +130,10 @@ pub(super) fn drop_roots(
 fn write_roots(roots: &mut Rows<'_>, effects: &Rows<'_>, batch: &Batch) -> Result<(), redb::Error> {
     let mut folders: BTreeMap<Vec<u8>, (&str, FolderRoots)> = BTreeMap::new();
     'roots: for (node, trace) in &batch.roots {
-        for (effect, digest) in effects_of(trace) {
+        for (key, digest) in effects_of(trace) {
             // Another process may have seen it otherwise meanwhile.
-            let known = digest_of(effects, effect)?;
-            if known.is_none_or(|known| effect_digest(&known) != *digest) {
+            let known = effect(effects, key)?;
+            if known.is_none_or(|known| effect_digest(&known.value) != *digest) {
                 continue 'roots;
             }
         }
