@@ -84,16 +84,14 @@ pub(crate) fn checks(
     units: &[Unit],
     detail: Detail,
 ) -> Vec<Result<KnownCheck, Stopped>> {
-    let recalled = engine.recall(&CHECK, units, |encoded| {
+    let mut checks = engine.recall(&CHECK, units, |encoded| {
         let CheckGlance { scenarios, worst, .. } = CheckGlance::decode(encoded)?;
-        Some(match worst {
+        Some(Ok(match worst {
             None if detail == Detail::Glance => Known::Green(GreenCheck { scenarios }),
             Some(Severity::Error) => Known::Told(Arc::new(Check::decode(encoded)?)),
             _ => Known::Recalled(encoded.into()),
-        })
+        }))
     });
-    let mut checks: Vec<Option<Result<KnownCheck, Stopped>>> =
-        recalled.into_iter().map(|known| known.map(Ok)).collect();
     let open: Vec<usize> = (0..units.len()).filter(|at| checks[*at].is_none()).collect();
     if !open.is_empty() {
         let open_units: Vec<Unit> = open.iter().map(|at| units[*at].clone()).collect();
@@ -106,15 +104,19 @@ pub(crate) fn checks(
 }
 
 /// The reports of those units whose tests are known to have passed.
-pub(crate) fn passed(engine: &Engine, units: &[Unit], detail: Detail) -> Vec<Option<KnownReport>> {
+pub(crate) fn passed(
+    engine: &Engine,
+    units: &[Unit],
+    detail: Detail,
+) -> Vec<Option<Result<KnownReport, Stopped>>> {
     engine.recall(&REPORT, units, |encoded| {
         let (glance, name) = ReportGlance::decode(encoded)?;
         let ReportGlance { passed, remarks, scenarios, duration } = glance;
         passed.then(|| match detail {
             Detail::Glance if !remarks => {
-                Known::Green(GreenReport { name: name.into(), scenarios, duration })
+                Ok(Known::Green(GreenReport { name: name.into(), scenarios, duration }))
             }
-            _ => Known::Recalled(encoded.into()),
+            _ => Ok(Known::Recalled(encoded.into())),
         })
     })
 }

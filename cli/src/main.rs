@@ -26,6 +26,8 @@ fn main() -> std::process::ExitCode {
     clnrm_backends::sandbox_main();
     clnrm_engine::hush_caught_panics();
     let args = Args::parse();
+    // This thread works along with the others, and so there is one less to be started.
+    let _ = rayon::ThreadPoolBuilder::new().use_current_thread().build_global();
     let result = match args.command {
         Command::Init(args) => commands::init::run(&args),
         Command::Run(args) => commands::run::run(&args),

@@ -27,24 +27,6 @@ impl Selected {
     }
 }
 
-/// What is in and below a folder.
-struct Found {
-    tests: Vec<Unit>,
-    candidates: Vec<Unit>,
-    passed_over: Vec<String>,
-}
-
-impl Found {
-    fn new(selection: &Selection<&str>) -> Found {
-        let units = |paths: &[&str]| paths.iter().map(|path| Unit::file(*path)).collect();
-        Found {
-            tests: units(&selection.tests),
-            candidates: units(&selection.candidates),
-            passed_over: selection.passed_over.iter().map(|what| (*what).to_owned()).collect(),
-        }
-    }
-}
-
 /// The tests among and below `paths`, below the current folder when there are none.
 ///
 /// A file that is named, or is a test by its name, must be one; others are if they say so.
@@ -66,17 +48,19 @@ pub(crate) fn select(
     let mut candidates = BTreeSet::new();
     for folder in folders {
         let folder = [folder];
-        let recalled = engine
-            .recall(&SELECTION, &folder, |encoded| Some(Found::new(&Selection::decode(encoded)?)));
-        let found = match recalled.into_iter().next().flatten() {
+        let recalled = engine.recall(&SELECTION, &folder, Selection::decode).pop().flatten();
+        let found = match recalled {
             Some(found) => found,
             None => {
                 let selected = engine.demand(&SELECTION, &folder).pop().expect("one was asked for");
-                let selected = selected.map_err(|s| anyhow::anyhow!(Exit::from(&s)).context(s))?;
-                Found::new(&selected.view())
+                selected.map_err(|s| anyhow::anyhow!(Exit::from(&s)).context(s))?.units()
             }
         };
-        units.extend(found.tests);
+        if units.is_empty() {
+            units = found.tests;
+        } else {
+            units.extend(found.tests);
+        }
         candidates.extend(found.candidates);
         for what in &found.passed_over {
             printer::complain_of(what);

@@ -71,8 +71,7 @@ impl Settle<'_> {
         let mut reports: Vec<Option<Result<KnownReport, Stopped>>> = if self.again == Again::All {
             units.iter().map(|_| None).collect()
         } else {
-            let known = passed(engine, units, self.detail).into_iter();
-            known.map(|report| report.map(Ok)).collect()
+            passed(engine, units, self.detail)
         };
         loop {
             if !ran.is_empty() {
@@ -121,7 +120,7 @@ impl Settle<'_> {
         // What rests on an outcome of this process is not recalled.
         let recalled_units: Vec<Unit> = recalled.iter().map(|at| units[*at].clone()).collect();
         for (at, again) in recalled.into_iter().zip(passed(engine, &recalled_units, self.detail)) {
-            reports[at] = again.map(Ok);
+            reports[at] = again;
         }
     }
 

@@ -102,7 +102,8 @@ impl Engine {
         Query<V>: AnyQuery,
     {
         let session = self.session();
-        let recalled = by_folder(units, |units| session.recall(query.name(), units, &see));
+        let recalled =
+            by_folder(units, |units, found| session.recall(query.name(), units, &see, found));
         let many = recalled.iter().flatten().count() as u64;
         session.event(QueryEvent::RootsRecalled(query.name(), many));
         recalled
@@ -120,7 +121,7 @@ impl Engine {
         Query<V>: AnyQuery,
     {
         let session = self.session();
-        by_folder(units, |units| session.last(query.name(), units, &see))
+        by_folder(units, |units, found| session.last(query.name(), units, &see, found))
     }
 
     /// By what others can give up, from their threads, what this engine is asked for.
@@ -407,18 +408,26 @@ impl Engine {
     }
 }
 
-/// What `look_up` says of units, which is asked in parallel about those of one folder at a time.
+/// What `look_up` finds for units, which it is asked in parallel about those of one folder at a
+/// time.
 fn by_folder<T: Send>(
     units: &[Unit],
-    look_up: impl Fn(&[Unit]) -> Vec<Option<T>> + Sync,
+    look_up: impl Fn(&[Unit], &mut [Option<T>]) + Sync,
 ) -> Vec<Option<T>> {
-    let folders = units.chunk_by(|a, b| split(&a.path).0 == split(&b.path).0);
-    let folders: Vec<&[Unit]> = folders.collect();
-    if let [one] = folders[..] {
-        return look_up(one);
+    let mut all: Vec<Option<T>> = units.iter().map(|_| None).collect();
+    let (mut rest, mut folders) = (&mut all[..], Vec::new());
+    for units in units.chunk_by(|a, b| split(&a.path).0 == split(&b.path).0) {
+        let (found, others) = rest.split_at_mut(units.len());
+        folders.push((units, found));
+        rest = others;
     }
-    let found: Vec<_> = folders.par_iter().map(|units| look_up(units)).collect();
-    found.into_iter().flatten().collect()
+    match &mut folders[..] {
+        [] => {}
+        // Where one thread is enough, others are not even started.
+        [(units, found)] => look_up(units, found),
+        many => many.par_iter_mut().for_each(|(units, found)| look_up(units, found)),
+    }
+    all
 }
 
 fn demand_root<V: Send + Sync + 'static>(db: &Database, node: &Node) -> Result<Arc<V>, Stopped> {

@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use rayon::prelude::*;
+
 use crate::cancellation::Cancellation;
 use crate::db::LeafState;
 use crate::digest::Digest;
@@ -41,6 +43,9 @@ pub(crate) struct Session {
     /// Whether there are outcomes that the store did not have.
     pub(crate) has_grown: AtomicBool,
 }
+
+/// More leaves of one root than this are looked at on all cores.
+const MANY: usize = 32;
 
 /// What is to be stored.
 #[derive(Default)]
@@ -231,18 +236,33 @@ impl Session {
         }
     }
 
-    /// What `see` makes of the values of those roots of one folder whose deep traces still hold.
+    /// Fills in what `see` makes of the values of those roots of one folder whose deep traces still
+    /// hold.
     pub(crate) fn recall<T>(
         &self,
         query: &str,
         units: &[Unit],
         see: impl Fn(&[u8]) -> Option<T>,
-    ) -> Vec<Option<T>> {
+        found: &mut [Option<T>],
+    ) {
         if !self.recalls_roots {
-            return units.iter().map(|_| None).collect();
+            return;
         }
         let hold = |folder: &str, row: &RootsRow<'_>, found: &[Option<usize>]| {
             let mut leaves = vec![None; row.leaves.len()];
+            let wanted: BTreeSet<u32> = {
+                let sets: BTreeSet<usize> = found.iter().flatten().map(|at| row.set(*at)).collect();
+                sets.into_iter().flat_map(|set| &row.sets[set]).copied().collect()
+            };
+            if wanted.len() > MANY {
+                let look = |number: u32| {
+                    let (leaf, digest) = &row.leaves[number as usize];
+                    (number, self.holds(leaf, *digest))
+                };
+                for (number, holds) in wanted.into_par_iter().map(look).collect::<Vec<_>>() {
+                    leaves[number as usize] = Some(holds);
+                }
+            }
             let mut leaf_holds = |number: &u32| {
                 let (leaf, digest) = &row.leaves[*number as usize];
                 *leaves[*number as usize].get_or_insert_with(|| self.holds(leaf, *digest))
@@ -264,42 +284,44 @@ impl Session {
                 if fault::is(Fault::RootsIgnoreOwnFile) { HashSet::new() } else { changed };
             open.into_iter().map(|at| at.filter(|at| !changed.contains(at))).collect()
         };
-        self.stored_roots(query, units, hold, see)
+        self.stored_roots(query, units, hold, see, found);
     }
 
-    /// What `see` makes of the values roots of one folder had when they were written down.
+    /// Fills in what `see` makes of the values roots of one folder had when they were written down.
     pub(crate) fn last<T>(
         &self,
         query: &str,
         units: &[Unit],
         see: impl Fn(&[u8]) -> Option<T>,
-    ) -> Vec<Option<T>> {
-        self.stored_roots(query, units, |_, _, found| found.to_vec(), see)
+        found: &mut [Option<T>],
+    ) {
+        self.stored_roots(query, units, |_, _, stored| stored.to_vec(), see, found);
     }
 
-    /// What `see` makes of those roots of one folder that are good enough, by their numbers.
+    /// Fills in what `see` makes of those roots of one folder that are good enough, by their
+    /// numbers.
     fn stored_roots<T>(
         &self,
         query: &str,
         units: &[Unit],
         good: impl Fn(&str, &RootsRow<'_>, &[Option<usize>]) -> Vec<Option<usize>>,
         see: impl Fn(&[u8]) -> Option<T>,
-    ) -> Vec<Option<T>> {
-        let recall = || {
-            let folder = split(&units.first()?.path).0;
-            self.snapshot()?.roots(query, folder, |row| {
-                let mut hint = 0;
-                let find = |unit: &Unit| {
-                    let at = row.find(split(&unit.path).1, &unit.part, hint)?;
-                    hint = at + 1;
-                    Some(at)
-                };
-                let found: Vec<Option<usize>> = units.iter().map(find).collect();
-                let good = good(folder, row, &found).into_iter();
-                good.map(|at| see(row.value(at?))).collect()
-            })
-        };
-        recall().unwrap_or_else(|| units.iter().map(|_| None).collect())
+        found: &mut [Option<T>],
+    ) {
+        let Some((first, snapshot)) = units.first().zip(self.snapshot()) else { return };
+        let folder = split(&first.path).0;
+        snapshot.roots(query, folder, |row| {
+            let mut hint = 0;
+            let find = |unit: &Unit| {
+                let at = row.find(split(&unit.path).1, &unit.part, hint)?;
+                hint = at + 1;
+                Some(at)
+            };
+            let stored: Vec<Option<usize>> = units.iter().map(find).collect();
+            for (found, at) in found.iter_mut().zip(good(folder, row, &stored)) {
+                *found = at.and_then(|at| see(row.value(at)));
+            }
+        });
     }
 
     /// The deep trace of a root with this value, by the traces of this session and the store.

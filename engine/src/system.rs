@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, StatxFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
+use xxhash_rust::xxh3::xxh3_128;
 
 use crate::fault::{self, Fault};
 
@@ -56,12 +57,13 @@ pub struct Stat {
 }
 
 impl Stat {
-    /// Length of an encoded stat.
-    pub(crate) const LENGTH: usize = 43;
+    /// Bytes of a fingerprint.
+    pub(crate) const FINGERPRINT: usize = 16;
 
-    /// All of it as bytes, equal when the stats are.
-    pub(crate) fn encode(&self) -> [u8; Stat::LENGTH] {
-        let mut bytes = [0; Stat::LENGTH];
+    /// A hash of all of it. An index holds a great many of these, and has no other use for a stat
+    /// than to compare it.
+    pub(crate) fn fingerprint(&self) -> [u8; Stat::FINGERPRINT] {
+        let mut bytes = [0; 43];
         bytes[0] = self.kind as u8;
         bytes[1..3].copy_from_slice(&self.mode.to_le_bytes());
         let mut numbers =
@@ -72,7 +74,7 @@ impl Stat {
         for (place, number) in bytes[3..].chunks_exact_mut(8).zip(numbers) {
             place.copy_from_slice(&number.to_le_bytes());
         }
-        bytes
+        xxh3_128(&bytes).to_le_bytes()
     }
 }
 
@@ -176,22 +178,23 @@ impl System for Os {
 pub(crate) const NOT_REGULAR: &str = "not a regular file";
 
 fn stat_at(folder: BorrowedFd<'_>, path: impl rustix::path::Arg) -> io::Result<Stat> {
-    let stat = rustix::fs::statx(folder, path, AtFlags::empty(), StatxFlags::BASIC_STATS)?;
-    let kind = match FileType::from_raw_mode(stat.stx_mode.into()) {
+    // Not statx: it tells nothing more of what is wanted here, and takes longer.
+    let stat = rustix::fs::statat(folder, path, AtFlags::empty())?;
+    let kind = match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => Kind::File,
         FileType::Directory => Kind::Folder,
         _ => Kind::Special,
     };
-    let ns = |seconds: i64, nanoseconds: u32| {
-        seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds.into())
+    let ns = |seconds: i64, nanoseconds: i64| {
+        seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds)
     };
     Ok(Stat {
         kind,
-        mode: stat.stx_mode & 0o7777,
-        size: stat.stx_size,
-        mtime_ns: ns(stat.stx_mtime.tv_sec, stat.stx_mtime.tv_nsec),
-        ctime_ns: ns(stat.stx_ctime.tv_sec, stat.stx_ctime.tv_nsec),
-        inode: (rustix::fs::makedev(stat.stx_dev_major, stat.stx_dev_minor), stat.stx_ino),
+        mode: (stat.st_mode & 0o7777) as u16,
+        size: stat.st_size as u64,
+        mtime_ns: ns(stat.st_mtime, stat.st_mtime_nsec as i64),
+        ctime_ns: ns(stat.st_ctime, stat.st_ctime_nsec as i64),
+        inode: (stat.st_dev, stat.st_ino),
     })
 }
 

@@ -16,7 +16,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::folder::FolderIndex;
-use self::folder::{Folder, Seen, StatBytes};
+use self::folder::{Fingerprint, Folder, Seen};
 use crate::digest::Digest;
 use crate::fault::{self, Fault};
 use crate::key::Leaf;
@@ -95,7 +95,7 @@ struct Looked {
     /// What was read to get the digest, if it was.
     content: Option<Content>,
     /// For files and listings, the stat, if that tells whether it has changed since.
-    stat: Option<StatBytes>,
+    stat: Option<Fingerprint>,
 }
 
 /// Content that was read, for whoever asks for it next.
@@ -172,7 +172,7 @@ impl World {
         let stat_all = |names: &[&str]| {
             let stats = self.system.stat_all(Path::new(path), names).into_iter();
             stats
-                .map(|stat| stat.ok().filter(|_| self.trusting).map(|stat| stat.encode()))
+                .map(|stat| stat.ok().filter(|_| self.trusting).map(|stat| stat.fingerprint()))
                 .collect()
         };
         let known = folder.lock().expect("no holder panics").verify(names, stat_all);
@@ -394,15 +394,15 @@ impl World {
             Ok(stat) => stat,
             Err(error) => return unreadable(&error),
         };
-        let encoded = Some(stat.encode());
-        if let Some(seen) = seen.filter(|seen| self.trusting && seen.stat == encoded) {
-            return Looked { digest: seen.digest, content: None, stat: encoded };
+        let fingerprint = Some(stat.fingerprint());
+        if let Some(seen) = seen.filter(|seen| self.trusting && seen.stat == fingerprint) {
+            return Looked { digest: seen.digest, content: None, stat: fingerprint };
         }
         match read(&stat) {
             Ok((digest, content)) => {
                 // Only a stat that was the same before and after describes the bytes in between.
                 let settled = self.system.stat(path).is_ok_and(|after| after == stat);
-                let stat = encoded.filter(|_| settled && !is_racy(&stat, scan_ns));
+                let stat = fingerprint.filter(|_| settled && !is_racy(&stat, scan_ns));
                 Looked { digest, content: Some(content), stat }
             }
             Err(error) => unreadable(&error),

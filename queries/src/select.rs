@@ -6,7 +6,7 @@ use std::sync::Arc;
 use clnrm_engine::{Content, Cx, ListedKind, Query, Unit};
 use ignore::Match;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::plan::facts;
 use crate::settings::FILES as SETTINGS_FILES;
@@ -17,35 +17,46 @@ use crate::settings::FILES as SETTINGS_FILES;
 /// the repository count, not those of the user: a selection is the same on every machine.
 pub static SELECTION: Query<Selection> = Query::new("selection", 1, selection).kept();
 
-/// See [`SELECTION`].
+/// See [`SELECTION`]. Files are paths, or units for those who go on with them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Selection<S = String> {
+pub struct Selection<F = String> {
     /// Files that are tests by their name, sorted.
-    pub tests: Vec<S>,
+    pub tests: Vec<F>,
     /// Other TOML files, sorted: tests if they say so.
-    pub candidates: Vec<S>,
+    pub candidates: Vec<F>,
     /// What could not be looked at, and why; tests may be hidden in it.
-    pub passed_over: Vec<S>,
+    pub passed_over: Vec<String>,
 }
 
-impl Selection {
-    /// The same, with its texts where they are.
-    pub fn view(&self) -> Selection<&str> {
-        fn view(all: &[String]) -> Vec<&str> {
-            all.iter().map(String::as_str).collect()
-        }
+impl<F> Selection<F> {
+    fn map<G>(self, each: impl Fn(F) -> G) -> Selection<G> {
         Selection {
-            tests: view(&self.tests),
-            candidates: view(&self.candidates),
-            passed_over: view(&self.passed_over),
+            tests: self.tests.into_iter().map(&each).collect(),
+            candidates: self.candidates.into_iter().map(&each).collect(),
+            passed_over: self.passed_over,
         }
     }
 }
 
-impl<'a> Selection<&'a str> {
+impl Selection {
+    /// The same with units.
+    pub fn units(&self) -> Selection<Unit> {
+        self.clone().map(Unit::file)
+    }
+}
+
+impl Selection<Unit> {
     /// Reads an encoded selection; `None` when it is none.
-    pub fn decode(bytes: &'a [u8]) -> Option<Selection<&'a str>> {
-        postcard::from_bytes(bytes).ok()
+    pub fn decode(bytes: &[u8]) -> Option<Selection<Unit>> {
+        /// A unit that is read without a copy of its path in between: there are many.
+        struct Read(Unit);
+        impl<'de> Deserialize<'de> for Read {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Read, D::Error> {
+                <&str>::deserialize(deserializer).map(|path| Read(Unit::file(path)))
+            }
+        }
+        let read: Selection<Read> = postcard::from_bytes(bytes).ok()?;
+        Some(read.map(|Read(unit)| unit))
     }
 }
 

@@ -16,22 +16,25 @@ const BATCH: usize = 4096;
 /// So many of them on one.
 const SHARE: usize = 256;
 
-/// Tells of many things, each of which gives text and something to count; prints in their order.
+/// Tells of units and what became of them, each of which gives text and something to count; prints
+/// in their order.
 fn tell_all<T: Sync, C: Send>(
     text: &mut String,
-    all: &[T],
-    tell: impl Fn(&mut String, &T) -> C + Sync,
+    (units, all): (&[Unit], &[T]),
+    tell: impl Fn(&mut String, &Unit, &T) -> C + Sync,
     mut count: impl FnMut(C),
     print: &dyn Fn(&mut String),
 ) {
     print(text);
-    for batch in all.chunks(BATCH) {
-        let share = |share: &[T]| {
+    for (units, batch) in units.chunks(BATCH).zip(all.chunks(BATCH)) {
+        let share = |(units, share): (&[Unit], &[T])| {
             let mut text = String::new();
-            let counted: Vec<C> = share.iter().map(|one| tell(&mut text, one)).collect();
+            let each = units.iter().zip(share);
+            let counted: Vec<C> = each.map(|(unit, one)| tell(&mut text, unit, one)).collect();
             (text, counted)
         };
-        let shares: Vec<(String, Vec<C>)> = batch.par_chunks(SHARE).map(share).collect();
+        let shares = units.par_chunks(SHARE).zip(batch.par_chunks(SHARE));
+        let shares: Vec<(String, Vec<C>)> = shares.map(share).collect();
         for (mut told, counted) in shares {
             counted.into_iter().for_each(&mut count);
             print(&mut told);
@@ -44,8 +47,8 @@ pub(super) fn run(summary: &RunSummary<'_>, print: &dyn Fn(&mut String)) {
     summary.diagnostics.iter().for_each(|diagnostic| self::diagnostic(&mut text, diagnostic, 0));
     let width = summary.units.iter().map(|unit| unit.path.chars().count()).max().unwrap_or(0);
     let (mut passed, mut failed) = (0, 0);
-    let tests: Vec<_> = summary.units.iter().zip(&summary.reports).collect();
-    let tell = |text: &mut String, (unit, report): &(&Unit, &Result<KnownReport, Stopped>)| {
+    let tests = (summary.units, &summary.reports[..]);
+    let tell = |text: &mut String, unit: &Unit, report: &Result<KnownReport, Stopped>| {
         one_test(text, &unit.path, report, width)
     };
     let count = |state| match state {
@@ -53,7 +56,7 @@ pub(super) fn run(summary: &RunSummary<'_>, print: &dyn Fn(&mut String)) {
         Some(State::Failed) => failed += 1,
         _ => {}
     };
-    tell_all(&mut text, &tests, tell, count, print);
+    tell_all(&mut text, tests, tell, count, print);
     let rest = summary.reports.len() as u64 - passed - failed;
     let mut totals = good(format!("{passed} passed")).to_string();
     if failed > 0 {
@@ -158,12 +161,12 @@ pub(super) fn dry_run(summary: &DrySummary<'_>, print: &dyn Fn(&mut String)) {
     let mut text = String::new();
     summary.diagnostics.iter().for_each(|diagnostic| self::diagnostic(&mut text, diagnostic, 0));
     let (mut sound, mut broken) = (0u64, 0u64);
-    let files: Vec<_> = summary.units.iter().zip(&summary.checks).collect();
-    let tell = |text: &mut String, (unit, check): &(&Unit, &Result<KnownCheck, Stopped>)| {
+    let files = (summary.units, &summary.checks[..]);
+    let tell = |text: &mut String, unit: &Unit, check: &Result<KnownCheck, Stopped>| {
         one_file(text, &unit.path, check)
     };
     let count = |is_sound| *if is_sound { &mut sound } else { &mut broken } += 1;
-    tell_all(&mut text, &files, tell, count, print);
+    tell_all(&mut text, files, tell, count, print);
     let mut totals = good(format!("{sound} ok")).to_string();
     if broken > 0 {
         let _ = write!(totals, ", {}", bad(format!("{broken} with errors")));

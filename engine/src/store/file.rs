@@ -19,7 +19,7 @@ const ABANDONED: Duration = Duration::from_secs(600);
 /// Memory for pages that are written.
 const WRITE_CACHE: usize = 16 << 20;
 /// Memory for pages that are read: once, most of them, and new memory costs more than they do.
-const READ_CACHE: usize = 256 << 10;
+const READ_CACHE: usize = 16 << 10;
 
 /// Why a store could not be used.
 pub(super) enum Trouble {

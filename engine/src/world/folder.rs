@@ -7,10 +7,10 @@ use crate::system::Stat;
 use crate::table::{Table, encode};
 
 /// A stat as the index has it.
-pub(super) type StatBytes = [u8; Stat::LENGTH];
+pub(super) type Fingerprint = [u8; Stat::FINGERPRINT];
 
 /// A stat and a digest.
-const RECORD: usize = Stat::LENGTH + 32;
+const RECORD: usize = Stat::FINGERPRINT + 32;
 
 /// Under this name, which no file can have, the index has the listing.
 const LISTING: &str = "/";
@@ -19,7 +19,7 @@ const LISTING: &str = "/";
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Seen {
     /// Its stat, if that is enough to tell that nothing has changed since.
-    pub(super) stat: Option<StatBytes>,
+    pub(super) stat: Option<Fingerprint>,
     pub(super) digest: Digest,
 }
 
@@ -73,8 +73,8 @@ impl Folder {
             match seen.and_then(|seen| Some((seen.stat?, seen.digest))) {
                 Some((stat, digest)) => {
                     let mut record = [0; RECORD];
-                    record[..Stat::LENGTH].copy_from_slice(&stat);
-                    record[Stat::LENGTH..].copy_from_slice(&digest.0);
+                    record[..Stat::FINGERPRINT].copy_from_slice(&stat);
+                    record[Stat::FINGERPRINT..].copy_from_slice(&digest.0);
                     rows.insert(name, record);
                 }
                 None => drop(rows.remove(&**name)),
@@ -99,7 +99,7 @@ impl Folder {
     pub(super) fn verify(
         &mut self,
         names: &[&str],
-        stat_all: impl FnOnce(&[&str]) -> Vec<Option<StatBytes>>,
+        stat_all: impl FnOnce(&[&str]) -> Vec<Option<Fingerprint>>,
     ) -> Vec<Option<Digest>> {
         let mut hint = 0;
         let mut states = Vec::with_capacity(names.len());
