@@ -23,11 +23,11 @@ pub trait System: Send + Sync {
     fn stat(&self, path: &Path) -> io::Result<Stat>;
     /// The stats of files of one folder, in their order, following links.
     fn stat_all(&self, folder: &Path, names: &[&str]) -> Vec<io::Result<Stat>>;
-    /// A regular file's content.
+    /// A file, opened for reading without waiting for anybody.
     ///
     /// # Errors
     /// As the operating system has them.
-    fn open(&self, path: &Path) -> io::Result<Box<dyn Read>>;
+    fn open(&self, path: &Path) -> io::Result<Box<dyn Opened>>;
     /// What is in a folder, sorted by name.
     ///
     /// # Errors
@@ -37,6 +37,15 @@ pub trait System: Send + Sync {
     fn env(&self, name: &str) -> Option<String>;
     /// Now, on the clock of the file system, in nanoseconds since the epoch.
     fn now_ns(&self) -> i64;
+}
+
+/// An open file.
+pub trait Opened: Read {
+    /// Its stat now: of the very file that is read, whatever is at its path by then.
+    ///
+    /// # Errors
+    /// As the operating system has them.
+    fn stat(&self) -> io::Result<Stat>;
 }
 
 /// What tells two states of a file apart without reading it.
@@ -137,15 +146,11 @@ impl System for Os {
         }
     }
 
-    fn open(&self, path: &Path) -> io::Result<Box<dyn Read>> {
+    fn open(&self, path: &Path) -> io::Result<Box<dyn Opened>> {
         // Opening a pipe that nobody writes to would wait for ever.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = File::from(rustix::fs::open(self.workspace.join(path), flags, Mode::empty())?);
-        match file.metadata()?.file_type() {
-            kind if kind.is_file() => Ok(Box::new(file)),
-            kind if kind.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
-            _ => Err(io::Error::other(NOT_REGULAR)),
-        }
+        let file = rustix::fs::open(self.workspace.join(path), flags, Mode::empty())?;
+        Ok(Box::new(File::from(file)))
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<Entry>> {
@@ -174,12 +179,18 @@ impl System for Os {
     }
 }
 
-/// Why devices, sockets and pipes are not read.
-pub(crate) const NOT_REGULAR: &str = "not a regular file";
+impl Opened for File {
+    fn stat(&self) -> io::Result<Stat> {
+        Ok(stat_of(&rustix::fs::fstat(self)?))
+    }
+}
 
 fn stat_at(folder: BorrowedFd<'_>, path: impl rustix::path::Arg) -> io::Result<Stat> {
     // Not statx: it tells nothing more of what is wanted here, and takes longer.
-    let stat = rustix::fs::statat(folder, path, AtFlags::empty())?;
+    Ok(stat_of(&rustix::fs::statat(folder, path, AtFlags::empty())?))
+}
+
+fn stat_of(stat: &rustix::fs::Stat) -> Stat {
     let kind = match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => Kind::File,
         FileType::Directory => Kind::Folder,
@@ -188,14 +199,14 @@ fn stat_at(folder: BorrowedFd<'_>, path: impl rustix::path::Arg) -> io::Result<S
     let ns = |seconds: i64, nanoseconds: i64| {
         seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds)
     };
-    Ok(Stat {
+    Stat {
         kind,
         mode: (stat.st_mode & 0o7777) as u16,
         size: stat.st_size as u64,
         mtime_ns: ns(stat.st_mtime, stat.st_mtime_nsec as i64),
         ctime_ns: ns(stat.st_ctime, stat.st_ctime_nsec as i64),
         inode: (stat.st_dev, stat.st_ino),
-    })
+    }
 }
 
 /// Files and environment of a test.
@@ -349,9 +360,10 @@ impl System for Memory {
         names.iter().map(|name| self.stat(&folder.join(name))).collect()
     }
 
-    fn open(&self, path: &Path) -> io::Result<Box<dyn Read>> {
+    fn open(&self, path: &Path) -> io::Result<Box<dyn Opened>> {
         let content = path.to_str().and_then(|path| self.content(path));
-        Ok(Box::new(io::Cursor::new(content.ok_or(io::ErrorKind::NotFound)?)))
+        let content = io::Cursor::new(content.ok_or(io::ErrorKind::NotFound)?);
+        Ok(Box::new(OpenedMemory { content, memory: self.clone(), path: path.to_owned() }))
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<Entry>> {
@@ -374,5 +386,24 @@ impl System for Memory {
 
     fn now_ns(&self) -> i64 {
         self.lock().now_ns
+    }
+}
+
+/// A file of [`Memory`].
+struct OpenedMemory {
+    content: io::Cursor<Vec<u8>>,
+    memory: Memory,
+    path: PathBuf,
+}
+
+impl Read for OpenedMemory {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.content.read(buffer)
+    }
+}
+
+impl Opened for OpenedMemory {
+    fn stat(&self) -> io::Result<Stat> {
+        self.memory.stat(&self.path)
     }
 }

@@ -433,7 +433,7 @@ fn a_file_that_changes_while_it_is_read_is_looked_at_again() {
         fn stat_all(&self, folder: &Path, names: &[&str]) -> Vec<std::io::Result<crate::Stat>> {
             self.memory.stat_all(folder, names)
         }
-        fn open(&self, path: &Path) -> std::io::Result<Box<dyn std::io::Read>> {
+        fn open(&self, path: &Path) -> std::io::Result<Box<dyn crate::Opened>> {
             if self.reads.fetch_add(1, Ordering::Relaxed) == 0 {
                 self.memory.write("a", "after");
             }

@@ -7,7 +7,7 @@
 mod folder;
 
 use std::collections::HashMap;
-use std::io::{self, Read};
+use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path};
 use std::sync::{Arc, Mutex};
@@ -21,7 +21,7 @@ use crate::digest::Digest;
 use crate::fault::{self, Fault};
 use crate::key::Leaf;
 use crate::shelf::Shelf;
-use crate::system::{Entry, EntryKind, Kind, NOT_REGULAR, Stat, System};
+use crate::system::{Entry, EntryKind, Kind, Stat, System};
 
 /// An entry whose times are not this much older than the scan is racy: the file may change again
 /// without its times telling (git's rule for its index).
@@ -98,6 +98,12 @@ struct Looked {
     stat: Option<Fingerprint>,
 }
 
+/// What reading gives: a digest, what has it, and the stat of that afterwards.
+type Read = (Digest, Content, Stat);
+
+/// Why devices, sockets and pipes are not read.
+const NOT_REGULAR: &str = "not a regular file";
+
 /// Content that was read, for whoever asks for it next.
 #[derive(Default)]
 struct Held {
@@ -169,17 +175,23 @@ impl World {
     /// The states of files of one folder, by their names.
     pub(crate) fn digests(&self, path: &str, names: &[&str]) -> Vec<Digest> {
         let folder = self.folder(path);
+        let scan_ns = self.system.now_ns();
         let stat_all = |names: &[&str]| {
             let stats = self.system.stat_all(Path::new(path), names).into_iter();
-            stats
-                .map(|stat| stat.ok().filter(|_| self.trusting).map(|stat| stat.fingerprint()))
-                .collect()
+            stats.map(Result::ok).collect()
         };
         let known = folder.lock().expect("no holder panics").verify(names, stat_all);
-        let digest = |(name, known): (&&str, Option<Digest>)| {
+        let digest = |(name, known): (&&str, Result<Digest, Option<Stat>>)| {
+            let stat = match known {
+                Ok(digest) => return digest,
+                Err(stat) => stat,
+            };
+            let file = join(path, name);
             // Whoever compares digests has no need of what was read, and there may be much of it.
-            let look = || self.digest_and(&Leaf::File(join(path, name).into()), |_| {});
-            known.unwrap_or_else(look)
+            let Some(stat) = stat else { return self.digest_and(&Leaf::File(file.into()), |_| {}) };
+            let looked = self.read(Ok(stat), scan_ns, |stat| self.file_at(Path::new(&file), stat));
+            let seen = Seen { stat: looked.stat, digest: looked.digest };
+            folder.lock().expect("no holder panics").record(Some(name), seen)
         };
         names.iter().zip(known).map(digest).collect()
     }
@@ -326,36 +338,46 @@ impl World {
     }
 
     fn file(&self, path: &Path, seen: Option<Seen>) -> Looked {
-        let read = |stat: &Stat| match stat.kind {
-            Kind::Folder => Err(io::ErrorKind::IsADirectory.into()),
-            Kind::Special => Err(io::Error::other(NOT_REGULAR)),
-            Kind::File => {
-                let too_large = || {
-                    let most = LARGEST >> 20;
-                    Err(io::Error::other(format!("it is larger than {most} MiB")))
-                };
-                if stat.size > LARGEST {
-                    return too_large();
-                }
-                // One byte more, so that the end is met without growing.
-                let mut bytes = Vec::with_capacity(stat.size as usize + 1);
-                self.system.open(path)?.as_mut().take(LARGEST + 1).read_to_end(&mut bytes)?;
-                if bytes.len() as u64 > LARGEST {
-                    return too_large();
-                }
-                Ok((Digest::of("file", &bytes), Content::Bytes(bytes.into())))
-            }
+        self.look_by_stat(path, seen, |stat| self.file_at(path, stat))
+    }
+
+    /// What is in the file at `path`, which had this stat.
+    fn file_at(&self, path: &Path, stat: &Stat) -> io::Result<Read> {
+        match stat.kind {
+            Kind::Folder => return Err(io::ErrorKind::IsADirectory.into()),
+            Kind::Special => return Err(io::Error::other(NOT_REGULAR)),
+            Kind::File => {}
+        }
+        let too_large = || {
+            let most = LARGEST >> 20;
+            Err(io::Error::other(format!("it is larger than {most} MiB")))
         };
-        self.look_by_stat(path, seen, read)
+        if stat.size > LARGEST {
+            return too_large();
+        }
+        let mut opened = self.system.open(path)?;
+        let mut bytes = Vec::with_capacity(stat.size as usize);
+        opened.by_ref().take(stat.size).read_to_end(&mut bytes)?;
+        let after = opened.stat()?;
+        if after.kind != Kind::File {
+            return Err(io::Error::other(NOT_REGULAR));
+        }
+        if after.size != stat.size {
+            opened.take(LARGEST + 1 - stat.size).read_to_end(&mut bytes)?;
+        }
+        if bytes.len() as u64 > LARGEST {
+            return too_large();
+        }
+        Ok((Digest::of("file", &bytes), Content::Bytes(bytes.into()), after))
     }
 
     /// A file of which only the digest is wanted.
     fn large_file(&self, path: &Path, seen: Option<Seen>) -> Looked {
-        let read = |_: &Stat| {
-            let digest = Digest::of_reader("large file", self.system.open(path)?)?;
-            Ok((digest, Content::Bytes([].into())))
-        };
-        self.look_by_stat(path, seen, read)
+        self.look_by_stat(path, seen, |_| {
+            let mut opened = self.system.open(path)?;
+            let digest = Digest::of_reader("large file", &mut opened)?;
+            Ok((digest, Content::Bytes([].into()), opened.stat()?))
+        })
     }
 
     fn listing(&self, path: &Path, seen: Option<Seen>) -> Looked {
@@ -377,7 +399,8 @@ impl World {
             });
             let listed: Vec<Listed> = entries.collect();
             let bytes = postcard::to_stdvec(&listed).expect("names are plain data");
-            Ok((Digest::of("listing", &bytes), Content::Bytes(bytes.into())))
+            let digest = Digest::of("listing", &bytes);
+            Ok((digest, Content::Bytes(bytes.into()), self.system.stat(path)?))
         };
         self.look_by_stat(path, seen, list)
     }
@@ -387,22 +410,29 @@ impl World {
         &self,
         path: &Path,
         seen: Option<Seen>,
-        read: impl FnOnce(&Stat) -> io::Result<(Digest, Content)>,
+        read: impl FnOnce(&Stat) -> io::Result<Read>,
     ) -> Looked {
         let scan_ns = self.system.now_ns();
-        let stat = match self.system.stat(path) {
-            Ok(stat) => stat,
-            Err(error) => return unreadable(&error),
-        };
-        let fingerprint = Some(stat.fingerprint());
-        if let Some(seen) = seen.filter(|seen| self.trusting && seen.stat == fingerprint) {
-            return Looked { digest: seen.digest, content: None, stat: fingerprint };
+        let stat = self.system.stat(path);
+        let fingerprint = stat.as_ref().ok().map(Stat::fingerprint);
+        match seen.filter(|seen| self.trusting && seen.stat.is_some() && seen.stat == fingerprint) {
+            Some(seen) => Looked { digest: seen.digest, content: None, stat: fingerprint },
+            None => self.read(stat, scan_ns, read),
         }
-        match read(&stat) {
-            Ok((digest, content)) => {
+    }
+
+    /// Reads what had this stat at that time or later.
+    fn read(
+        &self,
+        stat: io::Result<Stat>,
+        scan_ns: i64,
+        read: impl FnOnce(&Stat) -> io::Result<Read>,
+    ) -> Looked {
+        match stat.and_then(|stat| Ok((stat, read(&stat)?))) {
+            Ok((stat, (digest, content, after))) => {
                 // Only a stat that was the same before and after describes the bytes in between.
-                let settled = self.system.stat(path).is_ok_and(|after| after == stat);
-                let stat = fingerprint.filter(|_| settled && !is_racy(&stat, scan_ns));
+                let settled = after == stat && !is_racy(&stat, scan_ns);
+                let stat = settled.then(|| stat.fingerprint());
                 Looked { digest, content: Some(content), stat }
             }
             Err(error) => unreadable(&error),

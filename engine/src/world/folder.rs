@@ -95,12 +95,13 @@ impl Folder {
     }
 
     /// Takes in the stats of files as they are now; gives the digests of those that are as they
-    /// were, or were looked at before. Names should come in their order.
+    /// were, or were looked at before, and the stats of the others. Names should come in their
+    /// order.
     pub(super) fn verify(
         &mut self,
         names: &[&str],
-        stat_all: impl FnOnce(&[&str]) -> Vec<Option<Fingerprint>>,
-    ) -> Vec<Option<Digest>> {
+        stat_all: impl FnOnce(&[&str]) -> Vec<Option<Stat>>,
+    ) -> Vec<Result<Digest, Option<Stat>>> {
         let mut hint = 0;
         let mut states = Vec::with_capacity(names.len());
         for name in names {
@@ -112,13 +113,20 @@ impl Folder {
         let open: Vec<&str> = open.map(|(name, _)| *name).collect();
         let mut stats = stat_all(&open).into_iter();
         let mut digest = |(at, seen, current): (Option<usize>, Option<Seen>, bool)| {
-            if !current {
-                let stat = stats.next().flatten();
-                seen.filter(|seen| seen.stat.is_some() && seen.stat == stat)?;
-                // What is among the changes is looked at again by who asks for it.
-                self.current[at?] = true;
+            if let Some(seen) = seen.filter(|_| current) {
+                return Ok(seen.digest);
             }
-            Some(seen?.digest)
+            let stat = stats.next().flatten();
+            let fingerprint = stat.as_ref().map(Stat::fingerprint);
+            match (at, seen.filter(|seen| seen.stat.is_some() && seen.stat == fingerprint)) {
+                (Some(at), Some(seen)) => {
+                    self.current[at] = true;
+                    Ok(seen.digest)
+                }
+                // What is among the changes is looked at again by who asks for it.
+                (None, Some(_)) => Err(None),
+                _ => Err(stat),
+            }
         };
         states.into_iter().map(&mut digest).collect()
     }
