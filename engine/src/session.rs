@@ -227,8 +227,6 @@ impl Session {
     /// Whether a leaf of a stored root is as it was then.
     fn holds(&self, leaf: &Leaf, digest: Digest) -> bool {
         match leaf {
-            // What a stored root says of an effect is what the store says of it; but the root itself
-            // may have been written by anybody.
             Leaf::Effect(_) if !self.shelf.store.keys().believe_all() => false,
             Leaf::Effect(key) => !self.effects.lock().expect("no holder panics").contains_key(key),
             Leaf::Env(_) if fault::is(Fault::RootsIgnoreEnv) => true,
@@ -248,6 +246,10 @@ impl Session {
         if !self.recalls_roots {
             return;
         }
+        // What a stored root says of an effect is what the store says of it, as long as nothing
+        // else is known of any; but the root itself may have been written by anybody.
+        let all_effects_hold = self.shelf.store.keys().believe_all()
+            && self.effects.lock().expect("no holder panics").is_empty();
         let hold = |folder: &str, row: &RootsRow<'_>, found: &[Option<usize>]| {
             let mut leaves = vec![None; row.leaves.len()];
             let wanted: BTreeSet<u32> = {
@@ -272,8 +274,13 @@ impl Session {
                 let all = || row.sets[number].iter().all(&mut leaf_holds);
                 *sets[number].get_or_insert_with(all)
             };
+            let effects_hold = |at: usize| {
+                all_effects_hold
+                    || row.effects(at).all(|(key, state)| self.holds(&Leaf::Effect(key), state))
+            };
+            let mut holds = |at: &usize| set_holds(row.set(*at)) && effects_hold(*at);
             let open: Vec<Option<usize>> =
-                found.iter().map(|at| at.filter(|at| set_holds(row.set(*at)))).collect();
+                found.iter().map(|at| at.filter(|at| holds(at))).collect();
             let own = open.iter().flatten().filter_map(|at| Some((*at, row.own_file(*at)?)));
             let own: Vec<(usize, Digest)> = own.collect();
             let names: Vec<&str> = own.iter().map(|(at, _)| row.file(*at)).collect();

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -83,8 +83,8 @@ pub(crate) struct World {
     trusting: bool,
     /// Files and listings.
     folders: Mutex<HashMap<Arc<str>, Arc<Mutex<Folder>>>>,
-    /// All other leaves.
-    others: Mutex<HashMap<Leaf, Looked>>,
+    /// All other leaves. Looking at one may take long, and is done once whoever asks.
+    others: Mutex<HashMap<Leaf, Arc<OnceLock<Looked>>>>,
     held: Mutex<Held>,
 }
 
@@ -239,7 +239,10 @@ impl World {
     pub(crate) fn changed(&self) -> Vec<Leaf> {
         let others: Vec<(Leaf, Digest)> = {
             let others = self.others.lock().expect("no holder panics");
-            others.iter().map(|(leaf, looked)| (leaf.clone(), looked.digest)).collect()
+            let known = |(leaf, cell): (&Leaf, &Arc<OnceLock<Looked>>)| {
+                Some((leaf.clone(), cell.get()?.digest))
+            };
+            others.iter().filter_map(known).collect()
         };
         let changed = others.into_iter().filter(|(leaf, known)| self.look(leaf).digest != *known);
         let mut changed: Vec<Leaf> = changed.map(|(leaf, _)| leaf).collect();
@@ -305,12 +308,14 @@ impl World {
             let content = looked.content.clone();
             (looked.digest, content.unwrap_or_else(|| Content::Bytes([].into())))
         };
-        if let Some(looked) = self.others.lock().expect("no holder panics").get(leaf) {
-            return state(looked);
-        }
-        let looked = self.look(leaf);
-        let mut others = self.others.lock().expect("no holder panics");
-        state(others.entry(leaf.clone()).or_insert(looked))
+        let cell = {
+            let mut others = self.others.lock().expect("no holder panics");
+            match others.get(leaf) {
+                Some(cell) => cell.clone(),
+                None => others.entry(leaf.clone()).or_default().clone(),
+            }
+        };
+        state(cell.get_or_init(|| self.look(leaf)))
     }
 
     fn look(&self, leaf: &Leaf) -> Looked {

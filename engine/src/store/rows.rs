@@ -114,20 +114,23 @@ pub(super) fn decode_unit(unit: &Unit, bytes: &[u8], names: &QueryNames) -> Opti
 
 /// What there is of a root besides its name: the digest of its own file (zeroes when it did not
 /// read that), the number of the set of its other leaves, the digest of its value, and where its
-/// value ends in the row's values.
-const RECORD: usize = 32 + 4 + 32 + 4;
+/// value and its effects end in those of the row.
+const RECORD: usize = 32 + 4 + 32 + 4 + 4;
+/// An effect's key and the digest of its state.
+const EFFECT: usize = 32 + 32;
 const NOT_READ: [u8; 32] = [0; 32];
 
 /// The roots of a query in one folder, where they lie.
 ///
-/// Most read their own file and, as
-/// many others do, a few more: those are written once.
+/// Most read their own file, effects that no other root rests on, and, as many others do, a few
+/// leaves more: those are written once.
 pub(crate) struct RootsRow<'a> {
     table: Table<'a, RECORD>,
-    /// The leaves of the roots besides their own files.
+    /// The leaves of the roots besides their own files and effects.
     pub(crate) leaves: Vec<(Leaf, Digest)>,
     /// Numbers of leaves.
     pub(crate) sets: Vec<Vec<u32>>,
+    effects: &'a [u8],
     values: &'a [u8],
 }
 
@@ -135,20 +138,33 @@ pub(crate) struct RootsRow<'a> {
 struct Shared<'a> {
     leaves: Vec<(Leaf, Digest)>,
     sets: Vec<Vec<u32>>,
+    effects: &'a [u8],
     values: &'a [u8],
+}
+
+/// A record taken apart.
+struct Record {
+    own: Digest,
+    set: usize,
+    value: Digest,
+    value_end: usize,
+    effects_end: usize,
 }
 
 impl<'a> RootsRow<'a> {
     pub(crate) fn decode(bytes: &'a [u8]) -> Option<RootsRow<'a>> {
         let (table, rest) = Table::decode(bytes)?;
-        let Shared { leaves, sets, values } = postcard::from_bytes(rest).ok()?;
-        let row = RootsRow { table, leaves, sets, values };
-        let mut begin = 0;
+        let Shared { leaves, sets, effects, values } = postcard::from_bytes(rest).ok()?;
+        let row = RootsRow { table, leaves, sets, effects, values };
+        let (mut value_begin, mut effects_begin) = (0, 0);
         let sound = (0..row.len()).all(|at| {
-            let (_, set, _, end) = row.record(at);
-            let ordered = begin <= end && end <= row.values.len() && set < row.sets.len();
-            begin = end;
+            let Record { set, value_end, effects_end, .. } = row.record(at);
+            let ordered = value_begin <= value_end && effects_begin <= effects_end;
+            (value_begin, effects_begin) = (value_end, effects_end);
             ordered
+                && value_end <= row.values.len()
+                && effects_end <= row.effects.len()
+                && set < row.sets.len()
         });
         let mut numbers = row.sets.iter().flatten();
         let known = numbers.all(|number| (*number as usize) < row.leaves.len());
@@ -171,19 +187,26 @@ impl<'a> RootsRow<'a> {
 
     /// The digest that a root's own file had, if it was read.
     pub(crate) fn own_file(&self, at: usize) -> Option<Digest> {
-        let (own, ..) = self.record(at);
+        let own = self.record(at).own;
         (own.0 != NOT_READ).then_some(own)
     }
 
     /// The set of the other leaves of a root.
     pub(crate) fn set(&self, at: usize) -> usize {
-        self.record(at).1
+        self.record(at).set
+    }
+
+    /// The effects a root rests on: their keys, and the digests of their states.
+    pub(crate) fn effects(&self, at: usize) -> impl Iterator<Item = (Digest, Digest)> {
+        let begin = at.checked_sub(1).map_or(0, |before| self.record(before).effects_end);
+        let effects = self.effects[begin..self.record(at).effects_end].chunks_exact(EFFECT);
+        effects.map(|effect| (digest_at(effect, 0), digest_at(effect, 32)))
     }
 
     /// The encoded value of a root.
     pub(crate) fn value(&self, at: usize) -> &'a [u8] {
-        let begin = at.checked_sub(1).map_or(0, |before| self.record(before).3);
-        &self.values[begin..self.record(at).3]
+        let begin = at.checked_sub(1).map_or(0, |before| self.record(before).value_end);
+        &self.values[begin..self.record(at).value_end]
     }
 
     pub(crate) fn trace(&self, folder: &str, at: usize) -> RootTrace {
@@ -192,8 +215,9 @@ impl<'a> RootsRow<'a> {
             set.map(|number| self.leaves[*number as usize].clone()).collect();
         let own = self.own_file(at);
         leaves.extend(own.map(|own| (Leaf::File(join(folder, self.file(at)).into()), own)));
+        leaves.extend(self.effects(at).map(|(key, state)| (Leaf::Effect(key), state)));
         leaves.sort();
-        let value = self.record(at).2;
+        let value = self.record(at).value;
         RootTrace { value, bytes: self.value(at).to_vec(), leaves }
     }
 
@@ -201,14 +225,23 @@ impl<'a> RootsRow<'a> {
         (0..self.len()).map(|at| (self.table.name(at).to_owned(), self.trace(folder, at))).collect()
     }
 
-    fn record(&self, at: usize) -> (Digest, usize, Digest, usize) {
+    fn record(&self, at: usize) -> Record {
         let record = self.table.record(at);
-        let digest = |begin| Digest(*record[begin..].first_chunk().expect("it is so long"));
         let number = |begin: usize| {
             u32::from_le_bytes(*record[begin..].first_chunk().expect("it is so long")) as usize
         };
-        (digest(0), number(32), digest(36), number(68))
+        Record {
+            own: digest_at(record, 0),
+            set: number(32),
+            value: digest_at(record, 36),
+            value_end: number(68),
+            effects_end: number(72),
+        }
     }
+}
+
+fn digest_at(bytes: &[u8], begin: usize) -> Digest {
+    Digest(*bytes[begin..].first_chunk().expect("it is so long"))
 }
 
 /// What a root is called in its folder's row: its file's name, and the part when it has one.
@@ -223,13 +256,14 @@ fn file_of(root_name: &str) -> &str {
 
 pub(super) fn encode_roots(folder: &str, traces: &FolderRoots) -> Vec<u8> {
     let (mut leaves, mut sets) = (Numbers::new(), Numbers::new());
-    let (mut records, mut values) = (Vec::new(), Vec::new());
+    let (mut records, mut values, mut effects) = (Vec::new(), Vec::new(), Vec::new());
     for (key, trace) in traces {
         let file = join(folder, file_of(key));
         let (mut own, mut set) = (NOT_READ, Vec::new());
         for (leaf, digest) in &trace.leaves {
             match leaf {
                 Leaf::File(path) if **path == *file => own = digest.0,
+                Leaf::Effect(key) => effects.extend([key.0, digest.0].concat()),
                 leaf => set.push(leaves.of((leaf.clone(), *digest))),
             }
         }
@@ -238,11 +272,12 @@ pub(super) fn encode_roots(folder: &str, traces: &FolderRoots) -> Vec<u8> {
         record[..32].copy_from_slice(&own);
         record[32..36].copy_from_slice(&sets.of(set).to_le_bytes());
         record[36..68].copy_from_slice(&trace.value.0);
-        record[68..].copy_from_slice(&(values.len() as u32).to_le_bytes());
+        record[68..72].copy_from_slice(&(values.len() as u32).to_le_bytes());
+        record[72..].copy_from_slice(&(effects.len() as u32).to_le_bytes());
         records.push((key.as_str(), record));
     }
     let mut bytes = encode(records.into_iter());
-    let shared = Shared { leaves: leaves.1, sets: sets.1, values: &values };
+    let shared = Shared { leaves: leaves.1, sets: sets.1, effects: &effects, values: &values };
     bytes.extend(postcard::to_stdvec(&shared).expect("rows are plain data"));
     bytes
 }
@@ -291,7 +326,7 @@ mod tests {
         let file = |path: &str| (Leaf::File(path.into()), digest(path));
         let roots: FolderRoots = [
             ("x".into(), trace("x", &[file("a/b/x"), file("m"), (Leaf::Tool, digest("t"))])),
-            ("y".into(), trace("", &[file("m"), (Leaf::Tool, digest("t"))])),
+            ("y".into(), trace("", &[file("m"), (Leaf::Effect(digest("e")), digest("s"))])),
             (root_name("y", "1").into(), trace("two", &[file("a/b/x"), file("a/b/y")])),
         ]
         .into();
@@ -299,7 +334,8 @@ mod tests {
         let row = RootsRow::decode(&bytes).expect("it was just encoded");
         assert_eq!(row.traces("a/b"), roots);
         assert_eq!((row.find("y", "", 1), row.find("y", "1", 1)), (Some(1), Some(2)));
-        assert_eq!((row.sets.len(), row.leaves.len()), (2, 3));
+        assert_eq!((row.sets.len(), row.leaves.len()), (3, 3));
+        assert_eq!(row.effects(1).collect::<Vec<_>>(), [(digest("e"), digest("s"))]);
         assert_eq!(row.value(2), b"two");
         for cut in 0..bytes.len() {
             assert!(RootsRow::decode(&bytes[..cut]).is_none(), "cut at {cut}");
