@@ -28,6 +28,10 @@ const CLNRM: &str = env!("CARGO_BIN_EXE_clnrm");
 /// By these words this program starts itself, to be a peer.
 const STAT_LOOP: &str = "stat-loop";
 const TERA_ALONE: &str = "tera-alone";
+const GIT_STATUS: &str = "`git status --porcelain -uno`";
+const STORE: &str = ".clnrm/store-v1.redb";
+/// Of more tests than these, not all are run.
+const MOST_RUN: usize = 10_000;
 
 fn main() -> ExitCode {
     if let Some(exit) = watch::if_asked() {
@@ -85,108 +89,195 @@ fn empty_workspace(root: &Path) -> Row {
     }
 }
 
+/// A tree of one size, and what was measured on it.
+struct Tree<'a> {
+    root: &'a Path,
+    files: usize,
+    /// Of its tests.
+    paths: Vec<String>,
+    rows: Vec<Row>,
+}
+
 fn of_size(root: &Path, files: usize) -> Vec<Row> {
     let paths = tree::generate(root, files);
-    let rounds = if files > 50_000 { 7 } else { 21 };
-    let row = |work: &str, ours: Figures, peer: Option<(&str, Figures)>, aim| Row {
-        work: work.to_owned(),
-        files,
-        ours,
-        peer: peer.map(|(name, figures)| (name.to_owned(), figures)),
-        aim,
-    };
-    let mut rows = Vec::new();
-    let cold = || {
-        let store = root.join(".clnrm");
-        move || drop(fs::remove_dir_all(&store))
-    };
-    let few = if files > 50_000 { 2 } else { 5 };
-    let one_core = |mut command: Command| {
-        command.env("RAYON_NUM_THREADS", "1");
-        command
-    };
-    let dry_run = || clnrm(root, &["dry-run"]);
-    let [all_cores, one, tera] = alternate(
-        few,
-        [
-            Contender::new(dry_run()).prepared(cold()).read(),
-            Contender::new(one_core(dry_run())).prepared(cold()).read(),
-            Contender::new(own(root, TERA_ALONE)),
-        ],
-    );
-    let verdicts = Figures::to_verdicts(&all_cores);
-    let alone = ("Tera alone, parse and render", Figures::to_exit(&tera));
-    rows.push(row("cold dry-run, to the verdicts", verdicts, Some(alone), "2.0 / –"));
-    let one = ("the same on one core", Figures::to_verdicts(&one));
-    rows.push(row("cold dry-run, to the verdicts", verdicts, Some(one), "0.59 / –"));
+    let mut tree = Tree { root, files, paths, rows: Vec::new() };
+    tree.cold();
+    tree.noop();
+    tree.store();
+    tree.edits();
+    tree.restored();
+    let graph = || clnrm(root, &["build", "--graph=json"]);
+    let [graph] = alternate(tree.few(), [Contender::new(graph())]);
+    tree.row("the whole graph as JSON", Figures::to_exit(&graph), None, "");
+    let living = living(root, &tree.paths);
+    tree.row("a living process: change to checks", living, None, "8 ms");
+    if files <= MOST_RUN {
+        tree.runs();
+    }
+    tree.rows
+}
 
-    for_noop(root, &paths);
-    let contenders = || {
-        [
-            Contender::new(dry_run()),
-            Contender::new(git_status(root)),
-            Contender::new(ninja(root)),
-            Contender::new(own(root, STAT_LOOP)),
-        ]
-    };
-    let [ours, git, ninja, stat] = alternate(rounds, contenders()).map(|s| Figures::to_exit(&s));
-    let (to_git, to_ninja) =
-        if files > 50_000 { ("1.2 / 1.2", "0.30 / 0.30") } else { ("1.1 / 1.1", "0.35 / 0.35") };
-    let work = "no-op dry-run";
-    rows.push(row(work, ours, Some(("`git status --porcelain -uno`", git)), to_git));
-    rows.push(row(work, ours, Some(("`ninja`", ninja)), to_ninja));
-    rows.push(row(work, ours, Some(("a bare stat loop", stat)), ""));
+impl Tree<'_> {
+    fn row(
+        &mut self,
+        work: &str,
+        ours: Figures,
+        peer: Option<(&str, &Figures)>,
+        aim: &'static str,
+    ) {
+        self.rows.push(Row {
+            work: work.to_owned(),
+            files: self.files,
+            ours,
+            peer: peer.map(|(name, figures)| (name.to_owned(), *figures)),
+            aim,
+        });
+    }
 
-    let (edited, mut edits) = (root.join(&paths[files / 2]), 0);
-    let text = fs::read_to_string(&edited).expect("it was just written");
-    let edit = || {
-        edits += 1;
-        fs::write(&edited, format!("# edit {edits}\n{text}")).expect("it can be written");
-    };
-    let [changed, ours] = alternate(
-        rounds,
-        [Contender::new(dry_run()).prepared(edit).read(), Contender::new(dry_run()).read()],
-    )
-    .map(|s| Figures::to_verdicts(&s));
-    rows.push(row("one file changed", changed, Some(("no-op", ours)), "+ 8 ms"));
+    /// How often what takes long is done.
+    fn few(&self) -> usize {
+        if self.files > 50_000 { 2 } else { 5 }
+    }
 
-    let (library, mut edits) = (root.join(tree::LIBRARY), 0);
-    let text = fs::read_to_string(&library).expect("it was just written");
-    let edit = || {
-        edits += 1;
-        let comment = format!("{{# edit {edits} #}}{text}");
-        fs::write(&library, comment).expect("it can be written");
-    };
-    let [changed] = alternate(few, [Contender::new(dry_run()).prepared(edit).read()]);
-    let changed = Figures::to_verdicts(&changed);
-    rows.push(row("a comment in the library of half of them", changed, None, "500 ms"));
+    /// How often what is quick is done.
+    fn many(&self) -> usize {
+        if self.files > 50_000 { 7 } else { 21 }
+    }
 
-    let store = root.join(".clnrm/store-v1.redb");
-    let twin = tree::clone(root, root.with_extension("twin"), &paths);
-    let restore = || {
-        let _ = fs::remove_dir_all(twin.join(".clnrm"));
-        fs::create_dir_all(twin.join(".clnrm")).expect("it can be made");
-        fs::copy(&store, twin.join(".clnrm/store-v1.redb")).expect("it is there");
-    };
-    let [restored] = alternate(few, [Contender::new(clnrm(&twin, &["dry-run"])).prepared(restore)]);
-    rows.push(row(
-        "a new clone with a restored store",
-        Figures::to_exit(&restored),
-        None,
-        "100 CPU ms",
-    ));
-    fs::remove_dir_all(&twin).expect("it was made here");
+    fn dry_run(&self) -> Command {
+        clnrm(self.root, &["dry-run"])
+    }
 
-    let graph = |format: &str| clnrm(root, &["build", format]);
-    let [text] = alternate(few, [Contender::new(graph("--graph=json"))]);
-    rows.push(row("the whole graph as JSON", Figures::to_exit(&text), None, ""));
+    fn cold(&mut self) {
+        let cold = || {
+            let store = self.root.join(".clnrm");
+            move || drop(fs::remove_dir_all(&store))
+        };
+        let mut on_one_core = self.dry_run();
+        on_one_core.env("RAYON_NUM_THREADS", "1");
+        let [all_cores, one, tera] = alternate(
+            self.few(),
+            [
+                Contender::new(self.dry_run()).prepared(cold()).read(),
+                Contender::new(on_one_core).prepared(cold()).read(),
+                Contender::new(own(self.root, TERA_ALONE)),
+            ],
+        );
+        let (ours, one) = (Figures::to_verdicts(&all_cores), Figures::to_verdicts(&one));
+        let (work, tera) = ("cold dry-run, to the verdicts", Figures::to_exit(&tera));
+        let aim = if self.files == 10_000 { "1.0 s, 250 MB" } else { "" };
+        self.row(work, ours, Some(("Tera alone, parse and render", &tera)), aim);
+        self.row(work, ours, Some(("the same on one core", &one)), "0.59 / –");
+    }
 
-    rows.push(row("a living process: change to checks", living(root, &paths), None, "8 ms"));
-    // What it takes on the disk: it has holes.
-    let bytes = fs::metadata(&store).expect("it is there").blocks() * 512;
-    let bytes = Figures { wall: Duration::ZERO, cpu: Duration::ZERO, peak_bytes: bytes };
-    rows.push(row("the store's file", bytes, None, "12 MB at 10000"));
-    rows
+    fn noop(&mut self) {
+        for_noop(self.root, &self.paths);
+        let [ours, git, ninja, stat] = alternate(
+            self.many(),
+            [
+                Contender::new(self.dry_run()),
+                Contender::new(git_status(self.root)),
+                Contender::new(ninja(self.root)),
+                Contender::new(own(self.root, STAT_LOOP)),
+            ],
+        )
+        .map(|sample| Figures::to_exit(&sample));
+        let (to_git, to_ninja) = self.aims();
+        let work = "no-op dry-run";
+        self.row(work, ours, Some((GIT_STATUS, &git)), to_git);
+        self.row(work, ours, Some(("`ninja`", &ninja)), to_ninja);
+        self.row(work, ours, Some(("a bare stat loop", &stat)), "");
+    }
+
+    /// What a no-op is to take beside git, and beside ninja.
+    fn aims(&self) -> (&'static str, &'static str) {
+        if self.files > 50_000 {
+            ("1.2 / 1.2, 60 MB", "0.30 / 0.30")
+        } else {
+            ("1.1 / 1.1", "0.35 / 0.35")
+        }
+    }
+
+    /// What it takes on the disk: it has holes.
+    fn store(&mut self) {
+        let meta = fs::metadata(self.root.join(STORE)).expect("it is there");
+        let (wall, cpu) = (Duration::ZERO, Duration::ZERO);
+        let ours = Figures { wall, cpu, peak_bytes: meta.blocks() * 512 };
+        let aim = if self.files == 10_000 { "12 MB" } else { "" };
+        self.row("the store's file after a cold dry-run", ours, None, aim);
+    }
+
+    fn edits(&mut self) {
+        let edited = self.root.join(&self.paths[self.files / 2]);
+        let (text, mut edits) = (fs::read_to_string(&edited).expect("it was just written"), 0);
+        let edit = || {
+            edits += 1;
+            fs::write(&edited, format!("# edit {edits}\n{text}")).expect("it can be written");
+        };
+        let [changed, ours] = alternate(
+            self.many(),
+            [
+                Contender::new(self.dry_run()).prepared(edit).read(),
+                Contender::new(self.dry_run()).read(),
+            ],
+        )
+        .map(|sample| Figures::to_verdicts(&sample));
+        self.row("one file changed, to the verdicts", changed, Some(("no-op", &ours)), "+ 8 ms");
+
+        let library = self.root.join(tree::LIBRARY);
+        let (text, mut edits) = (fs::read_to_string(&library).expect("it was just written"), 0);
+        let edit = || {
+            edits += 1;
+            let comment = format!("{{# edit {edits} #}}{text}");
+            fs::write(&library, comment).expect("it can be written");
+        };
+        let [changed, tera] = alternate(
+            self.few(),
+            [
+                Contender::new(self.dry_run()).prepared(edit).read(),
+                Contender::new(own(self.root, TERA_ALONE)),
+            ],
+        );
+        let (changed, tera) = (Figures::to_verdicts(&changed), Figures::to_exit(&tera));
+        let aim = if self.files == 10_000 { "500 ms" } else { "" };
+        let work = "the library of half of them changed, to the verdicts";
+        self.row(work, changed, Some(("Tera alone, parse and render", &tera)), aim);
+    }
+
+    fn restored(&mut self) {
+        let store = self.root.join(STORE);
+        let twin = tree::clone(self.root, self.root.with_extension("twin"), &self.paths);
+        let restore = || {
+            let _ = fs::remove_dir_all(twin.join(".clnrm"));
+            fs::create_dir_all(twin.join(".clnrm")).expect("it can be made");
+            fs::copy(&store, twin.join(STORE)).expect("it is there");
+        };
+        let restored = Contender::new(clnrm(&twin, &["dry-run"])).prepared(restore);
+        let [restored] = alternate(self.few(), [restored]);
+        let aim = if self.files == 10_000 { "100 CPU ms" } else { "" };
+        self.row("a new clone with a restored store", Figures::to_exit(&restored), None, aim);
+        fs::remove_dir_all(&twin).expect("it was made here");
+    }
+
+    /// As many tests that run, each once.
+    fn runs(&mut self) {
+        let root = self.root.with_extension("runs");
+        tree::generate_runs(&root, self.files);
+        let run = || clnrm(&root, &["run"]);
+        succeed(&mut run());
+        succeed(&mut run());
+        let [ours, git] =
+            alternate(self.many(), [Contender::new(run()), Contender::new(git_status(&root))])
+                .map(|sample| Figures::to_exit(&sample));
+        let to_git = self.aims().0;
+        self.row(
+            "no-op run, with the machine as the image",
+            ours,
+            Some((GIT_STATUS, &git)),
+            to_git,
+        );
+        fs::remove_dir_all(&root).expect("it was made here");
+    }
 }
 
 /// Everything is as its peers want it, and no file too young for its times to be trusted.
@@ -194,6 +285,7 @@ fn for_noop(root: &Path, paths: &[String]) {
     tree::for_peers(root, paths);
     succeed(&mut ninja(root));
     std::thread::sleep(Duration::from_millis(50));
+    let _ = fs::remove_dir_all(root.join(".clnrm"));
     succeed(&mut clnrm(root, &["dry-run"]));
     succeed(&mut clnrm(root, &["dry-run"]));
 }

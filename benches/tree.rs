@@ -74,6 +74,28 @@ pub(crate) fn for_peers(root: &Path, paths: &[String]) {
         writeln!(build, "build out/{path}.out: r {path}{library}").expect("text takes everything");
     }
     fs::write(root.join("build.ninja"), build).expect("it can be written");
+    commit(root);
+}
+
+/// Writes so many tests that run in the sandbox, each with a command of its own, in a repository.
+pub(crate) fn generate_runs(root: &Path, files: usize) {
+    for number in 0..files {
+        let path = root.join(format!("tests/d{:04}/t{number:06}.clnrm.toml", number / IN_A_FOLDER));
+        if number % IN_A_FOLDER == 0 {
+            fs::create_dir_all(path.parent().expect("it is in a folder")).expect("it can be made");
+        }
+        let text = format!(
+            "[meta]\nname = \"t{number:06}\"\nversion = \"1.0.0\"\n\n\
+             [[scenario]]\nname = \"s\"\nrun = \"echo {number}\"\n"
+        );
+        fs::write(path, text).expect("it can be written");
+    }
+    fs::write(root.join("clnrm.toml"), "backend = \"sandbox\"\n").expect("it can be written");
+    fs::write(root.join(".gitignore"), ".clnrm/\n").expect("it can be written");
+    commit(root);
+}
+
+fn commit(root: &Path) {
     let who = ["-c", "user.name=bench", "-c", "user.email=bench@localhost"];
     for args in [&["init", "-q"][..], &["add", "-A"], &["commit", "-qm", "bench"], &["status"]] {
         succeed(Command::new("git").args(who).args(args).current_dir(root));

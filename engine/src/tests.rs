@@ -597,6 +597,35 @@ fn whose_outcomes_are_reused_is_a_matter_of_trust() {
 }
 
 #[test]
+fn a_store_may_go_or_be_another_under_way() {
+    for replaced in [false, true] {
+        let mut case = Case::new(&[("a", "one @b"), ("b", "two")]);
+        case.words();
+        let older = std::fs::read(case.store()).unwrap();
+        case.files.write("b", "three");
+        case.restart();
+        let unit = [Unit::file("a")];
+        let words = case.engine.roots(&WORDS, &unit).pop().unwrap().unwrap();
+        assert_eq!(words.join(" "), "one three");
+        // It is open, and is by now another file, or none.
+        std::fs::remove_file(case.store()).unwrap();
+        if replaced {
+            std::fs::write(case.store(), &older).unwrap();
+        }
+        case.files.write("a", "four @b");
+        assert_eq!(case.words(), "four three");
+        assert_eq!(case.engine.take_store_trouble(), [""; 0]);
+        case.restart();
+        assert_eq!(case.words(), "four three");
+        case.executed();
+        case.restart();
+        assert_eq!(case.words(), "four three");
+        assert_eq!(case.executed(), [""; 0], "replaced: {replaced}");
+        assert_eq!(case.engine.verify_store().map(|verified| verified.damaged), Some(0));
+    }
+}
+
+#[test]
 fn files_of_killed_processes_are_removed_in_time() {
     let mut case = Case::new(&[("a", "one")]);
     let [old, new] = ["old", "new"].map(|name| case.folder.path().join(format!(".store-{name}")));

@@ -9,7 +9,7 @@ use std::time::Duration;
 use expect_test::{Expect, expect};
 
 use crate::case::{Case, ONE, Ran, clnrm, masked, wait_until};
-use crate::engines::{Line, On, podman, with_argument};
+use crate::engines::{Line, On, podman, processes, with_argument};
 
 /// Damages a store of one run; the next run is cold and green, and the one after that is warm.
 #[track_caller]
@@ -132,6 +132,30 @@ fn run_read_only(case: &Case) -> Ran {
     let ran = case.clnrm(&["run"]);
     set_mode(0o755);
     ran
+}
+
+#[test]
+fn a_store_that_goes_away_under_way() {
+    let case = Case::new(ONE);
+    case.run(&[]);
+    case.replace("a.clnrm.toml", "echo a", "echo started; sleep 1");
+    let running = case.start(&["run", "--format", "json"]);
+    let cells = || processes().iter().filter(|each| each.parent == running.pid()).count();
+    wait_until("it runs", Duration::from_secs(20), || cells() == 1);
+    case.remove(".clnrm");
+    let report = running.finish().report();
+    assert_eq!(report.stderr, "");
+    report.check(expect![[r#"
+        exit 0
+        passed  a.clnrm.toml
+        1 started, 0 reused, some queries executed
+    "#]]);
+    case.run(&[]);
+    case.run(&[]).check(expect![[r#"
+        exit 0
+        passed  a.clnrm.toml
+        0 started, 1 reused, no queries executed
+    "#]]);
 }
 
 #[test]
