@@ -69,8 +69,11 @@ fn programs() -> io::Result<blake3::Hash> {
     let mut hasher = blake3::Hasher::new();
     stat_below(&mut hasher, Path::new("/usr/local"))?;
     for folder in PATH.split(':').map(Path::new) {
-        if !folder.is_symlink() && folder.is_dir() {
-            stat_all(&mut hasher, folder)?;
+        if !folder.is_symlink()
+            && folder.is_dir()
+            && let Some((opened, entries)) = open(folder)?
+        {
+            stat_all(&mut hasher, folder, &opened, &entries);
         }
     }
     Ok(hasher.finalize())
@@ -99,50 +102,55 @@ fn gather_masked(path: &Path, masked: &mut Vec<PathBuf>) {
     }
 }
 
+/// The bit of a mode that lets everybody read.
+const PUBLIC: u32 = 0o004;
+
 /// Whether everybody may read it; of a link, what it leads to decides.
 fn is_public(folder: &OwnedFd, name: &CStr, kind: FileType) -> bool {
     if kind == FileType::Symlink {
         return true;
     }
     let stat = rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW);
-    stat.is_ok_and(|stat| stat.st_mode & 0o004 != 0)
+    stat.is_ok_and(|stat| stat.st_mode & PUBLIC != 0)
 }
 
 /// Of a folder and everything below.
 fn stat_below(hasher: &mut blake3::Hasher, path: &Path) -> io::Result<()> {
     let Some((folder, entries)) = open(path)? else { return Ok(()) };
-    hasher.update(path.as_os_str().as_bytes());
-    for (name, kind) in entries {
-        stat(hasher, &folder, name.to_bytes(), &name);
-        if kind == FileType::Directory && is_public(&folder, &name, kind) {
+    let stats = stat_all(hasher, path, &folder, &entries);
+    for ((name, kind), mode) in entries.iter().zip(stats) {
+        if *kind == FileType::Directory && mode.is_some_and(|mode| mode & PUBLIC != 0) {
             stat_below(hasher, &path.join(OsStr::from_bytes(name.to_bytes())))?;
         }
     }
     Ok(())
 }
 
-/// Of everything in a folder.
-fn stat_all(hasher: &mut blake3::Hasher, path: &Path) -> io::Result<()> {
-    let Some((folder, entries)) = open(path)? else { return Ok(()) };
-    hasher.update(path.as_os_str().as_bytes());
-    for (name, _) in entries {
-        stat(hasher, &folder, name.to_bytes(), &name);
-    }
-    Ok(())
-}
-
-/// Adds `name` and the stat of `path`, which is relative to a folder.
-fn stat(hasher: &mut blake3::Hasher, folder: &OwnedFd, name: &[u8], path: &CStr) {
-    let Ok(stat) = rustix::fs::statat(folder, path, AtFlags::SYMLINK_NOFOLLOW) else { return };
-    let is_folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-    let size = if is_folder { 0 } else { stat.st_size as u64 };
-    hasher.update(&(name.len() as u64).to_le_bytes());
-    hasher.update(name);
-    let mode = u64::from(stat.st_mode);
-    for number in [mode, size, stat.st_mtime as u64] {
-        hasher.update(&number.to_le_bytes());
-    }
-    hasher.update(&stat.st_mtime_nsec.to_le_bytes());
+/// Adds the names and stats of what is in a folder; gives the modes.
+fn stat_all(
+    hasher: &mut blake3::Hasher,
+    path: &Path,
+    folder: &OwnedFd,
+    entries: &Entries,
+) -> Vec<Option<u32>> {
+    let mut bytes = path.as_os_str().as_bytes().to_vec();
+    let stat = |(name, _): &(CString, FileType)| {
+        let name = name.as_c_str();
+        let stat = rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        let is_folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+        let size = if is_folder { 0 } else { stat.st_size as u64 };
+        bytes.extend((name.to_bytes().len() as u64).to_le_bytes());
+        bytes.extend(name.to_bytes());
+        for number in [u64::from(stat.st_mode), size, stat.st_mtime as u64] {
+            bytes.extend(number.to_le_bytes());
+        }
+        bytes.extend(stat.st_mtime_nsec.to_le_bytes());
+        Some(stat.st_mode)
+    };
+    let modes = entries.iter().map(stat).collect();
+    hasher.update(&(bytes.len() as u64).to_le_bytes());
+    hasher.update(&bytes);
+    modes
 }
 
 /// What is in a folder: names and kinds, sorted by name.
