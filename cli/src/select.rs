@@ -74,7 +74,7 @@ pub(crate) fn select(
         check.map_or(true, |check: std::sync::Arc<Check>| check.glance.declared).then_some(unit)
     });
     units.extend(declared);
-    units.sort();
+    units.sort_unstable();
     units.dedup();
     Ok(Selected { units, passed_over })
 }

@@ -1,11 +1,13 @@
 //! Selects the test files in and below a folder.
 
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
 use clnrm_engine::{Content, Cx, ListedKind, Query, Unit};
 use ignore::Match;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
+use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::plan::facts;
@@ -19,44 +21,59 @@ pub static SELECTION: Query<Selection> = Query::new("selection", 1, selection).k
 
 /// See [`SELECTION`]. Files are paths, or units for those who go on with them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Selection<F = String> {
+pub struct Selection<F = Vec<String>> {
     /// Files that are tests by their name, sorted.
-    pub tests: Vec<F>,
+    pub tests: F,
     /// Other TOML files, sorted: tests if they say so.
-    pub candidates: Vec<F>,
+    pub candidates: F,
     /// What could not be looked at, and why; tests may be hidden in it.
     pub passed_over: Vec<String>,
 }
 
-impl<F> Selection<F> {
-    fn map<G>(self, each: impl Fn(F) -> G) -> Selection<G> {
-        Selection {
-            tests: self.tests.into_iter().map(&each).collect(),
-            candidates: self.candidates.into_iter().map(&each).collect(),
-            passed_over: self.passed_over,
-        }
-    }
-}
-
 impl Selection {
     /// The same with units.
-    pub fn units(&self) -> Selection<Unit> {
-        self.clone().map(Unit::file)
+    pub fn units(&self) -> Selection<Vec<Unit>> {
+        let units = |paths: &[String]| paths.iter().map(|path| Unit::file(path.as_str())).collect();
+        Selection {
+            tests: units(&self.tests),
+            candidates: units(&self.candidates),
+            passed_over: self.passed_over.clone(),
+        }
     }
 }
 
-impl Selection<Unit> {
+impl Selection<Vec<Unit>> {
     /// Reads an encoded selection; `None` when it is none.
-    pub fn decode(bytes: &[u8]) -> Option<Selection<Unit>> {
-        /// A unit that is read without a copy of its path in between: there are many.
-        struct Read(Unit);
-        impl<'de> Deserialize<'de> for Read {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Read, D::Error> {
-                <&str>::deserialize(deserializer).map(|path| Read(Unit::file(path)))
+    pub fn decode(bytes: &[u8]) -> Option<Selection<Vec<Unit>>> {
+        let read: Selection<Units> = postcard::from_bytes(bytes).ok()?;
+        let Selection { tests, candidates, passed_over } = read;
+        Some(Selection { tests: tests.0, candidates: candidates.0, passed_over })
+    }
+}
+
+/// Units that are read without a copy of all their paths in between: there are many.
+struct Units(Vec<Unit>);
+
+impl<'de> Deserialize<'de> for Units {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Units, D::Error> {
+        struct Paths;
+        impl<'de> Visitor<'de> for Paths {
+            type Value = Units;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("paths")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut paths: A) -> Result<Units, A::Error> {
+                let most = paths.size_hint().unwrap_or(0).min(1 << 20);
+                let mut units = Vec::with_capacity(most);
+                while let Some(path) = paths.next_element::<&str>()? {
+                    units.push(Unit::file(path));
+                }
+                Ok(Units(units))
             }
         }
-        let read: Selection<Read> = postcard::from_bytes(bytes).ok()?;
-        Some(read.map(|Read(unit)| unit))
+        deserializer.deserialize_seq(Paths)
     }
 }
 
@@ -67,7 +84,7 @@ const TEST_ENDINGS: [&str; 3] = [".clnrm.toml", ".clnrm.toml.tera", ".toml.tera"
 const IGNORE_FILES: [&str; 3] = [".clnrmignore", ".ignore", ".gitignore"];
 
 fn selection(cx: &Cx<'_>, unit: &Unit) -> Selection {
-    let mut selection = Selection::default();
+    let mut selection: Selection = Selection::default();
     let (mut ignored, place) = above(cx, &unit.path);
     let mut open = vec![unit.path.to_string()];
     // The last one found comes first, so that all that is below a folder comes before its
