@@ -403,7 +403,8 @@ impl Model {
         Ok(())
     }
 
-    /// The words of a file, found without any memory; with `direct`, after its text.
+    /// The words of a file, found without any memory; with `direct`, after its text, and with what
+    /// else reading it tells: an empty folder has no more names than one that is not there.
     fn words(&self, path: &str, direct: bool) -> Vec<String> {
         let Some(bytes) = self.files.content(path) else { return vec!["(none)".to_owned()] };
         let text = without_comments(&String::from_utf8_lossy(&bytes));
@@ -416,6 +417,9 @@ impl Model {
                     words.push(value.unwrap_or_else(|| "(unset)".to_owned()));
                 }
                 ("*", folder) => {
+                    if direct && crate::System::stat(&self.files, folder.as_ref()).is_ok() {
+                        words.push("(a folder)".to_owned());
+                    }
                     let prefix = format!("{folder}/");
                     let names = self.files.paths().into_iter();
                     words.extend(names.filter_map(|p| p.strip_prefix(&prefix).map(str::to_owned)));
@@ -491,6 +495,14 @@ fn incremental_equals_naive() {
         panic!("{error}");
     }
     println!("{} sequences: {:?}", sequences(), counts.get());
+}
+
+#[test]
+fn a_folder_without_files_is_not_an_absent_one() {
+    let listed = || Step::Write(1, "*d0".to_owned());
+    let made_and_emptied = [Step::Write(0, String::new()), Step::Back(0)];
+    let steps = [&[listed(), Step::Back(2), Step::Back(0)], &made_and_emptied[..]].concat();
+    Model::new().play(&[steps, vec![Step::StoreRestored]].concat()).unwrap();
 }
 
 #[test]
