@@ -404,14 +404,20 @@ impl Model {
     }
 
     /// The words of a file, found without any memory; with `direct`, after its text, and with what
-    /// else reading it tells: an empty folder has no more names than one that is not there.
+    /// tells its reads apart: which words are whose, and that an empty folder is not an absent one.
     fn words(&self, path: &str, direct: bool) -> Vec<String> {
         let Some(bytes) = self.files.content(path) else { return vec!["(none)".to_owned()] };
         let text = without_comments(&String::from_utf8_lossy(&bytes));
         let mut words = if direct { vec![text.clone()] } else { Vec::new() };
         for word in text.split_whitespace() {
             match word.split_at(1) {
-                ("@", name) => words.extend(self.words(name, false)),
+                ("@", name) => {
+                    let further = self.words(name, false);
+                    if direct {
+                        words.push(format!("({} words)", further.len()));
+                    }
+                    words.extend(further);
+                }
                 ("$", name) => {
                     let value = crate::System::env(&self.files, name);
                     words.push(value.unwrap_or_else(|| "(unset)".to_owned()));
@@ -495,6 +501,13 @@ fn incremental_equals_naive() {
         panic!("{error}");
     }
     println!("{} sequences: {:?}", sequences(), counts.get());
+}
+
+#[test]
+fn equal_words_of_other_files_are_other_reads() {
+    let none = || Step::Write(4, String::new());
+    let steps = [none(), Step::Write(0, "@3 @1".to_owned()), Step::Rename(4, 2)];
+    Model::new().play(&steps).unwrap();
 }
 
 #[test]
