@@ -142,10 +142,11 @@ impl Session {
     pub(crate) fn kept(&self, node: &Node, digest: &Digest) -> Option<Arc<[u8]>> {
         let kept = self.kept.lock().expect("no holder panics").get(digest).cloned();
         kept.or_else(|| {
+            if !self.shelf.store.keys().believe_all() {
+                return None;
+            }
             let root = self.snapshot()?.root(node)?;
-            let believed = self.shelf.store.keys().believe_all()
-                || !root.leaves.iter().any(|(leaf, _)| matches!(leaf, Leaf::Effect(_)));
-            (believed && root.value == *digest).then(|| root.bytes.into())
+            (root.value == *digest).then(|| root.bytes.into())
         })
     }
 
@@ -227,7 +228,6 @@ impl Session {
     /// Whether a leaf of a stored root is as it was then.
     fn holds(&self, leaf: &Leaf, digest: Digest) -> bool {
         match leaf {
-            Leaf::Effect(_) if !self.shelf.store.keys().believe_all() => false,
             Leaf::Effect(key) => !self.effects.lock().expect("no holder panics").contains_key(key),
             Leaf::Env(_) if fault::is(Fault::RootsIgnoreEnv) => true,
             _ => self.world.digest(leaf) == digest,
@@ -243,13 +243,13 @@ impl Session {
         see: impl Fn(&[u8]) -> Option<T>,
         found: &mut [Option<T>],
     ) {
-        if !self.recalls_roots {
+        // A root may have been written by anybody, and says whatever they wanted.
+        if !self.recalls_roots || !self.shelf.store.keys().believe_all() {
             return;
         }
         // What a stored root says of an effect is what the store says of it, as long as nothing
-        // else is known of any; but the root itself may have been written by anybody.
-        let all_effects_hold = self.shelf.store.keys().believe_all()
-            && self.effects.lock().expect("no holder panics").is_empty();
+        // else is known of any.
+        let all_effects_hold = self.effects.lock().expect("no holder panics").is_empty();
         let hold = |folder: &str, row: &RootsRow<'_>, found: &[Option<usize>]| {
             let mut leaves = vec![None; row.leaves.len()];
             let wanted: BTreeSet<u32> = {

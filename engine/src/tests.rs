@@ -585,6 +585,9 @@ fn whose_outcomes_are_reused_is_a_matter_of_trust() {
         ("restored", Whose::Own, "k", false),
     ] {
         let mut engine = trusting(store, whose, shared);
+        // A root may say that it rests on nothing.
+        let recalled = engine.recall(&EFFECT, &unit, seen)[0].is_some();
+        assert_eq!(recalled, whose == Whose::All);
         let value = engine.roots(&EFFECT, &unit).pop().unwrap().unwrap();
         assert_eq!(value.is_some(), known, "{store} {whose:?} {shared}");
         assert_eq!(engine.take_impure(), []);
