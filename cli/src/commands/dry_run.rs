@@ -1,5 +1,6 @@
 //! `clnrm dry-run`
 
+use std::mem::ManuallyDrop;
 use std::time::Instant;
 
 use clnrm_backends::Cancel;
@@ -19,7 +20,8 @@ pub(crate) fn run(args: &DryRunArgs) -> anyhow::Result<Exit> {
     let workspace = Workspace::find(&args.paths, &args.common.store)?;
     let mut engine = workspace.engine();
     interrupt::listen(&engine, &Cancel::default())?;
-    let selection = select(&workspace, &mut engine, &args.paths)?;
+    // What is about every file is let go of with the process.
+    let selection = ManuallyDrop::new(select(&workspace, &mut engine, &args.paths)?);
     let settings = super::run::settings(&mut engine)?;
     if selection.units.is_empty() {
         printer::talk("no tests found; `clnrm init` makes some");
@@ -33,13 +35,13 @@ pub(crate) fn run(args: &DryRunArgs) -> anyhow::Result<Exit> {
         return Ok(Exit::Interrupted.max(super::finish(&mut engine, "dry-run")));
     }
     let counts = engine.take_counts();
-    let summary = DrySummary {
+    let summary = ManuallyDrop::new(DrySummary {
         units: &selection.units,
         checks,
         diagnostics: settings.diagnostics.clone(),
         counts,
         duration: began.elapsed(),
-    };
+    });
     printer::dry_run(&summary, args.common.format);
     Ok(exit(&summary).max(selection.exit()).max(super::finish(&mut engine, "dry-run")))
 }

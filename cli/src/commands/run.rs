@@ -1,5 +1,6 @@
 //! `clnrm run`
 
+use std::mem::ManuallyDrop;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -28,7 +29,8 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
     let mut engine = workspace.engine_for(&backend);
     let cancel = Cancel::default();
     interrupt::listen(&engine, &cancel)?;
-    let selection = select(&workspace, &mut engine, &args.paths)?;
+    // What is about every file is let go of with the process.
+    let selection = ManuallyDrop::new(select(&workspace, &mut engine, &args.paths)?);
     let settings = settings(&mut engine)?;
     backend.choose(choice(args.backend, &settings));
     if settings.diagnostics.iter().any(|d| d.severity == Severity::Error) {
@@ -64,6 +66,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
     };
     let settled = settle.settle(&mut engine, units);
     let summary = summarise(&engine, units, settled, &settings, &backend, began);
+    let summary = ManuallyDrop::new(summary);
     // A slow reader of what is printed must not keep others from the store.
     engine.release();
     printer::run(&summary, args.common.format);
