@@ -9,7 +9,6 @@ use clnrm_queries::{CHECK, Check, CheckGlance, REPORT, Report, ReportGlance, Sev
 use crate::args::Format;
 
 /// A root's value.
-#[derive(Clone)]
 pub(crate) enum Known<V, G> {
     /// It was recalled, and this is all there is to say of it.
     Green(G),
@@ -23,13 +22,11 @@ pub(crate) type KnownCheck = Known<Check, GreenCheck>;
 pub(crate) type KnownReport = Known<Report, GreenReport>;
 
 /// A check with nothing to say against the file.
-#[derive(Clone)]
 pub(crate) struct GreenCheck {
     pub(crate) scenarios: usize,
 }
 
 /// A report of a test that passed, with nothing else to say.
-#[derive(Clone)]
 pub(crate) struct GreenReport {
     pub(crate) name: Box<str>,
     pub(crate) scenarios: usize,

@@ -5,7 +5,6 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -119,9 +118,7 @@ fn make(path: &Path) -> io::Result<[u8; 32]> {
         fs::remove_file(path)?;
     }
     let key = random();
-    let mut made = tempfile::Builder::new()
-        .permissions(fs::Permissions::from_mode(0o600))
-        .tempfile_in(folder)?;
+    let mut made = crate::store::make_file(folder)?;
     made.write_all(&key)?;
     match made.persist_noclobber(path) {
         Ok(_) => Ok(key),
@@ -139,6 +136,8 @@ fn random() -> [u8; 32] {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]

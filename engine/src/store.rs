@@ -27,7 +27,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use self::caught::caught;
 pub use self::caught::hush_caught_panics;
-pub(crate) use self::file::make_folder;
+pub(crate) use self::file::{make_file, make_folder};
 use self::rows::decode_unit;
 pub(crate) use self::rows::{QueryNames, RootsRow, UnitTraces};
 use crate::digest::Digest;
@@ -82,7 +82,6 @@ pub(crate) struct Batch {
 }
 
 /// What came of an effect, and who says so.
-#[derive(Clone)]
 pub(crate) struct Signed {
     pub(crate) value: Arc<[u8]>,
     pub(crate) by: Signatures,

@@ -9,6 +9,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use redb::{Builder, Database, DatabaseError, ReadOnlyDatabase, StorageError, WriteTransaction};
+use tempfile::NamedTempFile;
 
 /// How long to wait for another process to let go of the store.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -69,11 +70,7 @@ pub(super) fn write(
     remove_abandoned(folder);
     // Made under another name: redb cannot open a file whose creation was interrupted.
     let failed = |error: io::Error| Trouble::Passing(format!("{}: {error}", path.display()));
-    let made = tempfile::Builder::new()
-        .prefix(MAKING)
-        .permissions(fs::Permissions::from_mode(0o600))
-        .tempfile_in(folder)
-        .map_err(failed)?;
+    let made = make_file(folder).map_err(failed)?;
     let database = builder().create(made.path()).map_err(|error| trouble(made.path(), error))?;
     commit(&database, write)?;
     database.close().map_err(|error| trouble(path, error))?;
@@ -88,6 +85,15 @@ pub(super) fn write(
         Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(failed(error.error)),
     }
+}
+
+/// A file that is to be given its name once it is whole. If that never happens, somebody else
+/// removes it in time.
+pub(crate) fn make_file(folder: &Path) -> io::Result<NamedTempFile> {
+    tempfile::Builder::new()
+        .prefix(MAKING)
+        .permissions(fs::Permissions::from_mode(0o600))
+        .tempfile_in(folder)
 }
 
 /// Removes files that processes were making when they were killed, long ago.
@@ -173,7 +179,7 @@ pub(super) fn stamp(path: &Path) {
         let text = describe(path)?;
         let stamp = stamp_path(path);
         let folder = stamp.parent().unwrap_or(Path::new("."));
-        let mut made = tempfile::Builder::new().prefix(MAKING).tempfile_in(folder)?;
+        let mut made = make_file(folder)?;
         made.write_all(text.as_bytes())?;
         made.persist(stamp)?;
         Ok(())
