@@ -88,6 +88,8 @@ pub(crate) struct RenderArgs {
     /// A test file.
     pub(crate) file: PathBuf,
     #[command(flatten)]
+    pub(crate) variables: VariableArgs,
+    #[command(flatten)]
     pub(crate) store: StoreArgs,
 }
 
@@ -102,6 +104,8 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_enum, value_name = "FORMAT", num_args = 0..=1, require_equals = true,
           default_missing_value = "text")]
     pub(crate) graph: Option<GraphFormat>,
+    #[command(flatten)]
+    pub(crate) variables: VariableArgs,
     #[command(flatten)]
     pub(crate) store: StoreArgs,
 }
@@ -144,10 +148,20 @@ pub(crate) enum CacheCommand {
 }
 
 #[derive(Debug, clap::Args)]
+pub(crate) struct VariableArgs {
+    /// Set a variable of templates; it goes before the file's own. Numbers, truth values, lists and
+    /// tables are read as TOML.
+    #[arg(short = 'D', long = "define", value_name = "NAME=VALUE")]
+    pub(crate) define: Vec<String>,
+}
+
+#[derive(Debug, clap::Args)]
 pub(crate) struct CommonArgs {
     /// How to report.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) format: Format,
+    #[command(flatten)]
+    pub(crate) variables: VariableArgs,
     #[command(flatten)]
     pub(crate) store: StoreArgs,
 }

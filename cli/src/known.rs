@@ -1,10 +1,11 @@
 //! Values of roots: of those that were recalled and are all right, no more is held than is shown.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clnrm_engine::{Engine, Stopped, Unit};
-use clnrm_queries::{CHECK, Check, CheckGlance, REPORT, Report, ReportGlance, Severity};
+use clnrm_queries::{CELLS, CHECK, Check, CheckGlance, REPORT, Report, ReportGlance, Severity};
 
 use crate::args::Format;
 
@@ -75,20 +76,46 @@ impl KnownReport {
     }
 }
 
-/// The checks of units.
+/// The units of tests, with a matrix file's cells in its place, given which of them are known: one
+/// that is known is no matrix file, for only its cells are ever asked for.
+pub(crate) fn expanded(
+    engine: &mut Engine,
+    units: Vec<Unit>,
+    is_known: impl Fn(usize) -> bool,
+) -> Result<Vec<Unit>, Vec<Unit>> {
+    let files = |at: &usize| !is_known(*at) && units[*at].part.is_empty();
+    let open: Vec<Unit> = (0..units.len()).filter(files).map(|at| units[at].clone()).collect();
+    let cells = engine.demand(&CELLS, &open);
+    let matrices: BTreeMap<Unit, Vec<Unit>> = open
+        .into_iter()
+        .zip(cells)
+        .filter_map(|(unit, cells)| {
+            let cells = cells.ok().filter(|cells| !cells.is_empty())?;
+            let cells = cells.iter().map(|cell| unit.part(cell.as_str())).collect();
+            Some((unit, cells))
+        })
+        .collect();
+    if matrices.is_empty() {
+        return Err(units);
+    }
+    let cells = |unit: Unit| matrices.get(&unit).cloned().unwrap_or_else(|| vec![unit]);
+    Ok(units.into_iter().flat_map(cells).collect())
+}
+
+/// The checks of tests, with the cells of matrix files.
 pub(crate) fn checks(
     engine: &mut Engine,
-    units: &[Unit],
+    units: Vec<Unit>,
     detail: Detail,
-) -> Vec<Result<KnownCheck, Stopped>> {
-    let mut checks = engine.recall(&CHECK, units, |encoded| {
-        let CheckGlance { scenarios, worst, .. } = CheckGlance::decode(encoded)?;
-        Some(Ok(match worst {
-            None if detail == Detail::Glance => Known::Green(GreenCheck { scenarios }),
-            Some(Severity::Error) => Known::Told(Arc::new(Check::decode(encoded)?)),
-            _ => Known::Recalled(encoded.into()),
-        }))
-    });
+) -> (Vec<Unit>, Vec<Result<KnownCheck, Stopped>>) {
+    let mut checks = recalled(engine, &units, detail);
+    let units = match expanded(engine, units, |at| checks[at].is_some()) {
+        Err(units) => units,
+        Ok(units) => {
+            checks = recalled(engine, &units, detail);
+            units
+        }
+    };
     let open: Vec<usize> = (0..units.len()).filter(|at| checks[*at].is_none()).collect();
     if !open.is_empty() {
         let open_units: Vec<Unit> = open.iter().map(|at| units[*at].clone()).collect();
@@ -97,7 +124,23 @@ pub(crate) fn checks(
             checks[at] = Some(check.map(Known::Told));
         }
     }
-    checks.into_iter().map(|check| check.expect("every open unit was asked for")).collect()
+    let told = checks.into_iter().map(|check| check.expect("every open unit was asked for"));
+    (units, told.collect())
+}
+
+fn recalled(
+    engine: &mut Engine,
+    units: &[Unit],
+    detail: Detail,
+) -> Vec<Option<Result<KnownCheck, Stopped>>> {
+    engine.recall(&CHECK, units, |encoded| {
+        let CheckGlance { scenarios, worst, .. } = CheckGlance::decode(encoded)?;
+        Some(Ok(match worst {
+            None if detail == Detail::Glance => Known::Green(GreenCheck { scenarios }),
+            Some(Severity::Error) => Known::Told(Arc::new(Check::decode(encoded)?)),
+            _ => Known::Recalled(encoded.into()),
+        }))
+    })
 }
 
 /// The reports of those units whose tests are known to have passed.

@@ -19,9 +19,9 @@ use crate::args::Format;
 use crate::known::{KnownCheck, KnownReport};
 
 /// All there is to say of a run.
-pub(crate) struct RunSummary<'a> {
+pub(crate) struct RunSummary {
     /// One for each of the reports.
-    pub(crate) units: &'a [Unit],
+    pub(crate) units: Vec<Unit>,
     pub(crate) reports: Vec<Result<KnownReport, Stopped>>,
     /// Those that belong to no test.
     pub(crate) diagnostics: Vec<Diagnostic>,
@@ -52,7 +52,7 @@ pub(crate) struct DrySummary<'a> {
     pub(crate) duration: Duration,
 }
 
-pub(crate) fn run(summary: &RunSummary<'_>, format: Format) {
+pub(crate) fn run(summary: &RunSummary, format: Format) {
     clear_progress();
     report(|print| match format {
         Format::Human => human::run(summary, print),

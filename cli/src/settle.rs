@@ -18,10 +18,10 @@ use std::time::{Duration, Instant};
 
 use clnrm_backends::{Action, ActionKey, Backend, BackendError, Cancel, Outcome};
 use clnrm_engine::{Digest, Engine, Keep, Leaf, Stopped, Unit};
-use clnrm_queries::{PLAN, REPORT, Report, State, encode};
+use clnrm_queries::{PLAN, REPORT, Report, State, encode, numbered};
 use rayon::ThreadPool;
 
-use crate::known::{Detail, Known, KnownReport, passed};
+use crate::known::{Detail, Known, KnownReport, expanded, passed};
 
 /// How long results of runs may wait to be written down.
 const COMMIT_EVERY: Duration = Duration::from_millis(200);
@@ -54,6 +54,8 @@ pub(crate) enum Again {
 /// Reports in the order of their units, and what it took.
 #[derive(Default)]
 pub(crate) struct Settled {
+    /// The tests: those that were asked for, with the cells of matrix files.
+    pub(crate) units: Vec<Unit>,
     pub(crate) reports: Vec<Result<KnownReport, Stopped>>,
     /// How many runs were started.
     pub(crate) started: u64,
@@ -66,16 +68,24 @@ const MOST_ROUNDS: usize = 5;
 
 impl Settle<'_> {
     /// The final reports of `units`.
-    pub(crate) fn settle(&self, engine: &mut Engine, units: &[Unit]) -> Settled {
+    pub(crate) fn settle(&self, engine: &mut Engine, units: Vec<Unit>) -> Settled {
         let (mut ran, mut started) = (BTreeSet::new(), 0);
-        let mut reports: Vec<Option<Result<KnownReport, Stopped>>> = if self.again == Again::All {
-            units.iter().map(|_| None).collect()
-        } else {
-            passed(engine, units, self.detail)
+        let passed = |engine: &mut Engine, units: &[Unit]| match self.again {
+            Again::All => units.iter().map(|_| None).collect(),
+            Again::None | Again::Failed => passed(engine, units, self.detail),
         };
+        let mut reports: Vec<Option<Result<KnownReport, Stopped>>> = passed(engine, &units);
+        let units = match expanded(engine, units, |at| reports[at].is_some()) {
+            Err(units) => units,
+            Ok(units) => {
+                reports = passed(engine, &units);
+                units
+            }
+        };
+        let all = &units[..];
         loop {
             if !ran.is_empty() {
-                self.reopen(engine, units, &mut reports, &ran);
+                self.reopen(engine, all, &mut reports, &ran);
             }
             let open: Vec<usize> = (0..units.len()).filter(|at| reports[*at].is_none()).collect();
             let before = ran.len();
@@ -91,7 +101,7 @@ impl Settle<'_> {
         let reports: Vec<Result<KnownReport, Stopped>> =
             reports.into_iter().map(|report| report.expect("every open unit is settled")).collect();
         let reused = reports.iter().flatten().map(|report| reused(report, &ran)).sum();
-        Settled { reports, started, reused }
+        Settled { units, reports, started, reused }
     }
 
     /// A report rests on its outcomes; one that was run again for another test may be new.
@@ -293,7 +303,7 @@ fn pending(
     for (unit, report) in units.iter().zip(reports) {
         let scenarios = report.iter().flat_map(|report| report.scenarios.iter().enumerate());
         let waiting = scenarios.filter(|(_, scenario)| scenario.state == State::Pending);
-        parts.extend(waiting.map(|(index, _)| unit.part(index.to_string())));
+        parts.extend(waiting.map(|(index, _)| numbered(unit, index)));
     }
     let plans = engine.demand(&PLAN, &parts);
     let actions = plans.iter().flatten().filter_map(|plan| plan.as_ref().as_ref().ok());

@@ -2,7 +2,7 @@
 
 use clnrm_backends::differences;
 use clnrm_engine::{Digest, Engine, Unit};
-use clnrm_queries::{PLAN, REPORT, Report, State, parts};
+use clnrm_queries::{PLAN, REPORT, Report, State, numbered, parts};
 
 /// For each scenario of a test that has to run, why: a line each.
 pub(crate) fn why<S: AsRef<str>>(
@@ -23,7 +23,7 @@ pub(crate) fn why<S: AsRef<str>>(
             let same = last.scenarios.iter().find(|before| before.name == name)?;
             parts(&engine.effect(Digest(same.key?.0))?)
         });
-        let plan = engine.demand(&PLAN, &[unit.part(index.to_string())]).pop();
+        let plan = engine.demand(&PLAN, &[numbered(unit, index)]).pop();
         let now =
             plan.and_then(Result::ok).and_then(|plan| Some(plan.as_ref().as_ref().ok()?.parts()));
         let Some((before, now)) = before.zip(now) else {

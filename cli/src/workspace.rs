@@ -1,5 +1,6 @@
 //! The workspace: its root, its store, and the engine on it.
 
+use std::collections::BTreeMap;
 use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -16,6 +17,8 @@ pub(crate) struct Workspace {
     /// Absolute.
     pub(crate) root: PathBuf,
     store: PathBuf,
+    /// Variables of templates, by name.
+    defined: Arc<BTreeMap<String, String>>,
     /// Whether the store is used.
     remembers: bool,
     checking: Checking,
@@ -57,7 +60,25 @@ impl Workspace {
             Some(store) => current.join(store),
             None => root.join(".clnrm").join("store-v1.redb"),
         };
-        Ok(Workspace { root, store, remembers, checking, trust })
+        let defined = Arc::default();
+        Ok(Workspace { root, store, defined, remembers, checking, trust })
+    }
+
+    /// The same, with variables of templates that go before all others: `name=value`.
+    pub(crate) fn define(mut self, defines: &[String]) -> anyhow::Result<Workspace> {
+        let mut defined = BTreeMap::new();
+        for define in defines {
+            let (name, value) = define
+                .split_once('=')
+                .with_context(|| format!("`-D {define}` has no value; write -D name=value"))?;
+            let named = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+            if !named || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
+                bail!("`{name}` is no name of a variable; it has letters, digits and `_`");
+            }
+            defined.insert(name.to_owned(), value.to_owned());
+        }
+        self.defined = Arc::new(defined);
+        Ok(self)
     }
 
     pub(crate) fn store(&self) -> &Path {
@@ -79,9 +100,15 @@ impl Workspace {
         &self,
         backend: impl Fn(&str, &str) -> Option<Vec<u8>> + Send + Sync + 'static,
     ) -> LastingEngine {
-        let root = self.root.clone();
+        let (root, defined) = (self.root.clone(), self.defined.clone());
         let facts: Facts = Arc::new(move |kind, name| match kind {
             facts::REPOSITORY => place_in_repository(&root),
+            facts::HOME_TEMPLATE => std::fs::read(home_templates()?.join(name)).ok(),
+            facts::DEFINED => defined.get(name).map(|value| value.clone().into_bytes()),
+            facts::DEFINED_NAMES => {
+                let names: Vec<&str> = defined.keys().map(String::as_str).collect();
+                Some(names.join("\n").into_bytes())
+            }
             _ => backend(kind, name),
         });
         ManuallyDrop::new(Engine::new(Options {
@@ -136,6 +163,12 @@ impl LazyBackend {
         };
         Some(value.expect("facts are plain data"))
     }
+}
+
+/// Where the user's own templates are.
+pub(crate) fn home_templates() -> Option<PathBuf> {
+    let home = std::env::var_os("HOME").filter(|home| !home.is_empty())?;
+    Some(PathBuf::from(home).join(".clnrm").join("templates"))
 }
 
 fn trust(args: &StoreArgs) -> anyhow::Result<Trust> {

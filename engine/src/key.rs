@@ -102,7 +102,8 @@ impl fmt::Display for Unit {
 impl fmt::Display for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.query)?;
-        if self.unit.path.is_empty() { Ok(()) } else { write!(f, " {}", self.unit) }
+        let whole = self.unit.path.is_empty() && self.unit.part.is_empty();
+        if whole { Ok(()) } else { write!(f, " {}", self.unit) }
     }
 }
 

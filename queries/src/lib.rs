@@ -3,7 +3,7 @@
 //! ```text
 //! selection (which files)
 //!
-//! source → rendered → document → model → shape → check
+//! source → cells, rendered → document → model → shape → check
 //!                                  ├→ plan → outcome → traces ─┐
 //!                                  └→ expectation ─────────────┴→ verdict → report
 //! ```
@@ -15,6 +15,7 @@
 #![deny(clippy::disallowed_methods)]
 
 mod diagnostic;
+mod dialect;
 mod document;
 mod expectation;
 mod judge;
@@ -37,7 +38,7 @@ use clnrm_engine::AnyQuery;
 pub use diagnostic::{Diagnostic, Severity};
 pub use outcome::{encode, parts};
 pub use plan::{PLAN, Plan, facts};
-pub use render::{RENDERED, Rendered};
+pub use render::{CELLS, Origin, PACK, RENDERED, Rendered, numbered};
 pub use report::{
     CHECK, Check, CheckGlance, Failure, REPORT, Report, ReportGlance, ScenarioReport, State,
 };
@@ -45,11 +46,18 @@ pub use select::{SELECTION, Selection};
 pub use settings::{FILES as SETTINGS_FILES, SETTINGS, Settings, unit as settings_unit};
 
 /// Every query, for the engine.
-pub static QUERIES: [&dyn AnyQuery; 16] = [
+pub static QUERIES: [&dyn AnyQuery; 23] = [
     &select::SELECTION,
     &source::SOURCE,
-    &render::LIBRARY,
+    &render::TEMPLATE_TEXT,
+    &render::TEMPLATE_EXISTS,
+    &render::SIGNATURE,
+    &render::TEMPLATE_SYNTAX,
+    &render::FRAGMENT,
+    &render::PROJECT_VARIABLE,
+    &render::CELLS,
     &render::RENDERED,
+    &render::PLACES,
     &document::DOCUMENT,
     &settings::SETTINGS,
     &model::MODEL,

@@ -67,7 +67,11 @@ const FROZEN_CLOCK: i64 = 1_735_689_600;
 fn model(cx: &Cx<'_>, unit: &Unit) -> Model {
     let document = cx.get(&DOCUMENT, unit);
     let tree = document.as_ref().as_ref().map_err(Clone::clone)?;
-    Ok(read(tree))
+    let mut test = read(tree);
+    if !test.name.is_empty() {
+        test.name.push_str(&unit.part);
+    }
+    Ok(test)
 }
 
 /// Reads a whole document.
@@ -84,11 +88,11 @@ pub(crate) fn read(tree: &Tree) -> Test {
     // Read where templates are rendered; no part of the test itself.
     root.skip(&["vars", "author", "description", "version"]);
     if let Some(template) = root.table(&["template"]) {
-        template.skip(&["vars"]);
-        template.refuse(&["matrix", "otel"]);
+        template.skip(&["matrix", "otel", "vars"]);
         template.finish();
     }
-    root.refuse(&["matrix", "assertions", "otel_validation", "policy"]);
+    root.skip(&["matrix"]);
+    root.refuse(&["assertions", "otel_validation", "policy"]);
     root.leave_out(&["otel", "otel_headers", "otel_propagators", "limits", "report"]);
     root.finish();
     test.problems = problems.take();
@@ -148,6 +152,19 @@ fn determinism(root: &Table<'_>, test: &mut Test) {
     table.finish();
 }
 
+fn json(tree: &Tree) -> serde_json::Value {
+    match tree {
+        Tree::Table(entries) => {
+            entries.iter().map(|(key, value)| (key.clone(), json(value))).collect()
+        }
+        Tree::Array(items) => items.iter().map(json).collect(),
+        Tree::String(text) | Tree::Datetime(text) => text.clone().into(),
+        Tree::Integer(number) => (*number).into(),
+        Tree::Float(number) => (*number).into(),
+        Tree::Boolean(flag) => (*flag).into(),
+    }
+}
+
 /// Reads the workspace's settings; gives what is wrong with them.
 pub(crate) fn read_settings(tree: &Tree, settings: &mut Settings) -> Vec<Problem> {
     let problems = Problems::default();
@@ -158,7 +175,12 @@ pub(crate) fn read_settings(tree: &Tree, settings: &mut Settings) -> Vec<Problem
     settings.backend = root.string(&["backend"]);
     settings.jobs = root.count(&["jobs"]).map(|jobs| jobs.max(1) as usize);
     settings.timeout = root.duration(&["timeout"], Duration::from_secs(1));
-    root.leave_out(&["cache", "network", "report", "vars"]);
+    if let Some(vars) = root.table(&["vars"]) {
+        let json = |value: &Tree| serde_json::to_string(&json(value)).expect("values are JSON");
+        let vars = vars.entries().map(|(name, value, _)| (name.to_owned(), json(value)));
+        settings.vars = vars.collect();
+    }
+    root.leave_out(&["cache", "network", "report"]);
     root.finish();
     problems.take()
 }

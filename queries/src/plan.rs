@@ -11,6 +11,7 @@ use clnrm_engine::{Cx, Query, Unit};
 
 use crate::diagnostic::{At, Problem};
 use crate::model::{Exit, MODEL, Scenario, Service, Step, Test, Volume, Wait};
+use crate::render::{cell_of, number_of};
 use crate::settings::{SETTINGS, Settings};
 use crate::shape;
 
@@ -32,6 +33,12 @@ pub mod facts {
     /// Where the workspace lies in its repository, as a path from the repository's root; absent
     /// without one.
     pub const REPOSITORY: &str = "repository";
+    /// A template of the user's own folder, by its name; the value is its content.
+    pub const HOME_TEMPLATE: &str = "home-template";
+    /// A variable given on the command line; the value is its text.
+    pub const DEFINED: &str = "defined";
+    /// The names of all these, a line each.
+    pub const DEFINED_NAMES: &str = "defined-names";
     /// The backend in use; the value is an encoded `BackendKind`.
     pub const BACKEND: &str = "backend";
     /// An image by its reference; the value is an encoded `Result<Option<Image>, BackendError>`.
@@ -39,7 +46,7 @@ pub mod facts {
 }
 
 fn plan(cx: &Cx<'_>, unit: &Unit) -> Plan {
-    let model = cx.get(&MODEL, &Unit::file(unit.path.clone()));
+    let model = cx.get(&MODEL, &cell_of(unit));
     let test = model.as_ref().as_ref().map_err(|problem| vec![problem.clone()])?;
     let scenario = scenario(test, unit).expect("plans are asked for by scenarios that are there");
     let settings = cx.get(&SETTINGS, &crate::settings::unit());
@@ -50,7 +57,7 @@ fn plan(cx: &Cx<'_>, unit: &Unit) -> Plan {
 
 /// The scenario a unit's part names.
 pub(crate) fn scenario<'a>(test: &'a Test, unit: &Unit) -> Option<&'a Scenario> {
-    test.scenarios.get(unit.part.parse::<usize>().ok()?)
+    test.scenarios.get(number_of(unit)?)
 }
 
 struct Planner<'a> {

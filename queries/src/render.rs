@@ -1,329 +1,658 @@
 //! Renders templates; a file without template syntax is its own rendering.
 
 mod functions;
+mod generators;
+mod guard;
+mod library;
+mod matrix;
+mod pack;
+mod places;
 mod prepared;
-mod recursion;
+mod variables;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
 use std::sync::{Arc, LazyLock};
 
-use clnrm_engine::{Content, Cx, Query, Unit};
+use clnrm_engine::{Cx, Query, Unit};
 use regex::Regex;
-use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tera::Context;
 
-use self::functions::Environment;
-use self::recursion::Calls;
+use self::functions::Session;
+use self::library::{Broken, Fragment, Mode, Place, Scope, Uses};
+use self::prepared::{Libraries, Library};
+use self::variables::{Lifted, Resolve};
 use crate::diagnostic::{At, Problem};
+use crate::dialect::{Default, EVERYTHING, Outline, Rewritten, SyntaxError, is_template};
+use crate::settings::FILES as SETTINGS_FILES;
 use crate::source::{SOURCE, Text, line_and_column};
 
-/// The TOML text of a file.
-pub static RENDERED: Query<Rendered> = Query::new("rendered", 1, rendered);
+#[cfg(test)]
+pub(crate) use self::generators::all as generators;
+pub(crate) use self::library::{
+    FRAGMENT, SIGNATURE, TEMPLATE_EXISTS, TEMPLATE_SYNTAX, TEMPLATE_TEXT,
+};
+pub use self::matrix::{CELLS, numbered};
+pub(crate) use self::matrix::{cell_of, number_of};
+pub use self::pack::PACK;
+pub(crate) use self::places::PLACES;
+pub use self::variables::Origin;
+pub(crate) use self::variables::PROJECT_VARIABLE;
+
+/// The TOML text of a file, or of a cell of its matrix, which the unit's part names.
+pub static RENDERED: Query<Rendered> = Query::new("rendered", 2, rendered);
 
 /// See [`RENDERED`].
 pub type Rendered = Result<Text, Problem>;
 
 /// The most a template may render to.
 const LARGEST: usize = 8 << 20;
-
-fn rendered(cx: &Cx<'_>, unit: &Unit) -> Rendered {
-    let source = cx.get(&SOURCE, unit);
-    let text = source.as_ref().as_ref().map_err(Clone::clone)?;
-    if !is_template(&text.0) {
-        return Ok(text.clone());
-    }
-    let references = references(&text.0);
-    let libraries = libraries(cx, unit, &text.0, &references)?;
-    refuse_recursion(unit, &text.0, references, &libraries)?;
-    let context = context(&text.0)?;
-    let clock = {
-        let source = source.clone();
-        move || source.as_ref().as_ref().map_or_else(|_| String::new(), |text| clock(&text.0))
-    };
-    let files = libraries.iter().map(|(name, used)| (name.clone(), used.library.text.clone()));
-    prepared::with_template(files.collect(), &unit.path, &text.0, |tera| {
-        // A function cannot reach `cx`, so it stops at the first variable it does not know yet,
-        // and rendering starts again with that one: exactly the variables that are read are
-        // recorded.
-        let known = Environment::default();
-        functions::register(tera, &known, &clock);
-        loop {
-            let outcome = tera.render(&unit.path, &context);
-            let Some(name) = known.take_wanted() else { return finish(outcome, &text.0) };
-            let value = cx.env(&name);
-            known.insert(name, value);
-        }
-    })
-    .map_err(|error| syntax_error(&error, &libraries))?
-}
-
-/// Whether a text is a template.
-pub(crate) fn is_template(text: &str) -> bool {
-    ["{{", "{%", "{#"].iter().any(|mark| text.contains(mark))
-}
-
-fn finish(outcome: tera::Result<String>, source: &str) -> Rendered {
-    let text = outcome.map_err(|error| render_error(&error, source))?;
-    if text.len() > LARGEST {
-        let message = format!("the template renders to {} MiB, the most is 8", text.len() >> 20);
-        return Err(Problem::error("render/too-large", At::File, message));
-    }
-    Ok(Text(text))
-}
-
-/// What templates import, include or extend; the unit is the file. `None` when there is none.
-pub(crate) static LIBRARY: Query<Option<Result<Library, String>>> =
-    Query::new("library", 1, library);
-
-/// A file that templates use.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Library {
-    text: Arc<str>,
-    /// The files it uses itself, with the places of their names.
-    references: Vec<(String, usize)>,
-    /// A way from one of its macros back to itself, if there is one.
-    circle: Option<Vec<String>>,
-}
-
-fn library(cx: &Cx<'_>, unit: &Unit) -> Option<Result<Library, String>> {
-    match cx.file(&unit.path) {
-        Content::Absent => None,
-        Content::Unreadable(reason) => Some(Err(format!("cannot be read: {reason}"))),
-        Content::Bytes(bytes) => Some(match std::str::from_utf8(&bytes) {
-            Ok(text) => Ok(Library {
-                text: text.into(),
-                references: references(text),
-                circle: recursion::cycle(&recursion::macro_calls(text)),
-            }),
-            Err(_) => Err("is not UTF-8".to_owned()),
-        }),
-    }
-}
-
-/// The files a template imports, includes or extends, directly or not, by the names it uses.
-type Libraries = BTreeMap<String, Used>;
-
-struct Used {
-    library: Library,
-    /// Where the template asks for it, or for what asks for it.
-    at: At,
-}
-
-fn libraries(
-    cx: &Cx<'_>,
-    unit: &Unit,
-    text: &str,
-    references: &[(String, usize)],
-) -> Result<Libraries, Problem> {
-    let (mut found, mut seen) = (BTreeMap::new(), BTreeSet::new());
-    let mut open: Vec<(String, At)> = references
-        .iter()
-        .map(|(name, offset)| {
-            let (line, column) = line_and_column(text, *offset);
-            (name.clone(), At::Source(line, column))
-        })
-        .collect();
-    while let Some((name, at)) = open.pop() {
-        if !seen.insert(name.clone()) {
-            continue;
-        }
-        let library = find_library(cx, unit, &name, &at)?;
-        open.extend(library.references.iter().map(|(name, _)| (name.clone(), at.clone())));
-        found.insert(name, Used { library, at });
-    }
-    Ok(found)
-}
-
-/// No file includes itself, and no macro calls itself, directly or not.
-fn refuse_recursion(
-    unit: &Unit,
-    text: &str,
-    references: Vec<(String, usize)>,
-    libraries: &Libraries,
-) -> Result<(), Problem> {
-    let own = recursion::cycle(&recursion::macro_calls(text));
-    let own = (unit.path.to_string(), references, own, &At::File);
-    let others = libraries.iter().map(|(name, Used { library, at })| {
-        (name.clone(), library.references.clone(), library.circle.clone(), at)
-    });
-    let mut files = Calls::new();
-    for (name, references, circle, at) in [own].into_iter().chain(others) {
-        if let Some(circle) = circle {
-            let message =
-                format!("macros of {name} call each other in a circle: {}", circle.join(" → "));
-            return Err(Problem::error("render/recursion", at.clone(), message));
-        }
-        files.insert(name, references.into_iter().map(|(name, _)| name).collect());
-    }
-    if let Some(circle) = recursion::cycle(&files) {
-        let used = circle.iter().find_map(|name| libraries.get(name));
-        let at = used.map_or(At::File, |used| used.at.clone());
-        let message = format!("templates include each other in a circle: {}", circle.join(" → "));
-        return Err(Problem::error("render/recursion", at, message));
-    }
-    Ok(())
-}
-
-/// Looks for a library beside the file, then in the workspace's `templates/`.
-fn find_library(cx: &Cx<'_>, unit: &Unit, name: &str, at: &At) -> Result<Library, Problem> {
-    let outside = name.starts_with('/') || name.split('/').any(|part| part == "..");
-    if outside {
-        let message = format!("`{name}` lies outside the folders templates are taken from");
-        return Err(Problem::error("render/outside", at.clone(), message));
-    }
-    let folder = unit.path.rsplit_once('/').map_or("", |(folder, _)| folder);
-    let mut places = vec![join(folder, name), join("templates", name), name.to_owned()];
-    places.dedup();
-    if places.first() == places.last() {
-        places.truncate(2);
-    }
-    for place in &places {
-        match cx.get(&LIBRARY, &Unit::file(place.as_str())).as_ref() {
-            None => {}
-            Some(Ok(library)) => return Ok(library.clone()),
-            Some(Err(reason)) => {
-                let message = format!("`{place}` {reason}");
-                return Err(Problem::error("render/unreadable", at.clone(), message));
-            }
-        }
-    }
-    let message = format!("there is no template `{name}`");
-    Err(Problem::error("render/missing-template", at.clone(), message)
-        .hint(format!("looked for {}", places.join(", "))))
-}
-
-fn join(folder: &str, name: &str) -> String {
-    if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") }
-}
-
-/// The template files a text names, with the places of the names.
-fn references(text: &str) -> Vec<(String, usize)> {
-    static TAG: LazyLock<Regex> = LazyLock::new(|| {
-        let tag = Regex::new(r#"\{%-?\s*(?:import|include|extends)\s+["'`]([^"'`]+)["'`]"#);
-        tag.expect("the pattern is a constant")
-    });
-    let names = TAG.captures_iter(text).filter_map(|found| found.get(1));
-    names.map(|name| (name.as_str().to_owned(), name.start())).collect()
-}
-
-/// What a template sees: its own `[vars]`, as `vars.x` and as `x`.
-fn context(text: &str) -> Result<Context, Problem> {
-    let mut context = Context::new();
-    let mut vars = serde_json::Map::new();
-    for (start, block) in blocks(text, &["[vars]", "[template.vars]"]) {
-        let parsed = toml_edit::Document::parse(block).map_err(|error| {
-            let offset = start + error.span().map_or(0, |range| range.start);
-            let (line, column) = line_and_column(text, offset);
-            let message = error.message().trim().replace('\n', ", ");
-            Problem::error("parse/vars", At::Source(line, column), message)
-        })?;
-        for (key, item) in parsed.as_table() {
-            vars.insert(key.to_owned(), json(item));
-        }
-    }
-    for (key, value) in &vars {
-        context.insert(key, value);
-    }
-    context.insert("vars", &vars);
-    Ok(context)
-}
-
+/// The most a template may have.
+const LARGEST_TEMPLATE: usize = 4 << 20;
+/// How deep macros may call each other, and templates include others.
+const DEEPEST: usize = 16;
 /// The clock of templates unless a test sets its own.
 const FROZEN_CLOCK: &str = "2025-01-01T00:00:00Z";
 
-/// The time a template's own `[determinism]` freezes the clock at.
-fn clock(text: &str) -> String {
-    let set = blocks(text, &["[determinism]"]).into_iter().find_map(|(_, block)| {
-        // What does not parse is told of where the document is read.
-        let parsed = toml_edit::Document::parse(block).ok()?;
-        let value = parsed.as_table().get("freeze_clock")?.as_value()?;
-        value.as_str().map(str::to_owned).or_else(|| value.as_datetime().map(|d| d.to_string()))
-    });
-    set.unwrap_or_else(|| FROZEN_CLOCK.to_owned())
-}
-
-/// The lines below some headers, up to the next header or template tag, with where they begin.
-fn blocks<'a>(text: &'a str, headers: &[&str]) -> Vec<(usize, &'a str)> {
-    let (mut blocks, mut open, mut offset) = (Vec::new(), None, 0);
-    for line in text.split_inclusive('\n') {
-        let trimmed = line.split('#').next().unwrap_or(line).trim();
-        let ends = trimmed.starts_with('[') || trimmed.starts_with('{');
-        if let Some(start) = open.filter(|_| ends) {
-            blocks.push((start, &text[start..offset]));
-            open = None;
-        }
-        offset += line.len();
-        if headers.contains(&trimmed) {
-            open = Some(offset);
-        }
+fn rendered(cx: &Cx<'_>, unit: &Unit) -> Rendered {
+    let source = cx.get(&SOURCE, &Unit::file(unit.path.clone()));
+    let text = source.as_ref().as_ref().map_err(Clone::clone)?;
+    // Settings are what templates read, so they are none.
+    if !is_template(&text.0) || SETTINGS_FILES.contains(&&*unit.path) {
+        return Ok(text.clone());
     }
-    blocks.extend(open.map(|start| (start, &text[start..])));
-    blocks
+    let rendered = Template::new(cx, unit, &text.0).and_then(|mut template| template.render());
+    rendered.map(Text).map_err(|error| problem(&text.0, error))
 }
 
-fn json(item: &toml_edit::Item) -> serde_json::Value {
-    item.as_value().map_or(serde_json::Value::Null, json_value)
+/// An error in a template as a problem of the file it is in.
+fn problem(text: &str, error: SyntaxError) -> Problem {
+    let SyntaxError { offset, code, message, hint } = error;
+    let at = if offset == NOWHERE {
+        At::File
+    } else {
+        let (line, column) = line_and_column(text, offset);
+        At::Source(line, column)
+    };
+    Problem { hint, ..Problem::error(&code, at, message) }
 }
 
-fn json_value(value: &toml_edit::Value) -> serde_json::Value {
-    use toml_edit::Value;
-    match value {
-        Value::String(text) => text.value().clone().into(),
-        Value::Integer(number) => (*number.value()).into(),
-        Value::Float(number) => (*number.value()).into(),
-        Value::Boolean(flag) => (*flag.value()).into(),
-        Value::Datetime(date) => date.value().to_string().into(),
-        Value::Array(array) => array.iter().map(json_value).collect(),
-        Value::InlineTable(table) => {
-            table.iter().map(|(key, value)| (key.to_owned(), json_value(value))).collect()
-        }
+/// The offset of an error that is of no place.
+const NOWHERE: usize = usize::MAX;
+
+/// A template, ready to be rendered.
+struct Template<'a> {
+    cx: &'a Cx<'a>,
+    unit: &'a Unit,
+    text: &'a str,
+    outline: Outline<'a>,
+    parsed: tera::Template,
+    mode: Mode,
+    defaults: Vec<Default>,
+    uses: Uses,
+    fragments: BTreeMap<(Place, String), Arc<Result<Fragment, Broken>>>,
+    lifted: Lifted,
+    context: Context,
+}
+
+/// The outline of a template, its mode, and how it is given to Tera.
+type Parsed<'a> = (Outline<'a>, Mode, tera::Template, Vec<Default>);
+
+/// How a template has to be read.
+fn mode(cx: &Cx<'_>, folder: &str, text: &str) -> Result<Mode, SyntaxError> {
+    parse(cx, folder, "template", text).map(|(_, mode, ..)| mode)
+}
+
+/// Parses a template: as Tera's, else by the rules of the dialect, else without its TOML comments.
+fn parse<'a>(
+    cx: &Cx<'_>,
+    folder: &str,
+    name: &str,
+    text: &'a str,
+) -> Result<Parsed<'a>, SyntaxError> {
+    let outline = match Outline::new(text, false) {
+        Ok(outline) => outline,
+        Err(error) => return parse_shielded(cx, folder, name, text).ok_or(error),
+    };
+    if let Ok(template) = tera::Template::new(name, None, text) {
+        return Ok((outline, Mode::Plain, template, Vec::new()));
+    }
+    match parse_rewritten(cx, folder, name, &outline) {
+        Ok((template, defaults)) => Ok((outline, Mode::Dialect, template, defaults)),
+        Err(error) => parse_shielded(cx, folder, name, text).ok_or(error),
     }
 }
 
-/// A template that does not parse; Tera tells the file and the place in its message.
-fn syntax_error(error: &tera::Error, libraries: &Libraries) -> Problem {
+fn parse_shielded<'a>(cx: &Cx<'_>, folder: &str, name: &str, text: &'a str) -> Option<Parsed<'a>> {
+    let outline = Outline::new(text, true).ok()?;
+    let (template, defaults) = parse_rewritten(cx, folder, name, &outline).ok()?;
+    Some((outline, Mode::Shielded, template, defaults))
+}
+
+fn parse_rewritten(
+    cx: &Cx<'_>,
+    folder: &str,
+    name: &str,
+    outline: &Outline<'_>,
+) -> Result<(tera::Template, Vec<Default>), SyntaxError> {
+    let scope = Scope { cx, folder, outline };
+    // What does not fit its signature is told before what does not parse.
+    scope.uses(0..outline.segments.len(), None)?;
+    let rewritten = scope.rewrite(0..outline.segments.len(), None)?;
+    let template = tera::Template::new(name, None, &rewritten.text)
+        .map_err(|error| syntax_error(&error, &rewritten))?;
+    Ok((template, rewritten.defaults))
+}
+
+/// What Tera says of a template that does not parse, at its place in the author's text.
+fn syntax_error(error: &tera::Error, rewritten: &Rewritten) -> SyntaxError {
+    static PLACE: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"--> (\d+):(\d+)").expect("the pattern is a constant"));
     let text = chain(error);
-    let place = Regex::new(r"--> (\d+):(\d+)").expect("the pattern is a constant");
-    let place = place
-        .captures(&text)
-        .and_then(|found| Some((found[1].parse::<u32>().ok()?, found[2].parse::<u32>().ok()?)));
+    let number = |found: &regex::Captures<'_>, at: usize| found[at].parse::<usize>().ok();
+    let place = PLACE.captures(&text).and_then(|it| Some((number(&it, 1)?, number(&it, 2)?)));
     let expected = text.lines().rev().find(|line| line.trim_start().starts_with("= "));
     let message = expected.map_or_else(
         || text.lines().next().unwrap_or_default().to_owned(),
         |line| line.trim_start().trim_start_matches("= ").to_owned(),
     );
-    let names = |(name, _): &(&String, &Used)| text.contains(&format!("Failed to parse '{name}'"));
-    match (libraries.iter().find(names), place) {
-        (Some((name, used)), place) => {
-            let (line, column) = place.unwrap_or_default();
-            let message = format!("{name}:{line}:{column}: {message}");
-            Problem::error("render/syntax", used.at.clone(), message)
+    let offset = place.map_or(NOWHERE, |(line, column)| {
+        let before =
+            rewritten.text.split_inclusive('\n').take(line - 1).map(str::len).sum::<usize>();
+        let line = rewritten.text[before..].split('\n').next().unwrap_or_default();
+        let within = line.char_indices().nth(column - 1).map_or(line.len(), |(at, _)| at);
+        rewritten.map.old(before + within)
+    });
+    SyntaxError::new(offset, message)
+}
+
+impl<'a> Template<'a> {
+    fn new(cx: &'a Cx<'a>, unit: &'a Unit, text: &'a str) -> Result<Template<'a>, SyntaxError> {
+        if text.len() > LARGEST_TEMPLATE {
+            let message = format!("the template has {} MiB, the most is 4", text.len() >> 20);
+            return Err(SyntaxError::new(NOWHERE, message).code("render/too-large"));
         }
-        (None, Some((line, column))) => {
-            Problem::error("render/syntax", At::Source(line, column), message)
+        let folder = unit.path.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let (outline, mode, parsed, defaults) = parse(cx, folder, &unit.path, text)?;
+        let lifted = variables::lift(&outline)?;
+        let mut template = Template {
+            cx,
+            unit,
+            text,
+            outline,
+            parsed,
+            mode,
+            defaults,
+            uses: Uses::default(),
+            fragments: BTreeMap::new(),
+            lifted,
+            context: Context::new(),
+        };
+        template.gather()?;
+        template.know()?;
+        Ok(template)
+    }
+
+    fn scope(&self) -> Scope<'_> {
+        let folder = self.unit.path.rsplit_once('/').map_or("", |(folder, _)| folder);
+        Scope { cx: self.cx, folder, outline: &self.outline }
+    }
+
+    fn own_place(&self) -> Place {
+        Place::Workspace(self.unit.path.to_string())
+    }
+
+    /// Gathers what the template uses, and what that uses, down to the last macro.
+    fn gather(&mut self) -> Result<(), SyntaxError> {
+        let own = self.own_place();
+        let all = 0..self.outline.segments.len();
+        self.uses = self.scope().uses(all, Some(&own))?;
+        let mut way = Vec::new();
+        let uses = self.uses.clone();
+        for import in &self.outline.imports {
+            let Some(place) = uses.imports.get(&import.alias) else { continue };
+            if let Err(broken) = self.cx.get(&TEMPLATE_SYNTAX, &place.unit("")).as_ref() {
+                return Err(self.broken(broken, import.at));
+            }
         }
-        (None, None) => Problem::error("render/syntax", At::File, message),
+        for (name, place) in uses.includes.values().map(|place| (String::new(), place)) {
+            self.visit(place, name, &mut way)?;
+        }
+        for (place, name) in &uses.macros {
+            self.visit(place, name.clone(), &mut way)?;
+        }
+        Ok(())
+    }
+
+    fn visit(
+        &mut self,
+        place: &Place,
+        name: String,
+        way: &mut Vec<(Place, String)>,
+    ) -> Result<(), SyntaxError> {
+        let key = (place.clone(), name);
+        if way.contains(&key) || way.len() >= DEEPEST {
+            return Err(self.endless(&key, way));
+        }
+        if self.fragments.contains_key(&key) {
+            return Ok(());
+        }
+        let own = self.own_place();
+        way.push(key.clone());
+        let uses = if key.0 == own && !key.1.is_empty() {
+            let found = self.outline.macros.iter().rfind(|one| one.name == key.1);
+            let segments = found.map_or(0..0, |one| one.segments.clone());
+            self.scope().uses(segments, Some(&own))?
+        } else {
+            let fragment = self.cx.get(&FRAGMENT, &key.0.unit(&key.1));
+            let uses = match fragment.as_ref() {
+                Ok(fragment) => fragment.uses.clone(),
+                Err(broken) => return Err(self.broken(broken, self.place_of(&way[0]))),
+            };
+            self.fragments.insert(key.clone(), fragment);
+            uses
+        };
+        for included in uses.includes.values() {
+            self.visit(included, String::new(), way)?;
+        }
+        for (place, name) in &uses.macros {
+            self.visit(place, name.clone(), way)?;
+        }
+        self.uses.names.extend(uses.names);
+        way.pop();
+        Ok(())
+    }
+
+    /// Macros that call each other without end, or nearly.
+    fn endless(&self, key: &(Place, String), way: &[(Place, String)]) -> SyntaxError {
+        let told = |(place, name): &(Place, String)| match name.as_str() {
+            "" => place.to_string(),
+            name => format!("{name} ({place})"),
+        };
+        let at = self.place_of(&way[0]);
+        let Some(start) = way.iter().position(|passed| passed == key) else {
+            let message = format!(
+                "macros and templates use each other more than {DEEPEST} deep: {}",
+                way.iter().map(told).collect::<Vec<_>>().join(" → ")
+            );
+            return SyntaxError::new(at, message).code("render/too-deep");
+        };
+        let circle: Vec<String> = way[start..].iter().chain([key]).map(told).collect();
+        let what = if key.1.is_empty() { "templates include" } else { "macros call" };
+        let message = format!("{what} each other in a circle: {}", circle.join(" → "));
+        SyntaxError::new(at, message).code("render/recursion")
+    }
+
+    /// Where the template asks for something.
+    fn place_of(&self, (place, name): &(Place, String)) -> usize {
+        if name.is_empty() {
+            let names = self.uses.includes.iter().filter(|(_, found)| *found == place);
+            let names: BTreeSet<&String> = names.map(|(name, _)| name).collect();
+            let found = self.outline.includes.iter().find(|(name, _)| names.contains(name));
+            return found.map_or(NOWHERE, |(_, at)| *at);
+        }
+        let own = self.own_place();
+        let calls = self.outline.calls(0..self.outline.segments.len());
+        let found = calls.iter().find(|call| {
+            let called = self.uses.imports.get(&call.namespace).unwrap_or(&own);
+            call.name == *name && called == place
+        });
+        found.map_or(NOWHERE, |call| call.at)
+    }
+
+    /// An error in a template that this one uses.
+    fn broken(&self, broken: &Broken, at: usize) -> SyntaxError {
+        let Broken { file, line, column, code, message, hint } = broken;
+        let message = match line {
+            0 => format!("`{file}` {message}"),
+            _ => format!("{file}:{line}:{column}: {message}"),
+        };
+        let error = SyntaxError::new(at, message).code(code);
+        SyntaxError { hint: hint.clone(), ..error }
+    }
+
+    /// Makes up what the template knows.
+    fn know(&mut self) -> Result<(), SyntaxError> {
+        let mut names = self.uses.names.clone();
+        names.extend(self.lifted.names());
+        if names.contains(EVERYTHING) {
+            names.extend(variables::known_names(self.cx));
+            names.extend(self.lifted.vars.keys().cloned());
+        }
+        let defined: BTreeMap<String, Value> = names
+            .iter()
+            .filter_map(|name| Some((name.clone(), variables::defined(self.cx, name)?)))
+            .collect();
+        for (name, value) in &defined {
+            self.lifted.vars.insert(name.clone(), value.clone());
+        }
+        if self.lifted.is_open() {
+            self.resolve()?;
+        }
+        for name in &names {
+            if !self.lifted.vars.contains_key(name)
+                && let Some((value, _)) = variables::fallback(self.cx, name)
+            {
+                self.lifted.vars.insert(name.clone(), value);
+            }
+        }
+        let axes = matrix::axes(&self.outline, &self.lifted.matrix);
+        if let Some(cells) = matrix::too_many(&axes) {
+            let message = format!("the matrix has {cells} cells, the most is 1000");
+            return Err(SyntaxError::new(NOWHERE, message).code("render/matrix"));
+        }
+        let cell = matrix::cell(&axes, &self.unit.part);
+        for (axis, value) in cell {
+            self.lifted.matrix.insert(axis, value);
+        }
+        self.context = context(&self.lifted);
+        Ok(())
+    }
+
+    fn resolve(&mut self) -> Result<(), SyntaxError> {
+        let (cx, text) = (self.cx, self.text);
+        let seed = self.lifted.seed;
+        let clock = self.clock();
+        let place = |name: &str| {
+            let pattern = Regex::new(&format!(r"(?m)^\s*{}\s*=", regex::escape(name)));
+            pattern.ok().and_then(|it| it.find(text)).map_or(NOWHERE, |found| found.start())
+        };
+        let outside = |name: &str| variables::fallback(cx, name).map(|(value, _)| value);
+        let mut render = |template: &str, known: &Lifted| {
+            let (_, _, parsed, defaults) = parse(cx, "", "variable", template)?;
+            let mut job =
+                Job { cx, name: "variable", seed, clock: &clock, context: &context(known) };
+            job.render(Libraries::new(), parsed, &BTreeMap::new(), &defaults).map_err(|failure| {
+                let at = text.find(template).unwrap_or(NOWHERE);
+                SyntaxError { offset: at, ..failure.error }
+            })
+        };
+        let mut lifted = std::mem::take(&mut self.lifted);
+        let done =
+            lifted.resolve(Resolve { render: &mut render, outside: &outside, place: &place });
+        self.lifted = lifted;
+        done
+    }
+
+    fn clock(&self) -> String {
+        self.lifted.clock.clone().unwrap_or_else(|| FROZEN_CLOCK.to_owned())
+    }
+
+    fn render(&mut self) -> Result<String, SyntaxError> {
+        let parsed = self.parsed.clone();
+        let failure = match self.attempt(parsed, &self.defaults, false) {
+            Ok(text) => return Ok(text),
+            Err(failure) => failure,
+        };
+        if failure.settled {
+            return Err(self.located(failure));
+        }
+        match self.by_the_dialect() {
+            Some(Ok(text)) => Ok(text),
+            Some(Err(failure)) => Err(self.located(failure)),
+            None => Err(self.located(failure)),
+        }
+    }
+
+    /// What Tera cannot render by itself may be a matter of the dialect.
+    fn by_the_dialect(&self) -> Option<Result<String, Failure>> {
+        let others = self.fragments.values().flat_map(|fragment| fragment.as_ref().as_ref().ok());
+        let mut changes = others.into_iter().any(|fragment| fragment.dialect.is_some());
+        let rewritten = if self.mode == Mode::Plain {
+            let scope = self.scope();
+            scope.rewrite(0..self.outline.segments.len(), None).ok()
+        } else {
+            None
+        };
+        changes |= rewritten.as_ref().is_some_and(|rewritten| rewritten.text != self.text);
+        if !changes {
+            return None;
+        }
+        match rewritten {
+            Some(rewritten) => {
+                let parsed = tera::Template::new(&self.unit.path, None, &rewritten.text).ok()?;
+                Some(self.attempt(parsed, &rewritten.defaults, true))
+            }
+            None => Some(self.attempt(self.parsed.clone(), &self.defaults, true)),
+        }
+    }
+
+    fn attempt(
+        &self,
+        parsed: tera::Template,
+        defaults: &[Default],
+        dialect: bool,
+    ) -> Result<String, Failure> {
+        let libraries = self.libraries(|_, _, fragment| {
+            let ready = fragment.dialect.as_ref().filter(|_| dialect).unwrap_or(&fragment.ready);
+            Ok(ready.clone())
+        });
+        let libraries =
+            libraries.map_err(|error| Failure { error, output: String::new(), settled: true })?;
+        self.job(&self.clock()).render(libraries, parsed, &self.own_places(), defaults)
+    }
+
+    fn job<'b>(&'b self, clock: &'b str) -> Job<'b> {
+        let Template { cx, unit, lifted, context, .. } = self;
+        Job { cx, name: &unit.path, seed: lifted.seed, clock, context }
+    }
+
+    /// The names of other templates in this one, and where these lie.
+    fn own_places(&self) -> BTreeMap<String, String> {
+        let imports = self.outline.imports.iter().filter_map(|import| {
+            let place = self.uses.imports.get(&import.alias)?;
+            Some((import.file.clone(), place.to_string()))
+        });
+        let includes = self.uses.includes.iter();
+        let includes = includes.map(|(name, place)| (name.clone(), place.to_string()));
+        imports.chain(includes).collect()
+    }
+
+    /// The other templates, each with as much of it as is used.
+    fn libraries(
+        &self,
+        ready: impl Fn(&Place, &str, &Fragment) -> Result<library::Ready, SyntaxError>,
+    ) -> Result<Libraries, SyntaxError> {
+        let mut libraries = Libraries::new();
+        for ((place, name), fragment) in &self.fragments {
+            let Ok(fragment) = fragment.as_ref() else { continue };
+            let ready = ready(place, name, fragment)?;
+            let library = libraries.entry(place.to_string()).or_default();
+            library.add(name.is_empty(), &ready, &fragment.uses);
+        }
+        // What is imported, but of which no macro is called, is there all the same.
+        let names: Vec<String> = libraries.values().flat_map(Library::imported).collect();
+        let own = self.uses.imports.values().map(Place::to_string);
+        for name in names.into_iter().chain(own) {
+            libraries.entry(name).or_default();
+        }
+        Ok(libraries)
+    }
+
+    /// With a hint at the name that was meant, where one is not known.
+    fn hinted(&self, error: SyntaxError) -> SyntaxError {
+        let Some((what, name)) = error.message.split_once(" `") else { return error };
+        let name = name.split('`').next().unwrap_or_default().to_owned();
+        match what {
+            "function" => {
+                library::meant(error, &name, functions::names().collect::<Vec<_>>().into_iter())
+            }
+            "filter" => {
+                let filters = functions::filters();
+                library::meant(error, &name, filters.iter().map(String::as_str))
+            }
+            "variable" => {
+                let (table, last) = name.rsplit_once('.').unwrap_or(("", &name));
+                let known = match table {
+                    "" | "vars" => Some(&self.lifted.vars),
+                    "otel" => Some(&self.lifted.otel),
+                    "matrix" => Some(&self.lifted.matrix),
+                    _ => None,
+                };
+                let names = known.into_iter().flat_map(|known| known.keys().map(String::as_str));
+                match crate::diagnostic::nearest(last, names) {
+                    Some(nearest) => error.hint(format!("did you mean `{nearest}`?")),
+                    None => error.hint(
+                        "set it in [vars], with -D, or give it a default: `| default(value=…)`",
+                    ),
+                }
+            }
+            _ => error,
+        }
+    }
+
+    /// A failure with its place: what was written last comes before what failed.
+    fn located(&self, failure: Failure) -> SyntaxError {
+        if failure.error.code != "render/failed" && failure.error.code != "render/limit" {
+            return failure.error;
+        }
+        let failure = Failure { error: self.hinted(failure.error), ..failure };
+        let after = places::last_place(self).unwrap_or(0);
+        let named = Regex::new("`([^`]+)`").expect("the pattern is a constant");
+        let message = &failure.error.message;
+        let names = || named.captures_iter(message).filter_map(|found| found.get(1));
+        let in_tag = |name: regex::Match<'_>| {
+            let tags = self.outline.segments.iter().filter(|segment| segment.range.end > after);
+            let mut tags = tags.filter(|segment| segment.kind != crate::dialect::Kind::Text);
+            tags.find_map(|tag| {
+                let start = tag.range.start.max(after);
+                let found = self.text.get(start..tag.range.end)?.find(name.as_str())?;
+                Some(start + found)
+            })
+        };
+        let next_tag = || {
+            let mut tags = self.outline.segments.iter().filter(|segment| {
+                !matches!(segment.kind, crate::dialect::Kind::Text | crate::dialect::Kind::Comment)
+                    && segment.range.end > after
+            });
+            tags.next().map(|tag| tag.range.start)
+        };
+        let offset = names().find_map(in_tag).or_else(next_tag);
+        SyntaxError { offset: offset.unwrap_or(NOWHERE), ..failure.error }
     }
 }
 
-/// A template that fails while it renders; Tera names what failed but not where, so the first
-/// place where that name is written is shown.
-fn render_error(error: &tera::Error, source: &str) -> Problem {
-    let mut reasons = chain(error).lines().map(str::to_owned).collect::<Vec<_>>();
+/// The context of a template: `vars.x` and `x`, `otel.x`, `matrix.x`.
+fn context(lifted: &Lifted) -> Context {
+    let mut context = Context::new();
+    for (name, value) in &lifted.vars {
+        context.insert(name, value);
+    }
+    context.insert("vars", &lifted.vars);
+    for (name, table) in [("otel", &lifted.otel), ("matrix", &lifted.matrix)] {
+        if !table.is_empty() {
+            context.insert(name, table);
+        }
+    }
+    context
+}
+
+/// A rendering.
+struct Job<'a> {
+    cx: &'a Cx<'a>,
+    name: &'a str,
+    seed: u64,
+    clock: &'a str,
+    context: &'a Context,
+}
+
+/// What kept a template from being rendered.
+struct Failure {
+    error: SyntaxError,
+    /// What was written before.
+    output: String,
+    /// Whether the rules of the dialect cannot change it.
+    settled: bool,
+}
+
+impl Job<'_> {
+    fn render(
+        &mut self,
+        libraries: Libraries,
+        mut parsed: tera::Template,
+        places: &BTreeMap<String, String>,
+        defaults: &[Default],
+    ) -> Result<String, Failure> {
+        let broken = |error: &tera::Error| Failure {
+            error: render_error(error),
+            output: String::new(),
+            settled: false,
+        };
+        guard::fit(&mut parsed, places, defaults).map_err(|error| broken(&error))?;
+        self.name.clone_into(&mut parsed.name);
+        prepared::with_template(libraries, parsed, |tera, session| {
+            session.begin(self.clock, self.seed);
+            loop {
+                let mut output = Output { text: Vec::new(), full: false };
+                let outcome = tera.render_to(self.name, self.context, &mut output);
+                // A function cannot reach `cx`, so it stops at the first variable it does not know
+                // yet, and rendering starts again with that one: exactly the variables that are
+                // read are recorded.
+                if let Some(name) = session.take_wanted() {
+                    let value = self.cx.env(&name);
+                    session.insert(name, value);
+                    session.restart();
+                    continue;
+                }
+                return finish(outcome, output, session);
+            }
+        })
+        .map_err(|error| broken(&error))?
+    }
+}
+
+/// What a template writes, as far as that is bearable.
+struct Output {
+    text: Vec<u8>,
+    full: bool,
+}
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if self.text.len() + bytes.len() > LARGEST {
+            self.full = true;
+            return Err(std::io::ErrorKind::FileTooLarge.into());
+        }
+        self.text.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+fn finish(outcome: tera::Result<()>, output: Output, session: &Session) -> Result<String, Failure> {
+    let text = String::from_utf8(output.text).expect("templates are text");
+    let limit = session
+        .exhausted()
+        .or_else(|| output.full.then(|| "the template renders to more than 8 MiB".to_owned()));
+    match (outcome, limit) {
+        (_, Some(reason)) => {
+            let error = SyntaxError::new(NOWHERE, reason).code("render/limit");
+            Err(Failure { error, output: text, settled: true })
+        }
+        (Ok(()), None) => Ok(text),
+        (Err(error), None) => {
+            Err(Failure { error: render_error(&error), output: text, settled: false })
+        }
+    }
+}
+
+/// A template that fails while it renders.
+fn render_error(error: &tera::Error) -> SyntaxError {
+    let mut reasons: Vec<String> = chain(error).lines().map(str::to_owned).collect();
+    let ours = |reason: &String| reason.starts_with("Function call '__");
+    reasons.retain(|reason| !ours(reason));
     if reasons.len() > 1 && reasons[0].starts_with("Failed to render") {
         reasons.remove(0);
     }
-    let message = reasons.join(": ");
+    let message = reasons.join(": ").replace('\'', "`");
     let message = message.split(" while rendering ").next().unwrap_or_default();
-    let named = Regex::new("[`']([^`']+)[`']").expect("the pattern is a constant");
-    let offset = named.captures_iter(message).find_map(|found| source.find(found.get(1)?.as_str()));
-    let at = offset.map_or(At::File, |offset| {
-        let (line, column) = line_and_column(source, offset);
-        At::Source(line, column)
-    });
     let first = message.chars().next().map(|first| first.to_lowercase().to_string());
     let rest: String = message.chars().skip(1).collect();
-    Problem::error("render/failed", at, first.unwrap_or_default() + &rest)
+    SyntaxError::new(NOWHERE, first.unwrap_or_default() + &rest).code("render/failed")
 }
 
 /// An error and its causes, a line each.

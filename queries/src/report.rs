@@ -14,6 +14,7 @@ use crate::diagnostic::{At, Diagnostic, ERRORS_WHEN_RUN, KeyPath, Problem, Sever
 use crate::expectation::Verdict;
 use crate::model::{MODEL, Test};
 use crate::outcome::{OUTCOME, Run};
+use crate::render::numbered;
 use crate::shape::SHAPE;
 use crate::verdict::VERDICT;
 
@@ -292,7 +293,7 @@ struct Reporter<'a> {
 impl Reporter<'_> {
     fn scenarios(&mut self, report: &mut Report) {
         for (index, scenario) in self.test.scenarios.iter().enumerate() {
-            let run = self.cx.get(&OUTCOME, &self.unit.part(index.to_string()));
+            let run = self.cx.get(&OUTCOME, &numbered(self.unit, index));
             let mut entry = ScenarioReport {
                 name: scenario.name.clone(),
                 state: State::Pending,
@@ -334,7 +335,7 @@ impl Reporter<'_> {
 
     fn expectations(&mut self, report: &mut Report) {
         for (index, placed) in self.test.expectations.iter().enumerate() {
-            let verdict = self.cx.get(&VERDICT, &self.unit.part(index.to_string()));
+            let verdict = self.cx.get(&VERDICT, &numbered(self.unit, index));
             let Some(verdict) = verdict.as_ref() else { continue };
             let failures = self.failures(&placed.path, verdict);
             self.warn(&placed.path, verdict, report);

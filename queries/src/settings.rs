@@ -1,5 +1,6 @@
 //! `clnrm.toml`: settings of the whole workspace.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use clnrm_engine::{Content, Cx, Query, Unit};
@@ -16,7 +17,7 @@ pub const FILES: [&str; 2] = ["clnrm.toml", "cleanroom.toml"];
 const BACKENDS: [&str; 3] = ["auto", "podman", "sandbox"];
 
 /// The workspace's settings; ask for [`unit`].
-pub static SETTINGS: Query<Settings> = Query::new("settings", 1, settings).kept();
+pub static SETTINGS: Query<Settings> = Query::new("settings", 2, settings).kept();
 
 /// What a workspace has set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -29,6 +30,8 @@ pub struct Settings {
     pub jobs: Option<usize>,
     /// Limit of a step.
     pub timeout: Option<Duration>,
+    /// Variables of templates, as JSON.
+    pub vars: BTreeMap<String, String>,
     /// What is wrong with the file.
     pub diagnostics: Vec<Diagnostic>,
 }
@@ -40,6 +43,7 @@ impl Default for Settings {
             backend: None,
             jobs: None,
             timeout: None,
+            vars: BTreeMap::new(),
             diagnostics: Vec::new(),
         }
     }

@@ -54,7 +54,7 @@ fn shape(cx: &Cx<'_>, unit: &Unit) -> Shape {
 
 /// Whether a file that cannot be read as TOML says, line by line, that it is a test.
 fn looks_declared(cx: &Cx<'_>, unit: &Unit) -> bool {
-    let source = cx.get(&SOURCE, unit);
+    let source = cx.get(&SOURCE, &Unit::file(unit.path.clone()));
     let headers =
         ["[meta]", "[test]", "[test.metadata]", "[[scenario]]", "[[scenarios]]", "[[steps]]"];
     source.as_ref().as_ref().is_ok_and(|text| {

@@ -17,8 +17,9 @@ fn engine(files: &[(&str, &str)]) -> Engine {
         system: Arc::new(memory),
         facts: Arc::new(|kind, name| match (kind, name) {
             (facts::BACKEND, _) => Some(br#""sandbox""#.to_vec()),
-            (_, "host") => Some(br#"{"Ok":{"Host":"h"}}"#.to_vec()),
-            _ => Some(br#"{"Ok":null}"#.to_vec()),
+            (facts::IMAGE, "host") => Some(br#"{"Ok":{"Host":"h"}}"#.to_vec()),
+            (facts::IMAGE, _) => Some(br#"{"Ok":null}"#.to_vec()),
+            _ => None,
         }),
         tool: b"test",
         queries: &QUERIES,
@@ -140,13 +141,12 @@ fn unknown_keys_are_warnings_with_a_guess() {
 #[test]
 fn what_is_not_supported_is_told() {
     check(
-        "[meta]\nname = \"a\"\n[matrix]\nx = [1]\n[limits]\npids = 1\n[[scenario]]\nname = \"s\"\n\
+        "[meta]\nname = \"a\"\n[limits]\npids = 1\n[[scenario]]\nname = \"s\"\n\
          run = \"true\"\nretries = 2\n[expect.window]\nmax_duration_ms = 1\n",
         expect![[r#"
-            3:1 Error[unsupported] not supported yet: `matrix`
-            5:1 Warning[unsupported] not supported yet: `limits` is left out
-            10:1 Error[unsupported] not supported yet: `retries`
-            11:1 Error[unsupported] not supported yet: `expect.window`
+            3:1 Warning[unsupported] not supported yet: `limits` is left out
+            8:1 Error[unsupported] not supported yet: `retries`
+            9:1 Error[unsupported] not supported yet: `expect.window`
         "#]],
     );
 }
@@ -294,8 +294,8 @@ fn template_errors_have_a_place() {
     render(
         &[("t.toml.tera", "a\n{{ env(name=\"UNSET\") }}\n")],
         expect![[r#"
-        Source(2, 4) [render/failed] function call 'env' failed: the environment variable `UNSET` is not set, and there is no default
-    "#]],
+            Source(2, 4) [render/failed] function call `env` failed: the environment variable `UNSET` is not set, and there is no default
+        "#]],
     );
 }
 
@@ -307,20 +307,20 @@ fn templates_that_call_themselves_are_refused() {
         Source(1, 13) [render/recursion] templates include each other in a circle: t.toml.tera → t.toml.tera
     "#]],
     );
-    let (a, b) = ("{% include \"b.tera\" %}", "{% import \"a.tera\" as a %}");
+    let (a, b) = ("{% include \"b.tera\" %}", "{% include \"a.tera\" %}");
     render(
         &[("t.toml.tera", a), ("a.tera", a), ("b.tera", b)],
         expect![[r#"
-        Source(1, 13) [render/recursion] templates include each other in a circle: a.tera → b.tera → a.tera
-    "#]],
+            Source(1, 13) [render/recursion] templates include each other in a circle: b.tera → a.tera → b.tera
+        "#]],
     );
     let text = "{% macro a() %}{{ self::b() }}{% endmacro a %}\n\
                 {% macro b() %}{{ self::a() }}{% endmacro b %}{{ self::a() }}";
     render(
         &[("t.toml.tera", text)],
         expect![[r#"
-        File [render/recursion] macros of t.toml.tera call each other in a circle: a → b → a
-    "#]],
+            Source(2, 25) [render/recursion] macros call each other in a circle: a (t.toml.tera) → b (t.toml.tera) → a (t.toml.tera)
+        "#]],
     );
 }
 

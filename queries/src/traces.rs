@@ -10,6 +10,7 @@ use clnrm_engine::{Cx, Query, Unit};
 use crate::judge::{TraceSet, names_lifecycle};
 use crate::model::{Exit, MODEL, Scenario, Test};
 use crate::outcome::{OUTCOME, Run};
+use crate::render::{cell_of, number_of, numbered};
 use crate::report::steps::service_failure;
 
 /// The spans of a scenario, or with an empty part those of the whole test, laid end to end in the
@@ -20,17 +21,17 @@ pub(crate) static TRACES: Query<Option<TraceSet>> = Query::new("traces", 1, trac
 pub(crate) static LIFECYCLE_NAMED: Query<bool> = Query::new("lifecycle-named", 1, lifecycle_named);
 
 fn traces(cx: &Cx<'_>, unit: &Unit) -> Option<TraceSet> {
-    let file = Unit::file(unit.path.clone());
+    let file = cell_of(unit);
     let lifecycle_counts = *cx.get(&LIFECYCLE_NAMED, &file);
     let model = cx.get(&MODEL, &file);
     let test = model.as_ref().as_ref().ok()?;
-    let wanted: Vec<usize> = match unit.part.parse() {
-        Ok(index) => vec![index],
-        Err(_) => (0..test.scenarios.len()).collect(),
+    let wanted: Vec<usize> = match number_of(unit) {
+        Some(index) => vec![index],
+        None => (0..test.scenarios.len()).collect(),
     };
     let mut timeline = Timeline::default();
     for index in wanted {
-        let run = cx.get(&OUTCOME, &file.part(index.to_string()));
+        let run = cx.get(&OUTCOME, &numbered(&file, index));
         let Run::Ran(_, outcome) = run.as_ref() else { return None };
         timeline.append(&test.scenarios[index], outcome);
     }

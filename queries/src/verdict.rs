@@ -5,6 +5,7 @@ use clnrm_engine::{Cx, Query, Unit};
 use crate::expectation::{Expectation, Verdict};
 use crate::judge::judge;
 use crate::model::MODEL;
+use crate::render::{cell_of, number_of, numbered};
 use crate::traces::TRACES;
 
 /// An expectation and the scenario whose spans it looks at; the unit's part is its index.
@@ -17,9 +18,9 @@ pub(crate) static EXPECTATION: Query<(Option<usize>, Expectation)> =
 pub(crate) static VERDICT: Query<Option<Verdict>> = Query::new("verdict", 1, verdict);
 
 fn expectation(cx: &Cx<'_>, unit: &Unit) -> (Option<usize>, Expectation) {
-    let model = cx.get(&MODEL, &Unit::file(unit.path.clone()));
+    let model = cx.get(&MODEL, &cell_of(unit));
     let test = model.as_ref().as_ref().expect("expectations are asked for by files that have them");
-    let index: usize = unit.part.parse().expect("expectations are asked for by index");
+    let index = number_of(unit).expect("expectations are asked for by number");
     let placed = &test.expectations[index];
     (placed.scenario, placed.expectation.clone())
 }
@@ -27,7 +28,8 @@ fn expectation(cx: &Cx<'_>, unit: &Unit) -> (Option<usize>, Expectation) {
 fn verdict(cx: &Cx<'_>, unit: &Unit) -> Option<Verdict> {
     let expectation = cx.get(&EXPECTATION, unit);
     let (scenario, expectation) = expectation.as_ref();
-    let part = scenario.map(|index| index.to_string()).unwrap_or_default();
-    let traces = cx.get(&TRACES, &unit.part(part));
+    let test = cell_of(unit);
+    let judged = scenario.map_or_else(|| test.clone(), |index| numbered(&test, index));
+    let traces = cx.get(&TRACES, &judged);
     traces.as_ref().as_ref().map(|traces| judge(traces, expectation))
 }

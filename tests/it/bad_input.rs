@@ -93,26 +93,27 @@ fn templates_that_do_not_render() {
     check(
         "[meta]\nname = \"{{ nobody }}\"\n",
         expect![[r#"
-        exit 3
-        -- stdout
-        ERR   a.clnrm.toml  a.clnrm.toml
-          a.clnrm.toml:2:12: error[render/failed]: variable `nobody` not found in context
+            exit 3
+            -- stdout
+            ERR   a.clnrm.toml  a.clnrm.toml
+              a.clnrm.toml:2:12: error[render/failed]: variable `nobody` not found in context
+                hint: set it in [vars], with -D, or give it a default: `| default(value=…)`
 
-        0 passed, 1 not run in [TIME]
-        0 runs, 0 outcomes reused, [N] queries executed, [N] recalled; the built-in sandbox
-    "#]],
+            0 passed, 1 not run in [TIME]
+            0 runs, 0 outcomes reused, [N] queries executed, [N] recalled; the built-in sandbox
+        "#]],
     );
     check(
         "[meta]\nname = \"{{ oops\"\n",
         expect![[r#"
-        exit 3
-        -- stdout
-        ERR   a.clnrm.toml  a.clnrm.toml
-          a.clnrm.toml:2:16: error[render/syntax]: expected `or`, `and`, `not`, `<=`, `>=`, `<`, `>`, `==`, `!=`, `+`, `-`, `*`, `/`, `%`, a filter, or a variable end (`}}`)
+            exit 3
+            -- stdout
+            ERR   a.clnrm.toml  a.clnrm.toml
+              a.clnrm.toml:2:16: error[render/syntax]: this string is not closed
 
-        0 passed, 1 not run in [TIME]
-        0 runs, 0 outcomes reused, [N] queries executed, [N] recalled; the built-in sandbox
-    "#]],
+            0 passed, 1 not run in [TIME]
+            0 runs, 0 outcomes reused, [N] queries executed, [N] recalled; the built-in sandbox
+        "#]],
     );
     check(
         "{% for x in [1] %}\n[meta]\nname = \"a\"\n",
@@ -129,27 +130,27 @@ fn templates_that_do_not_render() {
     check(
         "{% import \"_missing.tera\" as m %}\n[meta]\nname = \"a\"\n",
         expect![[r#"
-        exit 3
-        -- stdout
-        ERR   a.clnrm.toml  a.clnrm.toml
-          a.clnrm.toml:1:12: error[render/missing-template]: there is no template `_missing.tera`
-            hint: looked for _missing.tera, templates/_missing.tera
+            exit 3
+            -- stdout
+            ERR   a.clnrm.toml  a.clnrm.toml
+              a.clnrm.toml:1:12: error[render/missing-template]: there is no template `_missing.tera`
+                hint: looked for _missing.tera, templates/_missing.tera, ~/.clnrm/templates/_missing.tera, <pack>/_missing.tera
 
-        0 passed, 1 not run in [TIME]
-        0 runs, 0 outcomes reused, [N] queries executed, [N] recalled; the built-in sandbox
-    "#]],
+            0 passed, 1 not run in [TIME]
+            0 runs, 0 outcomes reused, [N] queries executed, [N] recalled; the built-in sandbox
+        "#]],
     );
     check(
         "[meta]\nname = \"{{ env(name=\"UNSET\") }}\"\n",
         expect![[r#"
-        exit 3
-        -- stdout
-        ERR   a.clnrm.toml  a.clnrm.toml
-          a.clnrm.toml:2:12: error[render/failed]: function call 'env' failed: the environment variable `UNSET` is not set, and there is no default
+            exit 3
+            -- stdout
+            ERR   a.clnrm.toml  a.clnrm.toml
+              a.clnrm.toml:2:12: error[render/failed]: function call `env` failed: the environment variable `UNSET` is not set, and there is no default
 
-        0 passed, 1 not run in [TIME]
-        0 runs, 0 outcomes reused, [N] queries executed, [N] recalled; the built-in sandbox
-    "#]],
+            0 passed, 1 not run in [TIME]
+            0 runs, 0 outcomes reused, [N] queries executed, [N] recalled; the built-in sandbox
+        "#]],
     );
     check(
         "{# nothing #}\n[meta]\nname = \"a\n",

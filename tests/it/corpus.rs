@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::case::{Case, tell, workspace};
 
 /// How many of the files that must load do so; it only grows.
-const LOADING: usize = 90;
+const LOADING: usize = 94;
 
 /// A file of the corpus, and what must come of it.
 struct Entry {

@@ -269,6 +269,7 @@ fn render_prints_what_is_parsed() {
         exit 3
         -- stderr
         b.clnrm.toml:2:12: error[render/failed]: variable `word` not found in context
+          hint: set it in [vars], with -D, or give it a default: `| default(value=…)`
     "#]]);
 }
 
@@ -289,6 +290,12 @@ fn the_graph_is_printed() {
           clnrm itself
           file clnrm.toml
           document clnrm.toml
+        project-variable #word
+          clnrm itself
+          settings
+        cells a.clnrm.toml.tera
+          clnrm itself
+          source a.clnrm.toml.tera
         check a.clnrm.toml.tera
           clnrm itself
           shape a.clnrm.toml.tera
@@ -301,6 +308,9 @@ fn the_graph_is_printed() {
         rendered a.clnrm.toml.tera
           clnrm itself
           source a.clnrm.toml.tera
+          defined place
+          defined word
+          project-variable #word
         shape a.clnrm.toml.tera
           clnrm itself
           model a.clnrm.toml.tera

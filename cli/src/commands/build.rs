@@ -12,7 +12,7 @@ use crate::select::select;
 use crate::workspace::Workspace;
 
 pub(crate) fn run(args: &BuildArgs) -> anyhow::Result<Exit> {
-    let workspace = Workspace::find(&args.paths, &args.store)?;
+    let workspace = Workspace::find(&args.paths, &args.store)?.define(&args.variables.define)?;
     let mut engine = workspace.engine();
     interrupt::listen(&engine, &Cancel::default())?;
     let selection = select(&workspace, &mut engine, &args.paths)?;
@@ -21,13 +21,13 @@ pub(crate) fn run(args: &BuildArgs) -> anyhow::Result<Exit> {
         printer::talk("no tests found; `clnrm init` makes some");
         return Ok(Exit::Nothing.max(selection.exit()));
     }
-    let checks = checks(&mut engine, &selection.units, Detail::Glance);
+    let (units, checks) = checks(&mut engine, selection.units.clone(), Detail::Glance);
     // The graph is what was written down.
     let finished = super::finish(&mut engine, "build");
     settings.diagnostics.iter().for_each(printer::diagnostic_to_stderr);
     let sound = settings.diagnostics.iter().all(|d| d.severity < Severity::Error);
     let mut exit = if sound { Exit::Green } else { Exit::Diagnostics };
-    for (unit, check) in selection.units.iter().zip(&checks) {
+    for (unit, check) in units.iter().zip(&checks) {
         match check {
             Err(stopped) => {
                 printer::stopped(&unit.path, stopped);

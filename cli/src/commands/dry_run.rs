@@ -17,7 +17,8 @@ use crate::workspace::Workspace;
 
 pub(crate) fn run(args: &DryRunArgs) -> anyhow::Result<Exit> {
     let began = Instant::now();
-    let workspace = Workspace::find(&args.paths, &args.common.store)?;
+    let workspace =
+        Workspace::find(&args.paths, &args.common.store)?.define(&args.common.variables.define)?;
     let mut engine = workspace.engine();
     interrupt::listen(&engine, &Cancel::default())?;
     // What is about every file is let go of with the process.
@@ -27,7 +28,8 @@ pub(crate) fn run(args: &DryRunArgs) -> anyhow::Result<Exit> {
         printer::talk("no tests found; `clnrm init` makes some");
         return Ok(Exit::Nothing.max(selection.exit()));
     }
-    let checks = checks(&mut engine, &selection.units, args.common.format.into());
+    let (units, checks) = checks(&mut engine, selection.units.clone(), args.common.format.into());
+    let units = ManuallyDrop::new(units);
     let given_up = checks.iter().filter(|check| matches!(check, Err(Stopped::Cancelled))).count();
     if given_up > 0 {
         let done = checks.len() - given_up;
@@ -36,7 +38,7 @@ pub(crate) fn run(args: &DryRunArgs) -> anyhow::Result<Exit> {
     }
     let counts = engine.take_counts();
     let summary = ManuallyDrop::new(DrySummary {
-        units: &selection.units,
+        units: &units,
         checks,
         diagnostics: settings.diagnostics.clone(),
         counts,

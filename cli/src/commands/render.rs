@@ -13,7 +13,7 @@ use crate::workspace::Workspace;
 
 pub(crate) fn run(args: &RenderArgs) -> anyhow::Result<Exit> {
     let paths = [args.file.clone()];
-    let workspace = Workspace::find(&paths, &args.store)?;
+    let workspace = Workspace::find(&paths, &args.store)?.define(&args.variables.define)?;
     if Path::new(&args.file).is_dir() {
         bail!("{} is a folder; name one file", args.file.display());
     }

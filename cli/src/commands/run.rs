@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::Context;
 use clnrm_backends::{BackendError, Cancel, Choice};
-use clnrm_engine::{Engine, Stopped, Unit};
+use clnrm_engine::{Engine, Stopped};
 use clnrm_queries::{Diagnostic, SETTINGS, Settings, Severity, State, settings_unit};
 
 use crate::args::{BackendArg, RunArgs};
@@ -24,7 +24,8 @@ const MOST_EXPLAINED: usize = 10;
 
 pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
     let began = Instant::now();
-    let workspace = Workspace::find(&args.paths, &args.common.store)?;
+    let workspace =
+        Workspace::find(&args.paths, &args.common.store)?.define(&args.common.variables.define)?;
     let backend = LazyBackend::new(&workspace);
     let mut engine = workspace.engine_for(&backend);
     let cancel = Cancel::default();
@@ -36,12 +37,11 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
     if settings.diagnostics.iter().any(|d| d.severity == Severity::Error) {
         // Whatever they were to say, nothing is run without it.
         let nothing = Settled::default();
-        let summary = summarise(&engine, &[], nothing, &settings, &backend, began);
+        let summary = summarise(&engine, nothing, &settings, &backend, began);
         printer::run(&summary, args.common.format);
         return Ok(Exit::Diagnostics);
     }
-    let units = &selection.units[..];
-    if units.is_empty() {
+    if selection.units.is_empty() {
         printer::talk("no tests found; `clnrm init` makes some");
         return Ok(Exit::Nothing.max(selection.exit()));
     }
@@ -64,8 +64,8 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
         frozen: args.frozen,
         progress: &progress,
     };
-    let settled = settle.settle(&mut engine, units);
-    let summary = summarise(&engine, units, settled, &settings, &backend, began);
+    let settled = settle.settle(&mut engine, selection.units.clone());
+    let summary = summarise(&engine, settled, &settings, &backend, began);
     let summary = ManuallyDrop::new(summary);
     // A slow reader of what is printed must not keep others from the store.
     engine.release();
@@ -92,7 +92,7 @@ fn again(args: &RunArgs) -> Again {
 }
 
 /// As without `--frozen`, but what would have to run is a failure.
-fn frozen(engine: &mut Engine, summary: &RunSummary<'_>) -> Exit {
+fn frozen(engine: &mut Engine, summary: &RunSummary) -> Exit {
     let is_open = |report: &&Result<KnownReport, Stopped>| {
         let report = report.as_ref().ok().and_then(|report| report.view().ok());
         report.is_some_and(|report| report.state() == State::Pending)
@@ -131,14 +131,13 @@ fn default_jobs() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-fn summarise<'a>(
+fn summarise(
     engine: &Engine,
-    units: &'a [Unit],
     settled: Settled,
     settings: &Settings,
     backend: &LazyBackend,
     began: Instant,
-) -> RunSummary<'a> {
+) -> RunSummary {
     let counts = engine.take_counts();
     let stats = Stats {
         containers_started: settled.started,
@@ -148,7 +147,7 @@ fn summarise<'a>(
         nodes_cut_off: counts.cut_off,
     };
     RunSummary {
-        units,
+        units: settled.units,
         reports: settled.reports,
         diagnostics: settings.diagnostics.clone(),
         stats,
@@ -157,7 +156,7 @@ fn summarise<'a>(
     }
 }
 
-fn exit(summary: &RunSummary<'_>, cancel: &Cancel) -> Exit {
+fn exit(summary: &RunSummary, cancel: &Cancel) -> Exit {
     if cancel.is_cancelled() {
         return Exit::Interrupted;
     }

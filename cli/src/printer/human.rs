@@ -42,12 +42,12 @@ fn tell_all<T: Sync, C: Send>(
     }
 }
 
-pub(super) fn run(summary: &RunSummary<'_>, print: &dyn Fn(&mut String)) {
+pub(super) fn run(summary: &RunSummary, print: &dyn Fn(&mut String)) {
     let mut text = String::new();
     summary.diagnostics.iter().for_each(|diagnostic| self::diagnostic(&mut text, diagnostic, 0));
     let width = summary.units.iter().map(|unit| unit.path.chars().count()).max().unwrap_or(0);
     let (mut passed, mut failed) = (0, 0);
-    let tests = (summary.units, &summary.reports[..]);
+    let tests = (&summary.units[..], &summary.reports[..]);
     let tell = |text: &mut String, unit: &Unit, report: &Result<KnownReport, Stopped>| {
         one_test(text, &unit.path, report, width)
     };

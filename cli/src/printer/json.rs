@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{DrySummary, RunSummary};
 
-pub(super) fn run(summary: &RunSummary<'_>) -> String {
+pub(super) fn run(summary: &RunSummary) -> String {
     let views: Vec<_> = summary
         .units
         .iter()

@@ -88,7 +88,7 @@ impl Lab {
             frozen: false,
             progress: &|_, _| {},
         };
-        let settled = settle.settle(&mut self.engine, &units);
+        let settled = settle.settle(&mut self.engine, units.clone());
         let reports = settled.reports.into_iter().map(|report| match report {
             Ok(Known::Told(report)) => report.as_ref().clone(),
             Ok(Known::Recalled(encoded)) => Report::decode(&encoded).expect("it is one"),

@@ -67,6 +67,7 @@ fn a_comment() {
     check(
         |lab| lab.files.write("tests/a.clnrm.toml", format!("# hello\n{TEST}")),
         expect![[r#"
+            cells tests/a.clnrm.toml (as before)
             document tests/a.clnrm.toml (as before)
             rendered tests/a.clnrm.toml
             source tests/a.clnrm.toml
@@ -80,6 +81,7 @@ fn an_expectation() {
     check(
         |lab| lab.files.write("tests/a.clnrm.toml", TEST.replace("min = 1", "min = 0")),
         expect![[r#"
+            cells tests/a.clnrm.toml (as before)
             document tests/a.clnrm.toml
             expectation tests/a.clnrm.toml#0 (as before)
             expectation tests/a.clnrm.toml#1
@@ -102,6 +104,7 @@ fn a_command() {
     check(
         |lab| lab.files.write("tests/a.clnrm.toml", TEST.replace("span work", "echo x; span work")),
         expect![[r#"
+            cells tests/a.clnrm.toml (as before)
             document tests/a.clnrm.toml
             expectation tests/a.clnrm.toml#0 (as before)
             expectation tests/a.clnrm.toml#1 (as before)
@@ -159,8 +162,11 @@ fn a_macro_that_comes_to_the_same() {
     check(
         move |lab| lab.files.write("tests/_lib.toml.tera", library.clone()),
         expect![[r#"
-            library tests/_lib.toml.tera
-            rendered tests/b.clnrm.toml (as before)
+            fragment tests/_lib.toml.tera#w/command (as before)
+            signature tests/_lib.toml.tera#w/command (as before)
+            template-exists tests/_lib.toml.tera#w/ (as before)
+            template-syntax tests/_lib.toml.tera#w/ (as before)
+            template-text tests/_lib.toml.tera#w/
             0 runs
         "#]],
     );

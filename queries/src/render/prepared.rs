@@ -1,101 +1,113 @@
-//! Parsed libraries: many templates import the same ones, and parsing them costs more than all the
+//! Parsed libraries: many templates use the same macros, and parsing them costs more than all the
 //! rest of a rendering.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use tera::Tera;
+use tera::{Template, Tera};
 
-/// Texts by the names templates use.
-type Libraries = BTreeMap<String, Arc<str>>;
+use super::functions::{self, Session};
+use super::guard;
+use super::library::{Ready, Uses};
+use crate::dialect::Default;
+
+/// Templates by the names others know them by.
+pub(super) type Libraries = BTreeMap<String, Library>;
+
+/// As much of a template as others use.
+#[derive(Clone, Debug, std::default::Default, PartialEq)]
+pub(super) struct Library {
+    /// Whether it is all of it.
+    whole: bool,
+    text: String,
+    defaults: Vec<Default>,
+    /// What it imports, by alias.
+    imports: BTreeMap<String, String>,
+    /// Where what it includes lies, by the names it uses.
+    includes: BTreeMap<String, String>,
+}
+
+impl Library {
+    /// Adds a macro, or all of a template.
+    pub(super) fn add(&mut self, whole: bool, ready: &Ready, uses: &Uses) {
+        if self.whole {
+            return;
+        }
+        self.whole = whole;
+        self.text.push_str(&ready.text);
+        self.defaults.extend(ready.defaults.iter().cloned());
+        let told = |(name, place): (&String, &super::Place)| (name.clone(), place.to_string());
+        self.imports.extend(uses.imports.iter().map(told));
+        self.includes.extend(uses.includes.iter().map(told));
+    }
+
+    /// The names of what it imports.
+    pub(super) fn imported(&self) -> impl Iterator<Item = String> {
+        self.imports.values().cloned()
+    }
+
+    fn parse(&self, name: &str) -> tera::Result<Template> {
+        let mut template = Template::new(name, None, &self.text)?;
+        let imports = self.imports.iter();
+        template.imported_macro_files =
+            imports.map(|(alias, place)| (place.clone(), alias.clone())).collect();
+        guard::fit(&mut template, &self.includes, &self.defaults)?;
+        Ok(template)
+    }
+}
 
 /// A Tera that knows nothing but some libraries.
 struct Prepared {
     libraries: Libraries,
     tera: Tera,
+    session: Session,
 }
+
+/// So many sets of libraries are kept a thread.
+const KEPT: usize = 8;
 
 thread_local! {
-    /// The last one used on this thread. It depends on nothing but the texts of its libraries, so
-    /// a rendering is that of a new Tera.
-    static LAST: RefCell<Option<Prepared>> = const { RefCell::new(None) };
+    /// The last ones used on this thread, the latest last. They depend on nothing but the texts of
+    /// their libraries, so a rendering is that of a new Tera.
+    static LAST: RefCell<Vec<Prepared>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Calls `render` with a Tera that knows these libraries and the template `name`.
+/// Calls `render` with a Tera that knows these libraries and a template.
 ///
 /// # Errors
-/// When one of them does not parse.
+/// When a library does not parse, or they do not fit together.
 pub(super) fn with_template<T>(
     libraries: Libraries,
-    name: &str,
-    text: &str,
-    render: impl FnOnce(&mut Tera) -> T,
+    template: Template,
+    render: impl FnOnce(&Tera, &Session) -> T,
 ) -> tera::Result<T> {
-    let last = LAST.take().filter(|last| last.libraries == libraries);
-    let mut prepared = match last {
-        Some(last) => last,
+    let known = LAST.with_borrow_mut(|last| {
+        let at = last.iter().rposition(|prepared| prepared.libraries == libraries)?;
+        Some(last.remove(at))
+    });
+    let mut prepared = match known {
+        Some(prepared) => prepared,
         None => {
-            let mut tera = Tera::default();
-            tera.autoescape_on(Vec::new());
-            tera.add_raw_templates(libraries.iter().map(|(name, text)| (name, &**text)))?;
-            Prepared { libraries, tera }
+            let (mut tera, session) = functions::tera();
+            for (name, library) in &libraries {
+                tera.templates.insert(name.clone(), library.parse(name)?);
+            }
+            Prepared { libraries, tera, session }
         }
     };
-    prepared.tera.add_raw_template(name, text)?;
-    let rendered = render(&mut prepared.tera);
-    prepared.tera.templates.remove(name);
-    LAST.set(Some(prepared));
-    Ok(rendered)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// What a Tera without a past makes of it.
-    fn alone(libraries: &Libraries, name: &str, text: &str) -> Option<String> {
-        let mut tera = Tera::default();
-        tera.autoescape_on(Vec::new());
-        tera.add_raw_templates(libraries.iter().map(|(name, text)| (name, &**text))).ok()?;
-        tera.add_raw_template(name, text).ok()?;
-        tera.render(name, &tera::Context::new()).ok()
+    let name = template.name.clone();
+    let inherits = template.parent.is_some() || !template.blocks.is_empty();
+    prepared.tera.templates.insert(name.clone(), template);
+    if inherits || prepared.libraries.values().any(|library| library.whole) {
+        prepared.tera.build_inheritance_chains()?;
     }
-
-    #[test]
-    fn a_rendering_is_that_of_a_new_tera() {
-        let one = "{% macro say(w) %}one {{ w }}{% endmacro say %}";
-        let two = "{% macro say(w) %}two {{ w }}{% endmacro say %}";
-        let base = "<{% block a %}base{% endblock a %}>";
-        let libraries = [
-            vec![],
-            vec![("lib", one)],
-            vec![("lib", two)],
-            vec![("base", base)],
-            vec![("lib", "{% macro")],
-        ];
-        let texts = [
-            "plain",
-            "{% import \"lib\" as m %}{{ m::say(w=\"x\") }}",
-            "{% extends \"base\" %}{% block a %}mine{% endblock a %}",
-            "{% include \"base\" %}",
-            "{{ nothing }}",
-            "{% broken",
-        ];
-        let mut rendered = 0;
-        for round in 0..40 {
-            // Every pair of a library and a text comes after many others.
-            let libraries = &libraries[round * 7 % libraries.len()];
-            let files = libraries.iter().map(|(name, text)| (name.to_string(), (*text).into()));
-            let files: Libraries = files.collect();
-            for (number, text) in texts.iter().enumerate() {
-                let name = ["a", "b"][(round + number) % 2];
-                let render = |tera: &mut Tera| tera.render(name, &tera::Context::new()).ok();
-                let seen = with_template(files.clone(), name, text, render).ok().flatten();
-                assert_eq!(seen, alone(&files, name, text), "{libraries:?} {text}");
-                rendered += usize::from(seen.is_some());
-            }
+    let rendered = render(&prepared.tera, &prepared.session);
+    prepared.tera.templates.remove(&name);
+    LAST.with_borrow_mut(|last| {
+        if last.len() == KEPT {
+            last.remove(0);
         }
-        assert!(rendered > 60, "most of them mean something: {rendered}");
-    }
+        last.push(prepared);
+    });
+    Ok(rendered)
 }

@@ -4,7 +4,7 @@ use clnrm_engine::{Cx, Unit};
 
 use crate::diagnostic::{At, Diagnostic, KeyPath, Problem};
 use crate::document;
-use crate::render::RENDERED;
+use crate::render::{PLACES, RENDERED};
 use crate::source::{SOURCE, line_and_column};
 
 /// Looks places up. It reads the file's text only when asked for one, so a report without
@@ -16,7 +16,7 @@ pub(crate) struct Locator<'a> {
 
 impl<'a> Locator<'a> {
     pub(crate) fn new(cx: &'a Cx<'a>, unit: &Unit) -> Locator<'a> {
-        Locator { cx, unit: Unit::file(unit.path.clone()) }
+        Locator { cx, unit: unit.clone() }
     }
 
     pub(crate) fn file(&self) -> String {
@@ -60,23 +60,18 @@ impl<'a> Locator<'a> {
 
     /// The place in the author's text of an offset in the rendered text.
     ///
-    /// Where the file is a template it is the line that reads the same in both, if there is
-    /// exactly one; a line that a macro or a loop has made has no place of its own.
+    /// What a macro or another template has written lies where the template asks for it.
     fn written(&self, offset: usize) -> (u32, u32) {
-        let (rendered, source) =
-            (self.cx.get(&RENDERED, &self.unit), self.cx.get(&SOURCE, &self.unit));
+        let file = Unit::file(self.unit.path.clone());
+        let (rendered, source) = (self.cx.get(&RENDERED, &self.unit), self.cx.get(&SOURCE, &file));
         let (Ok(rendered), Ok(source)) = (rendered.as_ref(), source.as_ref()) else {
             return (0, 0);
         };
-        let (line, column) = line_and_column(&rendered.0, offset);
         if rendered == source {
-            return (line, column);
+            return line_and_column(&source.0, offset);
         }
-        let text = rendered.0.lines().nth(line as usize - 1).unwrap_or_default();
-        let mut same = (1..).zip(source.0.lines()).filter(|(_, other)| *other == text);
-        match (same.next(), same.next()) {
-            (Some((line, _)), None) => (line, column),
-            _ => (0, 0),
-        }
+        let places = self.cx.get(&PLACES, &self.unit);
+        let place = places.as_ref().as_ref().and_then(|places| places.of(offset));
+        place.map_or((0, 0), |(offset, _)| line_and_column(&source.0, offset))
     }
 }

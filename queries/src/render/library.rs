@@ -1,0 +1,499 @@
+//! What templates import and include: files beside them, in `templates/`, in the user's own folder
+//! and in the pack, each taken apart so that whoever uses a macro depends on that macro alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use clnrm_engine::{Content, Cx, Query, Unit};
+use serde::{Deserialize, Serialize};
+
+use super::functions;
+use super::pack;
+use crate::dialect::{
+    Call, Default, Import, Outline, Parameter, Rewritten, Signatures, SyntaxError, TokenKind,
+    rewrite,
+};
+use crate::plan::facts;
+use crate::source::line_and_column;
+
+/// The text of a template that others use; `None` when there is none.
+pub(crate) static TEMPLATE_TEXT: Query<Option<Result<Arc<str>, String>>> =
+    Query::new("template-text", 1, |cx, unit| text(cx, &Place::of(unit)));
+
+/// Whether there is such a template.
+pub(crate) static TEMPLATE_EXISTS: Query<bool> =
+    Query::new("template-exists", 1, |cx, unit| cx.get(&TEMPLATE_TEXT, unit).is_some());
+
+/// The parameters of a macro; the unit's part names it.
+pub(crate) static SIGNATURE: Query<Result<Vec<Parameter>, Missing>> =
+    Query::new("signature", 1, signature);
+
+/// How a template has to be read, or what is wrong with it.
+pub(crate) static TEMPLATE_SYNTAX: Query<Result<Mode, Broken>> =
+    Query::new("template-syntax", 1, syntax);
+
+/// A macro, or with an empty name all of a template, ready to be given to Tera.
+pub(crate) static FRAGMENT: Query<Result<Fragment, Broken>> = Query::new("fragment", 1, fragment);
+
+/// Where a template comes from.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) enum Place {
+    /// A file of the workspace.
+    Workspace(String),
+    /// A file of the user's own folder of templates.
+    Home(String),
+    /// A file of the pack.
+    Pack(String),
+}
+
+impl Place {
+    fn of(unit: &Unit) -> Place {
+        let path = unit.path.to_string();
+        match unit.part.as_bytes().first() {
+            Some(b'h') => Place::Home(path),
+            Some(b'p') => Place::Pack(path),
+            _ => Place::Workspace(path),
+        }
+    }
+
+    fn letter(&self) -> char {
+        match self {
+            Place::Workspace(_) => 'w',
+            Place::Home(_) => 'h',
+            Place::Pack(_) => 'p',
+        }
+    }
+
+    fn path(&self) -> &str {
+        match self {
+            Place::Workspace(path) | Place::Home(path) | Place::Pack(path) => path,
+        }
+    }
+
+    /// The unit of one of its macros; of all of it when `name` is empty.
+    pub(crate) fn unit(&self, name: &str) -> Unit {
+        Unit::file(self.path()).part(format!("{}/{name}", self.letter()))
+    }
+
+    fn folder(&self) -> &str {
+        self.path().rsplit_once('/').map_or("", |(folder, _)| folder)
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Workspace(path) => f.write_str(path),
+            Place::Home(path) => write!(f, "~/.clnrm/templates/{path}"),
+            Place::Pack(path) => write!(f, "<pack>/{path}"),
+        }
+    }
+}
+
+/// How a template is given to Tera.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) enum Mode {
+    /// As it is.
+    Plain,
+    /// Rewritten.
+    Dialect,
+    /// Rewritten, with its TOML comments left out of it.
+    Shielded,
+}
+
+/// Something is wrong within a template that is used.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Broken {
+    pub(crate) file: String,
+    pub(crate) line: u32,
+    pub(crate) column: u32,
+    pub(crate) code: String,
+    pub(crate) message: String,
+    pub(crate) hint: Option<String>,
+}
+
+/// There is no macro of that name; these are there.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Missing(pub(crate) Vec<String>);
+
+/// Part of a template, and what it takes to render it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Fragment {
+    /// As it is given to Tera.
+    pub(crate) ready: Ready,
+    /// The same by the rules of the dialect, where that makes a difference.
+    pub(crate) dialect: Option<Ready>,
+    pub(crate) uses: Uses,
+    pub(crate) parameters: Vec<Parameter>,
+}
+
+/// A text for Tera.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Ready {
+    pub(crate) text: Arc<str>,
+    /// What stands behind its defaults.
+    pub(crate) defaults: Vec<Default>,
+}
+
+/// What some part of a template uses.
+#[derive(Clone, Debug, std::default::Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Uses {
+    /// Macros of other templates and of its own.
+    pub(crate) macros: BTreeSet<(Place, String)>,
+    /// The aliases of what it imports.
+    pub(crate) imports: BTreeMap<String, Place>,
+    /// What it includes or extends, by the names it uses.
+    pub(crate) includes: BTreeMap<String, Place>,
+    /// Names it may read from what templates are given.
+    pub(crate) names: BTreeSet<String>,
+}
+
+fn text(cx: &Cx<'_>, place: &Place) -> Option<Result<Arc<str>, String>> {
+    let bytes = match place {
+        Place::Pack(path) => return pack::text(path).map(|text| Ok(text.into())),
+        Place::Home(path) => cx.fact(facts::HOME_TEMPLATE, path)?,
+        Place::Workspace(path) => match cx.file(path) {
+            Content::Absent => return None,
+            Content::Unreadable(reason) => return Some(Err(format!("cannot be read: {reason}"))),
+            Content::Bytes(bytes) => bytes.to_vec(),
+        },
+    };
+    if bytes.len() > super::LARGEST_TEMPLATE {
+        return Some(Err(format!("has {} MiB, the most is 4", bytes.len() >> 20)));
+    }
+    match std::str::from_utf8(&bytes) {
+        Ok(text) => Some(Ok(text.strip_prefix('\u{feff}').unwrap_or(text).into())),
+        Err(_) => Some(Err("is not UTF-8".to_owned())),
+    }
+}
+
+/// Where the template `name` lies for one in `folder`: beside it, in the workspace's `templates/`,
+/// at the top, in the user's own folder, in the pack.
+///
+/// # Errors
+/// Where was looked for it, or that it lies outside of all these.
+pub(crate) fn find(cx: &Cx<'_>, folder: &str, name: &str) -> Result<Place, NotFound> {
+    let climbs = |part: &str| part == "..";
+    if name.starts_with('/') || name.split('/').any(climbs) || name.is_empty() {
+        return Err(NotFound::Outside);
+    }
+    let beside = [join(folder, name), join("templates", name), name.to_owned()];
+    let mut places: Vec<Place> = Vec::new();
+    for path in beside {
+        let place = Place::Workspace(path);
+        if !places.contains(&place) {
+            places.push(place);
+        }
+    }
+    places.extend([Place::Home(name.to_owned()), Place::Pack(name.to_owned())]);
+    match places.iter().find(|place| *cx.get(&TEMPLATE_EXISTS, &place.unit(""))) {
+        Some(found) => Ok(found.clone()),
+        None => Err(NotFound::Nowhere(places.iter().map(Place::to_string).collect())),
+    }
+}
+
+/// Why a template was not found.
+pub(crate) enum NotFound {
+    /// Its name leads out of the folders templates are taken from.
+    Outside,
+    /// It is in none of these places.
+    Nowhere(Vec<String>),
+}
+
+impl NotFound {
+    /// As an error at a place of the template that asks for it.
+    pub(crate) fn error(self, name: &str, at: usize) -> SyntaxError {
+        match self {
+            NotFound::Outside => {
+                let message = format!("`{name}` lies outside the folders templates are taken from");
+                SyntaxError::new(at, message).code("render/outside")
+            }
+            NotFound::Nowhere(places) => {
+                let error = SyntaxError::new(at, format!("there is no template `{name}`"));
+                let error = error.code("render/missing-template");
+                error.hint(format!("looked for {}", places.join(", ")))
+            }
+        }
+    }
+}
+
+fn join(folder: &str, name: &str) -> String {
+    if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") }
+}
+
+fn signature(cx: &Cx<'_>, unit: &Unit) -> Result<Vec<Parameter>, Missing> {
+    let (place, name) = (Place::of(unit), &unit.part[2..]);
+    let text = cx.get(&TEMPLATE_TEXT, &place.unit(""));
+    let Some(Ok(text)) = text.as_ref() else { return Err(Missing(Vec::new())) };
+    let outline = Outline::new(text, false).or_else(|_| Outline::new(text, true));
+    let Ok(outline) = outline else { return Err(Missing(Vec::new())) };
+    let found = outline.macros.iter().rfind(|one| one.name == name);
+    found.map(|one| one.parameters.clone()).ok_or_else(|| {
+        let mut names: Vec<String> = outline.macros.into_iter().map(|one| one.name).collect();
+        names.sort();
+        Missing(names)
+    })
+}
+
+/// The macros one can call in a template, which lies in `folder`.
+pub(crate) struct Scope<'a> {
+    pub(crate) cx: &'a Cx<'a>,
+    pub(crate) folder: &'a str,
+    pub(crate) outline: &'a Outline<'a>,
+}
+
+impl Scope<'_> {
+    /// What the template imports, by alias.
+    ///
+    /// # Errors
+    /// That something it imports is not there.
+    fn imports(&self) -> Result<BTreeMap<String, Place>, SyntaxError> {
+        let found = |import: &Import| {
+            let place = find(self.cx, self.folder, &import.file);
+            let place = place.map_err(|error| error.error(&import.file, import.at))?;
+            Ok((import.alias.clone(), place))
+        };
+        self.outline.imports.iter().map(found).collect()
+    }
+
+    fn parameters(
+        &self,
+        imports: &BTreeMap<String, Place>,
+        namespace: &str,
+        name: &str,
+    ) -> Option<Result<Vec<Parameter>, Missing>> {
+        if namespace == "self" {
+            let own = self.outline.macros.iter().rfind(|one| one.name == name);
+            return Some(own.map(|one| one.parameters.clone()).ok_or_else(|| {
+                Missing(self.outline.macros.iter().map(|one| one.name.clone()).collect())
+            }));
+        }
+        let place = imports.get(namespace)?;
+        Some(self.cx.get(&SIGNATURE, &place.unit(name)).as_ref().clone())
+    }
+
+    /// Some segments by the rules of the dialect.
+    pub(crate) fn rewrite(
+        &self,
+        segments: Range<usize>,
+        marks: Option<usize>,
+    ) -> Result<Rewritten, SyntaxError> {
+        let imports = self.imports()?;
+        let of_macro = |namespace: &str, name: &str| {
+            self.parameters(&imports, namespace, name).and_then(Result::ok)
+        };
+        let signatures = Signatures {
+            of_macro: &of_macro,
+            of_function: functions::parameters,
+            of_filter: functions::parameters_of_filter,
+        };
+        rewrite(self.outline, segments, &signatures, marks)
+    }
+
+    /// What some segments use; every call is held against the signature of what it calls.
+    ///
+    /// # Errors
+    /// A template or macro that is not there, or arguments that do not fit.
+    pub(crate) fn uses(
+        &self,
+        segments: Range<usize>,
+        own: Option<&Place>,
+    ) -> Result<Uses, SyntaxError> {
+        let imports = self.imports()?;
+        let mut uses = Uses::default();
+        if segments == (0..self.outline.segments.len()) {
+            uses.imports.clone_from(&imports);
+        }
+        for call in self.outline.calls(segments.clone()) {
+            let parameters = match self.parameters(&imports, &call.namespace, &call.name) {
+                Some(Ok(parameters)) => parameters,
+                Some(Err(Missing(names))) => return Err(unknown_macro(&call, &names)),
+                None => {
+                    let aliases = imports.keys().map(String::as_str);
+                    let message = format!("nothing is imported as `{}`", call.namespace);
+                    let error = SyntaxError::new(call.at, message).code("render/unknown-macro");
+                    return Err(meant(error, &call.namespace, aliases));
+                }
+            };
+            check_arguments(&call, &parameters)?;
+            match (imports.get(&call.namespace), own) {
+                (Some(place), _) if call.namespace != "self" => {
+                    uses.macros.insert((place.clone(), call.name.clone()));
+                    uses.imports.insert(call.namespace.clone(), place.clone());
+                }
+                (_, Some(own)) => drop(uses.macros.insert((own.clone(), call.name.clone()))),
+                _ => {}
+            }
+        }
+        // A bare call of a macro of the same template.
+        if let Some(own) = own {
+            for name in self.bare_calls(segments.clone()) {
+                uses.macros.insert((own.clone(), name));
+            }
+        }
+        for (name, at) in &self.outline.includes {
+            let inside = segments.clone().any(|n| self.outline.segments[n].range.contains(at));
+            if inside && !uses.includes.contains_key(name) {
+                match find(self.cx, self.folder, name) {
+                    Ok(place) => drop(uses.includes.insert(name.clone(), place)),
+                    Err(error) if !self.may_be_missing(*at) => return Err(error.error(name, *at)),
+                    Err(_) => {}
+                }
+            }
+        }
+        uses.names = self.outline.names(segments);
+        Ok(uses)
+    }
+
+    fn bare_calls(&self, segments: Range<usize>) -> Vec<String> {
+        let names: BTreeSet<&str> =
+            self.outline.macros.iter().map(|one| one.name.as_str()).collect();
+        let mut found = Vec::new();
+        for segment in segments {
+            let tokens = self.outline.tokens(segment);
+            let first = if tokens.word(0) == "macro" { tokens.tokens.len() } else { 0 };
+            let called = (first..tokens.tokens.len()).filter(|at| {
+                tokens.tokens[*at].kind == TokenKind::Word
+                    && tokens.sign(at + 1) == "("
+                    && names.contains(tokens.word(*at))
+            });
+            found.extend(called.map(|at| tokens.word(at).to_owned()));
+        }
+        found
+    }
+
+    /// Whether the `include` at a place has others to fall back to, or says that it may be missing.
+    fn may_be_missing(&self, at: usize) -> bool {
+        let segments = &self.outline.segments;
+        let Some(segment) = segments.iter().position(|one| one.range.contains(&at)) else {
+            return false;
+        };
+        let tokens = self.outline.tokens(segment);
+        tokens.sign(1) == "[" || tokens.find(0..tokens.tokens.len(), "missing").is_some()
+    }
+}
+
+fn unknown_macro(call: &Call, names: &[String]) -> SyntaxError {
+    let message = format!("there is no macro `{}::{}`", call.namespace, call.name);
+    let error = SyntaxError::new(call.at, message).code("render/unknown-macro");
+    meant(error, &call.name, names.iter().map(String::as_str))
+}
+
+/// With a hint at what was meant, or at all there is.
+pub(super) fn meant<'a>(
+    error: SyntaxError,
+    name: &str,
+    names: impl Iterator<Item = &'a str> + Clone,
+) -> SyntaxError {
+    if let Some(nearest) = crate::diagnostic::nearest(name, names.clone()) {
+        return error.hint(format!("did you mean `{nearest}`?"));
+    }
+    let names: Vec<&str> = names.collect();
+    match names.len() {
+        0 | 13.. => error,
+        _ => error.hint(format!("there are {}", names.join(", "))),
+    }
+}
+
+/// Whether the arguments of a call fit what is called.
+fn check_arguments(call: &Call, parameters: &[Parameter]) -> Result<(), SyntaxError> {
+    let callee = format!("{}::{}", call.namespace, call.name);
+    let error =
+        |at: usize, message: String| Err(SyntaxError::new(at, message).code("render/arguments"));
+    let names = || parameters.iter().map(|parameter| parameter.name.as_str());
+    if let Some(at) = call.positional.get(parameters.len()) {
+        let names: Vec<&str> = names().collect();
+        return Err(crate::dialect::too_many(&callee, &names, *at));
+    }
+    for (name, at) in &call.named {
+        let Some(place) = names().position(|known| known == name) else {
+            let message = format!("`{callee}` has no parameter `{name}`");
+            let error = SyntaxError::new(*at, message).code("render/arguments");
+            return Err(meant(error, name, names()));
+        };
+        if place < call.positional.len() {
+            return error(*at, format!("`{callee}` is given its argument `{name}` twice"));
+        }
+    }
+    let given = |at: usize, name: &str| {
+        at < call.positional.len() || call.named.iter().any(|(named, _)| named == name)
+    };
+    let missing =
+        parameters.iter().enumerate().find(|(at, one)| !one.optional && !given(*at, &one.name));
+    match missing {
+        Some((_, parameter)) => {
+            error(call.at, format!("`{callee}` needs the argument `{}`", parameter.name))
+        }
+        None => Ok(()),
+    }
+}
+
+fn syntax(cx: &Cx<'_>, unit: &Unit) -> Result<Mode, Broken> {
+    let place = Place::of(unit);
+    let text = cx.get(&TEMPLATE_TEXT, &place.unit(""));
+    let text = match text.as_ref() {
+        Some(Ok(text)) => text,
+        Some(Err(reason)) => return Err(place.broken("", None, "render/unreadable", reason)),
+        None => return Err(place.broken("", None, "render/unreadable", "is gone")),
+    };
+    let broken = |error: SyntaxError| place.broken_at(text, error);
+    super::mode(cx, place.folder(), text).map_err(broken)
+}
+
+impl Place {
+    fn broken(&self, text: &str, at: Option<usize>, code: &str, message: &str) -> Broken {
+        let (line, column) = at.map_or((0, 0), |at| line_and_column(text, at));
+        let (code, message) = (code.to_owned(), message.to_owned());
+        Broken { file: self.to_string(), line, column, code, message, hint: None }
+    }
+
+    fn broken_at(&self, text: &str, error: SyntaxError) -> Broken {
+        let broken = self.broken(text, Some(error.offset), &error.code, &error.message);
+        Broken { hint: error.hint, ..broken }
+    }
+}
+
+fn fragment(cx: &Cx<'_>, unit: &Unit) -> Result<Fragment, Broken> {
+    fragment_of(cx, &Place::of(unit), &unit.part[2..], None)
+}
+
+/// The same, with marks for every line of text where `marks` is the number of the template.
+pub(crate) fn fragment_of(
+    cx: &Cx<'_>,
+    place: &Place,
+    name: &str,
+    marks: Option<usize>,
+) -> Result<Fragment, Broken> {
+    let mode =
+        *cx.get(&TEMPLATE_SYNTAX, &place.unit("")).as_ref().as_ref().map_err(Clone::clone)?;
+    let text = cx.get(&TEMPLATE_TEXT, &place.unit(""));
+    let Some(Ok(text)) = text.as_ref() else {
+        return Err(place.broken("", None, "render/unreadable", "is gone"));
+    };
+    let broken = |error: SyntaxError| place.broken_at(text, error);
+    let outline = Outline::new(text, mode == Mode::Shielded).map_err(broken)?;
+    let found = outline.macros.iter().rfind(|one| one.name == name);
+    let segments = match found {
+        Some(one) => one.segments.clone(),
+        None if name.is_empty() => 0..outline.segments.len(),
+        None => return Err(place.broken("", None, "render/unknown-macro", "has no such macro")),
+    };
+    let scope = Scope { cx, folder: place.folder(), outline: &outline };
+    let uses = scope.uses(segments.clone(), Some(place)).map_err(broken)?;
+    let ready =
+        |rewritten: Rewritten| Ready { text: rewritten.text.into(), defaults: rewritten.defaults };
+    let plain =
+        Ready { text: outline.marked(segments.clone(), marks).into(), defaults: Vec::new() };
+    let dialect = scope.rewrite(segments, marks).map(ready);
+    let (ready, dialect) = match mode {
+        Mode::Plain => {
+            let other = dialect.ok().filter(|dialect| *dialect != plain);
+            (plain, other)
+        }
+        Mode::Dialect | Mode::Shielded => (dialect.map_err(broken)?, None),
+    };
+    let parameters = found.map(|one| one.parameters.clone()).unwrap_or_default();
+    Ok(Fragment { ready, dialect, uses, parameters })
+}
