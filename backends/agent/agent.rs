@@ -21,7 +21,7 @@ use std::thread;
 use std::time::Duration;
 
 use self::relay::Relay;
-use self::wire::{Reply, Request, Spawn};
+use self::wire::{Reply, Request, Spawn, UNTOLD};
 
 /// Where a container sees the folder with the host's sockets.
 pub(crate) const FOLDER: &str = "/run/clnrm";
@@ -125,7 +125,7 @@ impl Agent {
                 thread::spawn(move || {
                     let killed = agent.stop(Duration::from_millis(grace_ms.into()));
                     let drained = agent.relay.drain(DRAIN);
-                    agent.reply(&Reply::Stopped { drained, killed });
+                    agent.reply(&Reply::Stopped { drained, killed, unrouted: unrouted() });
                 });
             }
         }
@@ -333,4 +333,20 @@ fn expand_word(word: &str, lookup: &impl Fn(&str) -> Option<String>) -> String {
         }
     }
     expanded + rest
+}
+
+/// How often something in this network namespace was sent to where no route leads, as the kernel
+/// counts it.
+fn unrouted() -> u32 {
+    let old = std::fs::read_to_string("/proc/self/net/snmp").ok().and_then(|text| {
+        let mut lines = text.lines().filter_map(|line| line.strip_prefix("Ip: "));
+        let (names, numbers) = (lines.next()?, lines.next()?);
+        let at = names.split(' ').position(|name| name == "OutNoRoutes")?;
+        numbers.split(' ').nth(at)?.parse::<u32>().ok()
+    });
+    // A kernel without IPv6 has no such file, and sends nothing.
+    let new = std::fs::read_to_string("/proc/self/net/snmp6").unwrap_or_default();
+    let new = new.lines().find_map(|line| line.strip_prefix("Ip6OutNoRoutes"));
+    let new = new.and_then(|number| number.trim().parse::<u32>().ok()).unwrap_or(0);
+    old.map_or(UNTOLD, |old| old.saturating_add(new))
 }

@@ -44,10 +44,14 @@ pub(crate) enum Reply {
     Signaled { id: u32, signal: i32 },
     /// What a connection came to: 0 refused, 1 accepted, else an HTTP status.
     Connected { id: u32, status: u16 },
-    /// All processes have ended; whether all they exported was carried out, and whether some had
-    /// to be killed.
-    Stopped { drained: bool, killed: bool },
+    /// All processes have ended; whether all they exported was carried out, whether some had to be
+    /// killed, and how often something was sent to where no route leads ([`UNTOLD`] when the kernel
+    /// does not say).
+    Stopped { drained: bool, killed: bool, unrouted: u32 },
 }
+
+/// A number nobody counts to.
+pub(crate) const UNTOLD: u32 = u32::MAX;
 
 impl Request {
     pub(crate) fn encode(&self) -> Vec<u8> {
@@ -125,8 +129,9 @@ impl Reply {
             Reply::Connected { id, status } => {
                 Frame::new(7).number(*id).number((*status).into()).end()
             }
-            Reply::Stopped { drained, killed } => {
-                Frame::new(8).number((*drained).into()).number((*killed).into()).end()
+            Reply::Stopped { drained, killed, unrouted } => {
+                let frame = Frame::new(8).number((*drained).into()).number((*killed).into());
+                frame.number(*unrouted).end()
             }
         }
     }
@@ -154,7 +159,11 @@ impl Reply {
             7 => {
                 Reply::Connected { id: fields.number()?, status: fields.number()?.try_into().ok()? }
             }
-            8 => Reply::Stopped { drained: fields.number()? != 0, killed: fields.number()? != 0 },
+            8 => Reply::Stopped {
+                drained: fields.number()? != 0,
+                killed: fields.number()? != 0,
+                unrouted: fields.number()?,
+            },
             _ => return None,
         })
     }

@@ -128,6 +128,19 @@ pub struct StepPlan {
     pub time_limit: Duration,
     /// How it must end for the next step to start.
     pub goes_on_after: Expected,
+    /// Whether it is tried again when it fails.
+    pub retry: Option<Retry>,
+}
+
+/// How a step is tried again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Retry {
+    /// How often it is tried at most, the first time included.
+    pub attempts: u32,
+    /// The pause between two tries.
+    pub delay: Duration,
+    /// How it must end not to be tried again.
+    pub until: Expected,
 }
 
 /// How a step must end for the run to go on.

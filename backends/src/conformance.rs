@@ -299,6 +299,7 @@ impl Bench<'_> {
             workdir: None,
             time_limit: Duration::from_secs(20),
             goes_on_after: Expected::Anything,
+            retry: None,
         };
         Action {
             backend: self.backend.kind(),

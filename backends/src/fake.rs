@@ -77,6 +77,7 @@ impl Backend for Fake {
             spans,
             incomplete: Vec::new(),
             doubts: Vec::new(),
+            attempts: Some(0),
             isolation: Vec::new(),
             duration: Duration::from_millis(1),
         })

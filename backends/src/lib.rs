@@ -29,7 +29,7 @@ mod trace;
 
 pub use action::{
     Action, ActionKey, BackendKind, Difference, Expected, Image, Mount, Network, Process,
-    Readiness, ServicePlan, StepPlan, differences,
+    Readiness, Retry, ServicePlan, StepPlan, differences,
 };
 pub use choose::{Choice, Chosen, choose};
 pub use error::BackendError;

@@ -11,7 +11,7 @@ use tokio::net::UnixListener;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc;
 
-use crate::agent::wire::{Reply, Request, Spawn};
+use crate::agent::wire::{Reply, Request, Spawn, UNTOLD};
 use crate::outcome::Ended;
 
 /// Replies that concern no process go to this id.
@@ -85,7 +85,10 @@ impl Link {
         let mut replies = self.expect(AGENT);
         self.ask(&Request::Stop { grace_ms: grace.as_millis() as u32 }).await?;
         match replies.recv().await {
-            Some(Reply::Stopped { drained, killed }) => Ok(Stopped { drained, killed }),
+            Some(Reply::Stopped { drained, killed, unrouted }) => {
+                let unrouted = (unrouted != UNTOLD).then_some(unrouted.into());
+                Ok(Stopped { drained, killed, unrouted })
+            }
             _ => Err(Lost),
         }
     }
@@ -108,6 +111,9 @@ pub(crate) struct Stopped {
     pub(crate) drained: bool,
     /// Whether some had to be killed.
     pub(crate) killed: bool,
+    /// How often something was sent to where no route leads, in all of the cell; `None` when the
+    /// kernel does not say.
+    pub(crate) unrouted: Option<u64>,
 }
 
 /// A process in a container.

@@ -20,6 +20,9 @@ pub struct Outcome {
     /// What the user should know although nothing is missing for certain; such an outcome is not
     /// kept either.
     pub doubts: Vec<String>,
+    /// How often something inside tried to reach an address outside, as the kernel counts it; `None`
+    /// when it does not say.
+    pub attempts: Option<u64>,
     /// What isolated the run from the machine, for the report.
     pub isolation: Vec<String>,
     /// From the first container's start to the last one's end.

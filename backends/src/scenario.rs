@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::lifecycle::Lifecycle;
 use self::service::Service;
-use crate::action::{Action, Expected, StepPlan};
+use crate::action::{Action, Expected, Retry, StepPlan};
 use crate::agent;
 use crate::cell::{Cell, Container, Started};
 use crate::error::BackendError;
@@ -75,7 +75,7 @@ async fn attempt(cell: &mut impl Cell, action: &Action) -> Result<Outcome, Backe
     run.isolation = cell.isolation();
     for (index, step) in action.steps.iter().enumerate() {
         let outcome = match &run.stopped_by {
-            None if ready => run.step(step).await?,
+            None if ready => run.tries(step).await?,
             _ => skipped(),
         };
         let expected = step.goes_on_after.holds(&outcome.ended);
@@ -110,6 +110,8 @@ struct Run<'a> {
     stopped_by: Option<usize>,
     incomplete: Vec<String>,
     doubts: Vec<String>,
+    /// `None` as long as nothing is known.
+    attempts: Option<u64>,
     isolation: Vec<String>,
 }
 
@@ -132,6 +134,7 @@ impl<'a> Run<'a> {
             stopped_by: None,
             incomplete: Vec::new(),
             doubts: Vec::new(),
+            attempts: None,
             isolation: Vec::new(),
         })
     }
@@ -164,6 +167,21 @@ impl<'a> Run<'a> {
             }
         }
         Ok(true)
+    }
+
+    /// Tries a step as often as it takes, and may.
+    async fn tries(&mut self, step: &StepPlan) -> Result<StepOutcome, BackendError> {
+        if let Some(Retry { attempts, delay, until }) = &step.retry {
+            for _ in 1..*attempts {
+                let outcome = self.step(step).await?;
+                let left = self.deadline.saturating_duration_since(Instant::now());
+                if until.holds(&outcome.ended) || left < *delay {
+                    return Ok(outcome);
+                }
+                tokio::time::sleep(*delay).await;
+            }
+        }
+        self.step(step).await
     }
 
     async fn step(&mut self, step: &StepPlan) -> Result<StepOutcome, BackendError> {
@@ -202,6 +220,8 @@ impl<'a> Run<'a> {
             let span = self.lifecycle.open(format!("{}.stop", self.action.services[index].name));
             let before = service.ended();
             let stopped = service.link.stop(GRACE).await.map_err(lost)?;
+            // Those of one cell share what is counted.
+            self.attempts = self.attempts.max(stopped.unrouted);
             if !stopped.drained {
                 self.incomplete.push("spans were still on their way when the run ended".to_owned());
             }
@@ -230,6 +250,7 @@ impl<'a> Run<'a> {
             spans: self.lifecycle.end(received.spans),
             incomplete: self.incomplete,
             doubts: self.doubts,
+            attempts: self.attempts,
             isolation: self.isolation,
             duration,
         })

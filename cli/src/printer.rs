@@ -2,6 +2,7 @@
 
 mod human;
 mod json;
+mod snippet;
 mod style;
 
 use std::fmt::Display;

@@ -30,8 +30,30 @@ pub struct Problem {
     pub message: String,
     /// The next step.
     pub hint: Option<String>,
+    /// What few problems have.
+    pub aside: Option<Box<Aside>>,
     /// Where.
     pub at: At,
+}
+
+/// What few problems have.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Aside {
+    /// What else belongs to it, with where that is.
+    pub notes: Vec<(KeyPath, String)>,
+    /// A change of the file that mends it.
+    pub fix: Option<Fix>,
+}
+
+/// A change of a file, before it has a place.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Fix {
+    /// The key gets another name.
+    Rename(KeyPath, String),
+    /// The key goes, with its value and its line.
+    Remove(KeyPath),
+    /// These lines come after the line of the key.
+    InsertAfter(KeyPath, String),
 }
 
 /// The code of a key in an expectation that nobody understands.
@@ -40,9 +62,12 @@ pub(crate) const UNKNOWN_EXPECTATION: &str = "parse/unknown-expectation";
 /// The code of two services that listen on one port.
 pub(crate) const SHARED_PORT: &str = "shape/shared-port";
 
+/// The code of something whose meaning is not implemented.
+pub(crate) const UNSUPPORTED: &str = "unsupported";
+
 /// Codes of warnings that are errors when the test is to be run: it would pass without having been
 /// looked at, or cannot be run as it says.
-pub(crate) const ERRORS_WHEN_RUN: [&str; 2] = [UNKNOWN_EXPECTATION, SHARED_PORT];
+pub(crate) const ERRORS_WHEN_RUN: [&str; 3] = [UNKNOWN_EXPECTATION, SHARED_PORT, UNSUPPORTED];
 
 /// Where a problem is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -55,6 +80,9 @@ pub enum At {
     Rendered(usize),
     /// A key of the document.
     Key(KeyPath),
+    /// So many bytes into the string that a key is set to, or into the key's name where it is set
+    /// to something else.
+    Within(KeyPath, usize),
 }
 
 /// The way to a value in a document.
@@ -108,7 +136,7 @@ impl Problem {
     /// An error.
     pub fn error(code: &str, at: At, message: impl Into<String>) -> Problem {
         let (code, message) = (code.to_owned(), message.into());
-        Problem { code, severity: Severity::Error, message, hint: None, at }
+        Problem { code, severity: Severity::Error, message, hint: None, aside: None, at }
     }
 
     /// A warning.
@@ -119,6 +147,18 @@ impl Problem {
     /// With the next step for the user.
     pub fn hint(self, hint: impl Into<String>) -> Problem {
         Problem { hint: Some(hint.into()), ..self }
+    }
+
+    /// With something else that belongs to it.
+    pub fn also(mut self, path: KeyPath, note: impl Into<String>) -> Problem {
+        self.aside.get_or_insert_default().notes.push((path, note.into()));
+        self
+    }
+
+    /// With a change that mends it.
+    pub fn fix(mut self, fix: Fix) -> Problem {
+        self.aside.get_or_insert_default().fix = Some(fix);
+        self
     }
 
     /// With a hint at the nearest of the names that would have been right.
@@ -149,8 +189,25 @@ pub struct Diagnostic<S = String> {
     pub line: u32,
     /// From 1, in characters; 0 when the line as a whole is meant.
     pub column: u32,
+    /// How many characters of the line are meant; 0 when that cannot be told.
+    pub length: u32,
+    /// The line as its author wrote it; empty when there is none.
+    pub excerpt: S,
+    /// What else belongs to it, each with its place.
+    pub notes: Vec<S>,
     /// The next step.
     pub hint: Option<S>,
+    /// A change of the file that mends it.
+    pub edit: Option<Edit<S>>,
+}
+
+/// A change of a file: the bytes from `start` to `end` become `text`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "said above")]
+pub struct Edit<S = String> {
+    pub start: u32,
+    pub end: u32,
+    pub text: S,
 }
 
 impl Diagnostic {
@@ -163,7 +220,15 @@ impl Diagnostic {
             file: &self.file,
             line: self.line,
             column: self.column,
+            length: self.length,
+            excerpt: &self.excerpt,
+            notes: self.notes.iter().map(String::as_str).collect(),
             hint: self.hint.as_deref(),
+            edit: self.edit.as_ref().map(|edit| Edit {
+                start: edit.start,
+                end: edit.end,
+                text: edit.text.as_str(),
+            }),
         }
     }
 }

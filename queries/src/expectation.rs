@@ -18,6 +18,12 @@ pub(crate) enum Expectation {
     Counts(CountsExpectation),
     /// `[expect.status]`
     Status(StatusExpectation),
+    /// `[[expect.window]]`
+    Window(WindowExpectation),
+    /// `[expect.hermeticity]`
+    Hermeticity(HermeticityExpectation),
+    /// One of `[assertions]`.
+    Assertion(Assertion),
 }
 
 /// Some span, or so many, satisfies all of this together.
@@ -157,6 +163,50 @@ pub(crate) struct StatusExpectation {
     /// Spans of a name or glob. Where several match one span, an exact name wins, then the longest
     /// glob.
     pub by_name: BTreeMap<String, ExpectedStatus>,
+}
+
+/// When spans are, and how long they take.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct WindowExpectation {
+    /// Every span that `contains` names lies within some span of this name, both ends included.
+    pub outer: Option<String>,
+    /// Names or globs; each of them occurs.
+    pub contains: Vec<String>,
+    /// The window opens when the first span of this name begins; with the first span of all when
+    /// `None`.
+    pub start: Option<String>,
+    /// It closes when the last span of this name ends; with the last span of all when `None`.
+    pub end: Option<String>,
+    /// Bounds on how long it is open, in milliseconds.
+    pub duration_ms: Range,
+    /// At least so many spans lie within it.
+    pub min_spans: Option<u64>,
+}
+
+/// What a test may touch.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct HermeticityExpectation {
+    /// No span names a peer outside the test, and nothing was sent to an address outside.
+    pub no_external_services: bool,
+    /// Hosts (or globs) that are no outside.
+    pub allowed_hosts: Vec<String>,
+    /// The test's own services.
+    pub services: Vec<String>,
+    /// What the resource of every span must have.
+    pub resource_must_match: BTreeMap<String, Predicate>,
+    /// Keys (or globs) that no span may have an attribute of.
+    pub forbid_keys: Vec<String>,
+}
+
+/// Something asserted of the run itself, judged on the spans clnrm makes of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Assertion {
+    /// So many commands were executed.
+    ExecutedCommands(u64),
+    /// Every step ended as it must.
+    AllStepsSucceed,
+    /// The service became ready.
+    ServiceStarts(String),
 }
 
 /// What a status must be.

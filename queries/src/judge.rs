@@ -1,17 +1,22 @@
 //! Judges spans against expectations: one pure function of a trace set and an expectation.
 
+mod assertion;
 mod attribute;
 mod counts;
 mod graph;
+mod hermeticity;
 mod names;
 mod order;
 mod span;
 mod status;
 mod traces;
+mod window;
 
 use std::collections::BTreeSet;
 
-use crate::expectation::{Expectation, Failure, GraphExpectation, SpanExpectation, Verdict};
+use crate::expectation::{
+    Expectation, Failure, GraphExpectation, Range, SpanExpectation, Verdict, WindowExpectation,
+};
 use names::Pattern;
 pub(crate) use names::invalid_glob;
 use traces::Index;
@@ -40,6 +45,9 @@ pub(crate) fn judge(traces: &TraceSet, expectation: &Expectation) -> Verdict {
         Expectation::Order(expected) => order::judge(&index, expected, &mut verdict),
         Expectation::Counts(expected) => counts::judge(&index, expected, &mut verdict),
         Expectation::Status(expected) => status::judge(&index, expected, &mut verdict),
+        Expectation::Window(expected) => window::judge(&index, expected, &mut verdict),
+        Expectation::Hermeticity(expected) => hermeticity::judge(&index, expected, &mut verdict),
+        Expectation::Assertion(expected) => assertion::judge(&index, expected, &mut verdict),
     }
     verdict
 }
@@ -77,6 +85,15 @@ fn nothing_to_judge(
     if index.has_code_spans() {
         return false;
     }
+    match expectation {
+        Expectation::Assertion(_) => return false,
+        // What the kernel saw needs no spans.
+        Expectation::Hermeticity(hermeticity) => {
+            return !hermeticity.resource_must_match.is_empty()
+                || !hermeticity.forbid_keys.is_empty();
+        }
+        _ => {}
+    }
     let looks_at_all = looks_at_all(expectation);
     if looks_at_all && !index.counts_some_lifecycle() {
         return true;
@@ -94,7 +111,13 @@ fn nothing_to_judge(
 /// Whether some rule looks at all spans, whatever their names.
 fn looks_at_all(expectation: &Expectation) -> bool {
     match expectation {
-        Expectation::Span(_) | Expectation::Order(_) => false,
+        Expectation::Span(_) | Expectation::Order(_) | Expectation::Assertion(_) => false,
+        Expectation::Hermeticity(_) => true,
+        Expectation::Window(window) => {
+            let bounded = window.duration_ms != Range::default() || window.min_spans.is_some();
+            bounded
+                && (window.start.is_none() || window.end.is_none() || window.min_spans.is_some())
+        }
         Expectation::Graph(graph) => {
             let shapes = [graph.acyclic, graph.must_be_connected, graph.single_root];
             shapes.contains(&Some(true)) || graph.max_depth.is_some()
@@ -121,6 +144,11 @@ pub(crate) fn names(expectation: &Expectation) -> Vec<&str> {
         Expectation::Order(order) => both(order.must_precede.iter()),
         Expectation::Counts(counts) => counts.by_name.keys().map(String::as_str).collect(),
         Expectation::Status(status) => status.by_name.keys().map(String::as_str).collect(),
+        Expectation::Window(WindowExpectation { outer, contains, start, end, .. }) => {
+            let names = outer.iter().chain(contains).chain(start).chain(end);
+            names.map(String::as_str).collect()
+        }
+        Expectation::Hermeticity(_) | Expectation::Assertion(_) => Vec::new(),
     }
 }
 
@@ -135,7 +163,8 @@ mod tests {
     use super::traces::table::traces;
     use super::*;
     use crate::expectation::{
-        Bounds, CountsExpectation, ExpectedStatus, OrderExpectation, StatusExpectation,
+        Assertion, Bounds, CountsExpectation, ExpectedStatus, HermeticityExpectation,
+        OrderExpectation, StatusExpectation,
     };
 
     #[test]
@@ -179,7 +208,11 @@ mod tests {
             span.parent_id = parent.filter(|parent| *parent < rows.len()).map(id);
             span
         };
-        TraceSet { spans: rows.iter().enumerate().map(span).collect(), lifecycle_counts }
+        TraceSet {
+            spans: rows.iter().enumerate().map(span).collect(),
+            lifecycle_counts,
+            attempts: Some(0),
+        }
     }
 
     fn expectations() -> Vec<Expectation> {
@@ -222,6 +255,19 @@ mod tests {
                 all: Some(ExpectedStatus::Ok),
                 by_name: [("b".to_owned(), ExpectedStatus::Error)].into(),
             }),
+            Expectation::Window(WindowExpectation {
+                outer: Some("a".to_owned()),
+                contains: vec!["b".to_owned(), "*".to_owned()],
+                min_spans: Some(4),
+                duration_ms: Range { min: Some(2.0), max: Some(3.0) },
+                ..WindowExpectation::default()
+            }),
+            Expectation::Hermeticity(HermeticityExpectation {
+                no_external_services: true,
+                forbid_keys: vec!["*".to_owned()],
+                ..HermeticityExpectation::default()
+            }),
+            Expectation::Assertion(Assertion::ExecutedCommands(1)),
         ]
     }
 

@@ -30,6 +30,7 @@ mod shape;
 mod source;
 #[cfg(test)]
 mod tests;
+mod toml_text;
 mod traces;
 mod verdict;
 

@@ -1,10 +1,12 @@
 //! What a test file says: services, scenarios and expectations, typed.
 
 mod expect;
+mod otel;
 mod read;
 mod scenario;
 mod service;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use clnrm_engine::{Cx, Query, Unit};
@@ -20,7 +22,7 @@ pub(crate) use self::scenario::{Exit, Scenario, Step};
 pub(crate) use self::service::{Service, Volume, Wait};
 
 /// The test in a file, or why there is none.
-pub(crate) static MODEL: Query<Model> = Query::new("model", 1, model);
+pub(crate) static MODEL: Query<Model> = Query::new("model", 2, model);
 
 /// See [`MODEL`].
 pub(crate) type Model = Result<Test, Problem>;
@@ -40,12 +42,16 @@ pub(crate) struct Test {
     pub seed: u64,
     /// Frozen clock, seconds since the epoch.
     pub clock: Option<i64>,
+    /// What `[otel]` sets in every container.
+    pub otel: BTreeMap<String, String>,
     /// Services, in the order of the file.
     pub services: Vec<Service>,
     /// Scenarios, in the order of the file.
     pub scenarios: Vec<Scenario>,
     /// Expectations, those of the whole test first.
     pub expectations: Vec<Placed>,
+    /// Whether its scenarios share an environment.
+    pub one_environment: bool,
     /// What is wrong with the file so far.
     pub problems: Vec<Problem>,
 }
@@ -92,8 +98,15 @@ pub(crate) fn read(tree: &Tree) -> Test {
         template.finish();
     }
     root.skip(&["matrix"]);
-    root.refuse(&["assertions", "otel_validation", "policy"]);
-    root.leave_out(&["otel", "otel_headers", "otel_propagators", "limits", "report"]);
+    service::network(&root);
+    let limit = scenario::policy(&root);
+    test.time_limit = test.time_limit.or(limit);
+    limits(&root, &mut test);
+    otel::read(&root, &mut test);
+    root.leave_out(&["report"]);
+    if test.one_environment {
+        scenario::share_environment(&mut test);
+    }
     root.finish();
     test.problems = problems.take();
     test
@@ -129,7 +142,23 @@ fn named(table: &Table<'_>, test: &mut Test) {
     let limit = table.duration(&["timeout", "timeout_seconds"], Duration::from_secs(1));
     test.time_limit = test.time_limit.or(limit);
     table.skip(&["author", "authors", "created", "description", "license", "updated", "version"]);
-    table.refuse(&["isolation"]);
+    match table.value(&["isolation"]) {
+        Some((Tree::String(text), _)) if text == "test" => test.one_environment = true,
+        Some((Tree::String(text), _)) if text == "scenario" => {}
+        Some((_, path)) => {
+            let problem = Problem::error("parse/isolation", At::Key(path), "this is no isolation");
+            table.problem(problem.hint("`scenario`, the default, or `test`"));
+        }
+        None => {}
+    }
+}
+
+fn limits(root: &Table<'_>, test: &mut Test) {
+    let Some(table) = root.table(&["limits"]) else { return };
+    let limit = table.duration(&["max_duration_seconds"], Duration::from_secs(1));
+    test.time_limit = test.time_limit.or(limit);
+    table.leave_out(&["cpu_millicores", "group", "memory_mb", "pids"]);
+    table.finish();
 }
 
 fn determinism(root: &Table<'_>, test: &mut Test) {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use clnrm_backends::{
-    Action, BackendError, BackendKind, Expected, Image, Mount, Network, Process, Readiness,
+    Action, BackendError, BackendKind, Expected, Image, Mount, Network, Process, Readiness, Retry,
     ServicePlan, StepPlan,
 };
 use clnrm_engine::{Cx, Query, Unit};
@@ -16,7 +16,7 @@ use crate::settings::{SETTINGS, Settings};
 use crate::shape;
 
 /// The run a scenario asks for; the unit's part is the scenario's index.
-pub static PLAN: Query<Plan> = Query::new("plan", 1, plan);
+pub static PLAN: Query<Plan> = Query::new("plan", 2, plan);
 
 /// See [`PLAN`].
 pub type Plan = Result<Action, Vec<Problem>>;
@@ -74,6 +74,11 @@ impl Planner<'_> {
         if scenario.steps.iter().any(|step| step.service.is_none()) {
             services.push(self.default_service(scenario));
         }
+        for service in &mut services {
+            for (name, value) in &test.otel {
+                service.env.entry(name.clone()).or_insert_with(|| value.clone());
+            }
+        }
         let place = |name: &str| services.iter().position(|service| service.name == name);
         let last = scenario.steps.len().saturating_sub(1);
         let steps = scenario.steps.iter().enumerate().map(|(index, step)| StepPlan {
@@ -84,11 +89,20 @@ impl Planner<'_> {
             workdir: step.workdir.clone(),
             time_limit: step.time_limit.or(self.settings.timeout).unwrap_or(STEP_LIMIT),
             goes_on_after: goes_on_after(step, index == last),
+            retry: (step.attempts > 1).then(|| Retry {
+                attempts: step.attempts,
+                delay: step.retry_delay,
+                until: expected(step),
+            }),
         });
         let steps: Vec<StepPlan> = steps.collect();
         let limits = [scenario.time_limit, test.time_limit];
-        let needed =
-            steps.iter().map(|step| step.time_limit).fold(READY_LIMIT, |all, one| all + one);
+        let longest = |step: &StepPlan| {
+            let again = step.retry.as_ref().map(|retry| (retry.attempts, retry.delay));
+            let (attempts, delay) = again.unwrap_or((1, Duration::ZERO));
+            (step.time_limit + delay).saturating_mul(attempts)
+        };
+        let needed = steps.iter().map(longest).fold(READY_LIMIT, Duration::saturating_add);
         Action {
             backend: self.backend(),
             network: Network::Isolated,
@@ -200,8 +214,11 @@ impl Planner<'_> {
 
 /// The last step's end changes nothing about the run, so what is expected of it is no part of it.
 fn goes_on_after(step: &Step, last: bool) -> Expected {
+    if last || step.continue_on_failure { Expected::Anything } else { expected(step) }
+}
+
+fn expected(step: &Step) -> Expected {
     match step.exit {
-        _ if last || step.continue_on_failure => Expected::Anything,
         Exit::Code(code) => Expected::Code(code),
         Exit::Failure => Expected::Failure,
     }

@@ -357,7 +357,7 @@ impl Reporter<'_> {
                 "" => (path.to_string(), path.clone()),
                 rule => (format!("{path}.{rule}"), steps::rule_path(path, rule)),
             };
-            let (line, column) = self.locator.place(&At::Key(at));
+            let locate::Place { line, column, .. } = self.locator.place(&At::Key(at));
             let many = if spans == 1 { "span" } else { "spans" };
             Failure {
                 subject,

@@ -1,7 +1,9 @@
 //! The shape check: what can be told to be wrong before anything runs.
 
-mod expectations;
+mod bounds;
+mod kinds;
 mod names;
+mod order;
 mod patterns;
 mod services;
 mod volumes;
@@ -16,7 +18,7 @@ use crate::source::SOURCE;
 pub(crate) use self::services::start_order;
 
 /// What the shape check has to say of a file.
-pub(crate) static SHAPE: Query<Shape> = Query::new("shape", 1, shape);
+pub(crate) static SHAPE: Query<Shape> = Query::new("shape", 2, shape);
 
 /// See [`SHAPE`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -36,8 +38,15 @@ pub(crate) struct Shape {
 /// A rule looks at a test and says what is wrong with it.
 type Rule = fn(&Test, &mut Vec<Problem>);
 
-const RULES: [Rule; 5] =
-    [names::check, services::check, volumes::check, patterns::check, expectations::check];
+const RULES: [Rule; 7] = [
+    names::check,
+    services::check,
+    volumes::check,
+    patterns::check,
+    kinds::check,
+    order::check,
+    bounds::check,
+];
 
 fn shape(cx: &Cx<'_>, unit: &Unit) -> Shape {
     match cx.get(&MODEL, unit).as_ref() {

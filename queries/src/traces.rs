@@ -15,7 +15,7 @@ use crate::report::steps::service_failure;
 
 /// The spans of a scenario, or with an empty part those of the whole test, laid end to end in the
 /// order of the file; `None` as long as some run of it is not known.
-pub(crate) static TRACES: Query<Option<TraceSet>> = Query::new("traces", 1, traces);
+pub(crate) static TRACES: Query<Option<TraceSet>> = Query::new("traces", 2, traces);
 
 /// Whether some expectation of a test names one of clnrm's own spans.
 pub(crate) static LIFECYCLE_NAMED: Query<bool> = Query::new("lifecycle-named", 1, lifecycle_named);
@@ -29,13 +29,14 @@ fn traces(cx: &Cx<'_>, unit: &Unit) -> Option<TraceSet> {
         Some(index) => vec![index],
         None => (0..test.scenarios.len()).collect(),
     };
-    let mut timeline = Timeline::default();
+    let (mut timeline, mut attempts) = (Timeline::default(), Some(0));
     for index in wanted {
         let run = cx.get(&OUTCOME, &numbered(&file, index));
         let Run::Ran(_, outcome) = run.as_ref() else { return None };
+        attempts = attempts.zip(outcome.attempts).map(|(all, more)| all + more);
         timeline.append(&test.scenarios[index], outcome);
     }
-    Some(TraceSet { spans: timeline.end(&test.name), lifecycle_counts })
+    Some(TraceSet { spans: timeline.end(&test.name), lifecycle_counts, attempts })
 }
 
 fn lifecycle_named(cx: &Cx<'_>, unit: &Unit) -> bool {
@@ -58,7 +59,8 @@ pub(crate) fn steps_succeeded(scenario: &Scenario, outcome: &Outcome) -> bool {
     let ends = outcome.steps.iter().map(|step| &step.ended);
     let as_expected =
         scenario.steps.iter().zip(ends).all(|(step, ended)| as_expected(step.exit, ended));
-    as_expected && outcome.services.iter().all(|service| service_failure(service).is_none())
+    let all = as_expected && outcome.services.iter().all(|it| service_failure(it).is_none());
+    all != scenario.expect_failure
 }
 
 /// Whether a step ended as it must.

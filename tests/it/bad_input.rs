@@ -22,39 +22,48 @@ fn toml_that_does_not_parse() {
     check(
         "[meta]\nname = \"a\nversion = 1\n",
         expect![[r#"
-        exit 3
-        -- stdout
-        ERR   a.clnrm.toml  a.clnrm.toml
-          a.clnrm.toml:2:10: error[parse/syntax]: invalid basic string, expected `"`
+            exit 3
+            -- stdout
+            ERR   a.clnrm.toml  a.clnrm.toml
+              a.clnrm.toml:2:10: error[parse/syntax]: invalid basic string, expected `"`
+                |
+              2 | name = "a
+                |          ^
 
-        0 passed, 1 not run in [TIME]
-        0 runs, 0 outcomes reused, [N] queries executed, [N] recalled; the built-in sandbox
-    "#]],
+            0 passed, 1 not run in [TIME]
+            0 runs, 0 outcomes reused, [N] queries executed, [N] recalled; the built-in sandbox
+        "#]],
     );
     check(
         "[meta]\nname = \"a\"\n\n[[scenario]]\nname = \"s\"\nrun = \n",
         expect![[r#"
-        exit 3
-        -- stdout
-        ERR   a.clnrm.toml  a.clnrm.toml
-          a.clnrm.toml:6:7: error[parse/syntax]: string values must be quoted, expected literal string
+            exit 3
+            -- stdout
+            ERR   a.clnrm.toml  a.clnrm.toml
+              a.clnrm.toml:6:7: error[parse/syntax]: string values must be quoted, expected literal string
+                |
+              6 | run =
+                |       ^
 
-        0 passed, 1 not run in [TIME]
-        0 runs, 0 outcomes reused, [N] queries executed, [N] recalled; the built-in sandbox
-    "#]],
+            0 passed, 1 not run in [TIME]
+            0 runs, 0 outcomes reused, [N] queries executed, [N] recalled; the built-in sandbox
+        "#]],
     );
     check(
         "[meta]\nname = \"a\"\nname = \"b\"\n",
         expect![[r#"
-        exit 3
-        -- stdout
-        ERR   a.clnrm.toml  a.clnrm.toml
-          a.clnrm.toml:3:1: error[parse/syntax]: duplicate key
-            hint: a key may be set once; merge the two
+            exit 3
+            -- stdout
+            ERR   a.clnrm.toml  a.clnrm.toml
+              a.clnrm.toml:3:1: error[parse/syntax]: duplicate key
+                |
+              3 | name = "b"
+                | ^
+                hint: a key may be set once; merge the two
 
-        0 passed, 1 not run in [TIME]
-        0 runs, 0 outcomes reused, [N] queries executed, [N] recalled; the built-in sandbox
-    "#]],
+            0 passed, 1 not run in [TIME]
+            0 runs, 0 outcomes reused, [N] queries executed, [N] recalled; the built-in sandbox
+        "#]],
     );
     check(
         "",
@@ -97,6 +106,9 @@ fn templates_that_do_not_render() {
             -- stdout
             ERR   a.clnrm.toml  a.clnrm.toml
               a.clnrm.toml:2:12: error[render/failed]: variable `nobody` not found in context
+                |
+              2 | name = "{{ nobody }}"
+                |            ^
                 hint: set it in [vars], with -D, or give it a default: `| default(value=…)`
 
             0 passed, 1 not run in [TIME]
@@ -110,6 +122,9 @@ fn templates_that_do_not_render() {
             -- stdout
             ERR   a.clnrm.toml  a.clnrm.toml
               a.clnrm.toml:2:16: error[render/syntax]: this string is not closed
+                |
+              2 | name = "{{ oops"
+                |                ^
 
             0 passed, 1 not run in [TIME]
             0 runs, 0 outcomes reused, [N] queries executed, [N] recalled; the built-in sandbox
@@ -134,6 +149,9 @@ fn templates_that_do_not_render() {
             -- stdout
             ERR   a.clnrm.toml  a.clnrm.toml
               a.clnrm.toml:1:12: error[render/missing-template]: there is no template `_missing.tera`
+                |
+              1 | {% import "_missing.tera" as m %}
+                |            ^
                 hint: looked for _missing.tera, templates/_missing.tera, ~/.clnrm/templates/_missing.tera, <pack>/_missing.tera
 
             0 passed, 1 not run in [TIME]
@@ -147,6 +165,9 @@ fn templates_that_do_not_render() {
             -- stdout
             ERR   a.clnrm.toml  a.clnrm.toml
               a.clnrm.toml:2:12: error[render/failed]: function call `env` failed: the environment variable `UNSET` is not set, and there is no default
+                |
+              2 | name = "{{ env(name="UNSET") }}"
+                |            ^
 
             0 passed, 1 not run in [TIME]
             0 runs, 0 outcomes reused, [N] queries executed, [N] recalled; the built-in sandbox
@@ -155,14 +176,17 @@ fn templates_that_do_not_render() {
     check(
         "{# nothing #}\n[meta]\nname = \"a\n",
         expect![[r#"
-        exit 3
-        -- stdout
-        ERR   a.clnrm.toml  a.clnrm.toml
-          a.clnrm.toml:3:10: error[parse/syntax]: invalid basic string, expected `"`
+            exit 3
+            -- stdout
+            ERR   a.clnrm.toml  a.clnrm.toml
+              a.clnrm.toml:3:10: error[parse/syntax]: invalid basic string, expected `"`
+                |
+              3 | name = "a
+                |          ^
 
-        0 passed, 1 not run in [TIME]
-        0 runs, 0 outcomes reused, [N] queries executed, [N] recalled; the built-in sandbox
-    "#]],
+            0 passed, 1 not run in [TIME]
+            0 runs, 0 outcomes reused, [N] queries executed, [N] recalled; the built-in sandbox
+        "#]],
     );
 }
 
@@ -205,6 +229,9 @@ run = "true"
             -- stdout
             ERR   a.clnrm.toml  a
               a.clnrm.toml:9:1: error[shape/unknown-service]: scenario `login` uses service `apii`, which is not in [services]
+                |
+              9 | service = "apii"
+                | ^^^^^^^
                 hint: did you mean `api`?
 
             0 passed, 1 not run in [TIME]
@@ -232,9 +259,10 @@ no_external_services = true
             exit 3
             -- stdout
             ERR   a.clnrm.toml  a
-              a.clnrm.toml:3:1: error[unsupported]: not supported yet: `isolation`
-              a.clnrm.toml:8:1: error[unsupported]: not supported yet: `concurrent`
-              a.clnrm.toml:10:1: error[unsupported]: not supported yet: `expect.hermeticity`
+              a.clnrm.toml:8:1: error[unsupported]: not supported yet: `concurrent`; a test that says so is not run
+                |
+              8 | concurrent = true
+                | ^^^^^^^^^^
 
             0 passed, 1 not run in [TIME]
             0 runs, 0 outcomes reused, [N] queries executed, [N] recalled; the built-in sandbox
@@ -258,6 +286,9 @@ run = "true"
             -- stdout
             PASS  a.clnrm.toml  a  [TIME]
               a.clnrm.toml:5:1: warning[parse/unknown-key]: unknown key `nmae`
+                |
+              5 | nmae = "s"
+                | ^^^^
                 hint: did you mean `name`?
 
             1 passed in [TIME]
@@ -293,11 +324,29 @@ all = "fine"
             -- stdout
             ERR   a.clnrm.toml  a
               a.clnrm.toml:8:1: error[shape/span-name]: an expected span needs a name
+                |
+              8 | [[expect.span]]
+                | ^^^^^^^^^^^^^^^
+                hint: add `name = "…"`; `*` stands for any
               a.clnrm.toml:9:1: error[shape/span-kind]: `sever` is no span kind
+                |
+              9 | kind = "sever"
+                | ^^^^
                 hint: did you mean `server`? the kinds are internal, server, client, producer, consumer
               a.clnrm.toml:11:1: error[shape/order-cycle]: no order satisfies a → b → a
+                 |
+              11 | [expect.order]
+                 | ^^^^^^^^^^^^^^
+                hint: take one of these pairs out
               a.clnrm.toml:15:1: error[shape/min-max]: nothing is at least 3 and at most 2
+                 |
+              15 | spans_total = { min = 3, max = 2 }
+                 | ^^^^^^^^^^^
+                hint: swap the two?
               a.clnrm.toml:18:1: error[parse/status]: `fine` is no status
+                 |
+              18 | all = "fine"
+                 | ^^^
                 hint: one of ok, error, unset, explicit_ok
 
             0 passed, 1 not run in [TIME]
@@ -328,8 +377,14 @@ run = "true"
         exit 3
         -- stdout
         clnrm.toml:1:1: error[settings/backend]: unknown backend `sandbx`
+          |
+        1 | backend = "sandbx"
+          | ^^^^^^^
           hint: did you mean `sandbox`?
         clnrm.toml:2:1: warning[parse/unknown-key]: unknown key `default_imgae`
+          |
+        2 | default_imgae = "host"
+          | ^^^^^^^^^^^^^
           hint: did you mean `default_image`?
 
         0 passed in [TIME]
@@ -375,6 +430,9 @@ fn an_image_the_sandbox_does_not_have() {
         -- stdout
         ERR   a.clnrm.toml  a
           a.clnrm.toml:5:1: error[image/unavailable]: the sandbox backend does not have the image `localhost/clnrm/no-such-image:1`
+            |
+          5 | image = "localhost/clnrm/no-such-image:1"
+            | ^^^^^
             hint: the sandbox has the image `host` only; use `--backend podman`
         PASS  b.clnrm.toml  b  [TIME]
 
@@ -422,6 +480,9 @@ run = "/app"
             -- stdout
             ERR   a.clnrm.toml  a
               a.clnrm.toml:5:12: error[plan/missing-volume]: `target/release/app` is mounted, but is not there
+                |
+              5 | volumes = ["./target/release/app:/app:ro"]
+                |            ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
                 hint: paths are relative to the workspace
 
             0 passed, 1 not run in [TIME]

@@ -52,8 +52,14 @@ fn for_people() {
         -- stdout
         ERR   broken.clnrm.toml      broken
           broken.clnrm.toml:3:1: warning[parse/unknown-key]: unknown key `naem`
+            |
+          3 | naem = "broken"
+            | ^^^^
             hint: did you mean `name`?
           broken.clnrm.toml:7:1: error[shape/unknown-service]: scenario `s` uses service `app`, which is not in [services]
+            |
+          7 | service = "app"
+            | ^^^^^^^
         FAIL  fail.clnrm.toml        fails in two ways  [TIME]
           fail.clnrm.toml:8:1: scenario `s`, step `speak`
             ended with exit code 3, expected exit code 0
@@ -80,8 +86,14 @@ fn for_people() {
         -- stdout
         ERR  broken.clnrm.toml  1 scenario
           broken.clnrm.toml:3:1: warning[parse/unknown-key]: unknown key `naem`
+            |
+          3 | naem = "broken"
+            | ^^^^
             hint: did you mean `name`?
           broken.clnrm.toml:7:1: error[shape/unknown-service]: scenario `s` uses service `app`, which is not in [services]
+            |
+          7 | service = "app"
+            | ^^^^^^^
         ok   fail.clnrm.toml  1 scenario
         ok   tests/pass.clnrm.toml  1 scenario
 
@@ -101,9 +113,12 @@ fn for_programs() {
         .diagnostics[].code  string
         .diagnostics[].column  number
         .diagnostics[].file  string
+        .diagnostics[].fix  null
         .diagnostics[].hint  null or string
+        .diagnostics[].length  number
         .diagnostics[].line  number
         .diagnostics[].message  string
+        .diagnostics[].notes  list
         .diagnostics[].severity  string
         .stats  object
         .stats.containers_started  number
@@ -163,9 +178,12 @@ fn for_programs() {
         .diagnostics[].code  string
         .diagnostics[].column  number
         .diagnostics[].file  string
+        .diagnostics[].fix  null
         .diagnostics[].hint  null or string
+        .diagnostics[].length  number
         .diagnostics[].line  number
         .diagnostics[].message  string
+        .diagnostics[].notes  list
         .diagnostics[].severity  string
         .stats  object
         .stats.containers_started  number
@@ -269,6 +287,9 @@ fn render_prints_what_is_parsed() {
         exit 3
         -- stderr
         b.clnrm.toml:2:12: error[render/failed]: variable `word` not found in context
+          |
+        2 | name = "{{ word }}"
+          |            ^
           hint: set it in [vars], with -D, or give it a default: `| default(value=…)`
     "#]]);
 }

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Action, Expected, Image, Mount, Network, Process, Readiness, ServicePlan, StepPlan};
+use super::{
+    Action, Expected, Image, Mount, Network, Process, Readiness, Retry, ServicePlan, StepPlan,
+};
 
 /// The digest of an [`Action`]: two actions have one key exactly when they would do the same.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -183,17 +185,27 @@ impl Walk<'_> {
     }
 
     fn step(&mut self, step: &StepPlan) {
-        let StepPlan { name, service, argv, env, workdir, time_limit, goes_on_after } = step;
+        let StepPlan { name, service, argv, env, workdir, time_limit, goes_on_after, retry } = step;
         self.text("name", name);
         self.number("service", *service as u64);
         self.texts("argv", argv);
         self.env(env);
         self.option("workdir", workdir.as_deref());
         self.duration("time_limit", *time_limit);
-        match goes_on_after {
-            Expected::Code(code) => self.number("goes_on_after.code", *code),
-            Expected::Failure => self.text("goes_on_after", "failure"),
-            Expected::Anything => self.text("goes_on_after", "anything"),
+        self.expected("goes_on_after", *goes_on_after);
+        self.number("retry", u64::from(retry.is_some()));
+        if let Some(Retry { attempts, delay, until }) = retry {
+            self.number("retry.attempts", *attempts);
+            self.duration("retry.delay", *delay);
+            self.expected("retry.until", *until);
+        }
+    }
+
+    fn expected(&mut self, field: &str, expected: Expected) {
+        match expected {
+            Expected::Code(code) => self.number(&format!("{field}.code"), code),
+            Expected::Failure => self.text(field, "failure"),
+            Expected::Anything => self.text(field, "anything"),
         }
     }
 

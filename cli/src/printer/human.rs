@@ -1,5 +1,6 @@
 //! Reports for people.
 
+use std::borrow::Cow;
 use std::fmt::{Display, Write};
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use clnrm_engine::{Stopped, Unit};
 use clnrm_queries::{Diagnostic, Failure, Report, Severity, State};
 use rayon::prelude::*;
 
+use super::snippet::snippet;
 use super::style::{bad, doubtful, good, quiet};
 use super::{DrySummary, RunSummary, many};
 use crate::known::{KnownCheck, KnownReport};
@@ -42,14 +44,24 @@ fn tell_all<T: Sync, C: Send>(
     }
 }
 
+/// A test's file, with the cell of its matrix.
+fn name_of(unit: &Unit) -> Cow<'_, str> {
+    if unit.part.is_empty() {
+        Cow::Borrowed(&unit.path)
+    } else {
+        Cow::Owned(format!("{}{}", unit.path, unit.part))
+    }
+}
+
 pub(super) fn run(summary: &RunSummary, print: &dyn Fn(&mut String)) {
     let mut text = String::new();
     summary.diagnostics.iter().for_each(|diagnostic| self::diagnostic(&mut text, diagnostic, 0));
-    let width = summary.units.iter().map(|unit| unit.path.chars().count()).max().unwrap_or(0);
+    let width = |unit: &Unit| unit.path.chars().count() + unit.part.chars().count();
+    let width = summary.units.iter().map(width).max().unwrap_or(0);
     let (mut passed, mut failed) = (0, 0);
     let tests = (&summary.units[..], &summary.reports[..]);
     let tell = |text: &mut String, unit: &Unit, report: &Result<KnownReport, Stopped>| {
-        one_test(text, &unit.path, report, width)
+        one_test(text, &name_of(unit), report, width)
     };
     let count = |state| match state {
         Some(State::Passed) => passed += 1,
@@ -163,7 +175,7 @@ pub(super) fn dry_run(summary: &DrySummary<'_>, print: &dyn Fn(&mut String)) {
     let (mut sound, mut broken) = (0u64, 0u64);
     let files = (summary.units, &summary.checks[..]);
     let tell = |text: &mut String, unit: &Unit, check: &Result<KnownCheck, Stopped>| {
-        one_file(text, &unit.path, check)
+        one_file(text, &name_of(unit), check)
     };
     let count = |is_sound| *if is_sound { &mut sound } else { &mut broken } += 1;
     tell_all(&mut text, files, tell, count, print);
@@ -224,7 +236,7 @@ pub(super) fn diagnostic<S: AsRef<str>>(
     diagnostic: &Diagnostic<S>,
     indent: usize,
 ) {
-    let Diagnostic { code, severity, message, file, line, column, hint } = diagnostic;
+    let Diagnostic { code, severity, message, file, line, column, notes, hint, .. } = diagnostic;
     let severity = match severity {
         Severity::Error => bad("error"),
         Severity::Warning => doubtful("warning"),
@@ -247,6 +259,10 @@ pub(super) fn diagnostic<S: AsRef<str>>(
         }
         text.push_str(line);
         text.push('\n');
+    }
+    snippet(text, diagnostic, &margin);
+    for note in notes {
+        let _ = writeln!(text, "{margin}  note: {}", note.as_ref());
     }
     if let Some(hint) = hint {
         let _ = writeln!(text, "{margin}  hint: {}", hint.as_ref());

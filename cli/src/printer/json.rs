@@ -22,7 +22,7 @@ pub(super) fn run(summary: &RunSummary) -> String {
     let tests: Vec<Value> = views.iter().map(|(file, report)| test(file, report)).collect();
     let of_tests = reports().flat_map(|report| report.diagnostics());
     let of_none = summary.diagnostics.iter().map(Diagnostic::view);
-    let diagnostics: Vec<_> = of_none.chain(of_tests.cloned()).collect();
+    let diagnostics: Vec<_> = of_none.chain(of_tests.cloned()).map(diagnostic).collect();
     pretty(&json!({
         "summary": {
             "passed": passed,
@@ -35,6 +35,24 @@ pub(super) fn run(summary: &RunSummary) -> String {
         "stats": summary.stats,
         "backend": summary.backend,
     }))
+}
+
+fn diagnostic(diagnostic: Diagnostic<&str>) -> Value {
+    let Diagnostic {
+        code, severity, message, file, line, column, length, notes, hint, edit, ..
+    } = diagnostic;
+    json!({
+        "code": code,
+        "severity": severity,
+        "message": message,
+        "file": file,
+        "line": line,
+        "column": column,
+        "length": length,
+        "notes": notes,
+        "hint": hint,
+        "fix": edit.map(|edit| json!({ "start": edit.start, "end": edit.end, "text": edit.text })),
+    })
 }
 
 fn test(file: &str, report: &Result<Report<&str>, &Stopped>) -> Value {
@@ -133,7 +151,7 @@ pub(super) fn dry_run(summary: &DrySummary<'_>) -> String {
         .collect();
     let of_none = summary.diagnostics.iter().map(Diagnostic::view);
     let of_files = checks().flat_map(|check| &check.diagnostics).cloned();
-    let diagnostics: Vec<_> = of_none.chain(of_files).collect();
+    let diagnostics: Vec<_> = of_none.chain(of_files).map(diagnostic).collect();
     pretty(&json!({
         "summary": {
             "passed": sound,

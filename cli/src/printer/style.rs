@@ -19,6 +19,11 @@ pub(super) fn show(shown: bool) {
     SHOWN.store(shown, Ordering::Relaxed);
 }
 
+/// Whether what is written now is coloured.
+pub(super) fn shown() -> bool {
+    SHOWN.load(Ordering::Relaxed)
+}
+
 pub(super) fn good<T: Display>(text: T) -> Styled<T> {
     Styled { style: AnsiColor::Green.on_default().bold(), text }
 }
@@ -38,10 +43,6 @@ pub(super) fn quiet<T: Display>(text: T) -> Styled<T> {
 impl<T: Display> Display for Styled<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Styled { style, text } = self;
-        if SHOWN.load(Ordering::Relaxed) {
-            write!(f, "{style}{text}{style:#}")
-        } else {
-            text.fmt(f)
-        }
+        if shown() { write!(f, "{style}{text}{style:#}") } else { text.fmt(f) }
     }
 }

@@ -1,14 +1,14 @@
 //! What an attribute must be, and whether a value is that. Values compare by value: `"200"` equals
 //! the integer 200.
 
-use clnrm_backends::{Span, Value};
+use clnrm_backends::{Attributes, Span, Value};
 use regex::Regex;
 
 use crate::expectation::{Literal, Predicate};
 
 /// What an attribute must be.
 pub(super) struct Attribute<'a> {
-    key: &'a str,
+    pub(super) key: &'a str,
     predicate: &'a Predicate,
     /// `None` where the pattern is no regular expression, which nothing matches.
     regex: Option<Regex>,
@@ -22,7 +22,15 @@ impl<'a> Attribute<'a> {
 
     /// Why `span` does not have it so.
     pub(super) fn miss(&self, span: &Span) -> Option<String> {
-        let found = lookup(span, self.key);
+        self.miss_by(lookup(span, self.key))
+    }
+
+    /// Why some attributes do not have it so.
+    pub(super) fn miss_of(&self, attributes: &Attributes) -> Option<String> {
+        self.miss_by(attributes.get(self.key))
+    }
+
+    fn miss_by(&self, found: Option<&Value>) -> Option<String> {
         let unmet = self.unmet(found);
         let is = found.map_or("is missing".to_owned(), |value| format!("is {}", shown(value)));
         let key = self.key;

@@ -14,6 +14,8 @@ pub(crate) struct TraceSet {
     pub spans: Vec<Span>,
     /// Whether totals, `all` rules and globs look at lifecycle spans too.
     pub lifecycle_counts: bool,
+    /// How often something tried to reach an address outside; `None` when that is not known.
+    pub attempts: Option<u64>,
 }
 
 /// A trace set with its lookups. A span goes by its place in the order of start, end and name.
@@ -22,6 +24,7 @@ pub(crate) struct TraceSet {
 pub(super) struct Index<'a> {
     pub(super) spans: Vec<&'a Span>,
     pub(super) lifecycle_counts: bool,
+    pub(super) attempts: Option<u64>,
     parents: Vec<Option<usize>>,
     children: Vec<Vec<usize>>,
     by_name: BTreeMap<(&'a str, Source), Vec<usize>>,
@@ -47,8 +50,8 @@ impl<'a> Index<'a> {
                 children[parent].push(place);
             }
         }
-        let lifecycle_counts = traces.lifecycle_counts;
-        Index { spans, lifecycle_counts, parents, children, by_name }
+        let TraceSet { lifecycle_counts, attempts, .. } = *traces;
+        Index { spans, lifecycle_counts, attempts, parents, children, by_name }
     }
 
     /// The spans of a name or glob, in order.
@@ -262,7 +265,7 @@ pub(super) mod table {
             open.push((indent, id.clone()));
             spans.push(span(line, id, parent_id));
         }
-        TraceSet { spans, lifecycle_counts: false }
+        TraceSet { spans, lifecycle_counts: false, attempts: Some(0) }
     }
 
     fn span(line: &str, span_id: String, parent_id: Option<String>) -> Span {
@@ -324,7 +327,7 @@ pub(super) mod table {
         int.or_else(double).or_else(truth).unwrap_or_else(|| Value::String(value.to_owned()))
     }
 
-    fn check_set(traces: &TraceSet, expectation: Expectation, told: Expect) {
+    pub(in crate::judge) fn check_set(traces: &TraceSet, expectation: Expectation, told: Expect) {
         let Verdict { looked_at, failures, warnings } = judge(traces, &expectation);
         let holds = if failures.is_empty() { "holds" } else { "fails" };
         let mut text = format!("{holds}, {looked_at} looked at");

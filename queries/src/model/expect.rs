@@ -7,14 +7,31 @@ use super::{Placed, Test};
 use crate::diagnostic::{At, KeyPath, Problem};
 use crate::document::Tree;
 use crate::expectation::{
-    Bounds, CountsExpectation, Expectation, ExpectedStatus, GraphExpectation, Literal,
-    OrderExpectation, Predicate, Range, SpanExpectation, StatusExpectation,
+    Assertion, Bounds, CountsExpectation, Expectation, ExpectedStatus, GraphExpectation,
+    HermeticityExpectation, Literal, OrderExpectation, Predicate, Range, SpanExpectation,
+    StatusExpectation, WindowExpectation,
 };
 
 /// The expectations of the whole test.
 pub(super) fn read_all(root: &Table<'_>, test: &mut Test) {
     if let Some(expect) = root.table(&["expect"]) {
         read(&expect, None, test);
+    }
+    if let Some(table) = root.table(&["otel_validation"]) {
+        otel_validation(&table, test);
+    }
+    match root.value(&["assertions"]) {
+        Some((Tree::Array(_), path)) => {
+            let message = "a list of `assertions` is not checked: clnrm knows none";
+            let problem = Problem::warning("parse/unknown-assertion", At::Key(path), message);
+            root.problem(problem.hint("expect spans, an exit code or output instead"));
+        }
+        Some((value, path)) => {
+            if let Some(table) = root.as_table(value, path) {
+                assertions(&table, test);
+            }
+        }
+        None => {}
     }
     // Those of the whole test first, in the order of the file otherwise.
     test.expectations.sort_by_key(|placed| placed.scenario.map_or(0, |scenario| scenario + 1));
@@ -34,18 +51,201 @@ pub(super) fn read(expect: &Table<'_>, scenario: Option<usize>, test: &mut Test)
     if let Some(table) = expect.table(&["order"]) {
         add(table.path(), Expectation::Order(order(&table)));
     }
-    if let Some(table) = expect.table(&["counts", "count"]) {
+    // Two names of one table, which macros of different authors may use side by side.
+    for table in ["counts", "count"].iter().filter_map(|name| expect.table(&[*name])) {
         add(table.path(), Expectation::Counts(counts(&table)));
     }
     if let Some(table) = expect.table(&["status"]) {
         add(table.path(), Expectation::Status(status(&table)));
     }
-    for (name, _, path) in expect.entries() {
-        if !["span", "spans", "graph", "order", "counts", "count", "status"].contains(&name) {
-            expect.unsupported(path, &format!("expect.{name}"));
+    for table in expect.tables(&["window", "windows"]) {
+        for (path, window) in windows(&table) {
+            add(&path, Expectation::Window(window));
         }
     }
+    if let Some(table) = expect.table(&["hermeticity"]) {
+        let services = hosts(test);
+        let path = table.path().clone();
+        let expectation = Expectation::Hermeticity(hermeticity(&table, services));
+        test.expectations.push(Placed { scenario, path, expectation });
+    }
+    expect.finish_expectation();
 }
+
+/// The hosts of the test itself.
+fn hosts(test: &Test) -> Vec<String> {
+    let own = test.services.iter().map(|service| service.id.clone());
+    own.chain(["default".to_owned()]).collect()
+}
+
+/// A window, or several as `"outer" = { contains = [...] }`.
+fn windows(table: &Table<'_>) -> Vec<(KeyPath, WindowExpectation)> {
+    let window = WindowExpectation {
+        outer: table.string(&["outer"]),
+        contains: table.strings(&["contains"]).unwrap_or_default(),
+        start: table.string(&["start_span", "start"]),
+        end: table.string(&["end_span", "end"]),
+        duration_ms: Range {
+            min: table.number(&["min_duration_ms"]),
+            max: table.number(&["max_duration_ms"]),
+        },
+        min_spans: table.count(&["min_span_count"]),
+    };
+    table.skip(&["description", "name"]);
+    let mut windows = Vec::new();
+    if window != WindowExpectation::default() {
+        windows.push((table.path().clone(), window));
+    }
+    for (outer, value, path) in table.unknown() {
+        let Some(inner) = table.as_table(value, path.clone()) else { continue };
+        let contains = inner.strings(&["contains"]).unwrap_or_default();
+        inner.finish_expectation();
+        let outer = Some(outer.to_owned());
+        windows.push((path, WindowExpectation { outer, contains, ..Default::default() }));
+    }
+    if windows.is_empty() {
+        windows.push((table.path().clone(), WindowExpectation::default()));
+    }
+    windows
+}
+
+fn hermeticity(table: &Table<'_>, services: Vec<String>) -> HermeticityExpectation {
+    let resource = table.table(&["resource_attrs"]);
+    let span = table.table(&["span_attrs"]);
+    let mut resource_must_match =
+        resource.as_ref().map(|it| predicates(it, "must_match")).unwrap_or_default();
+    resource_must_match.extend(predicates(table, "resource_attrs_must_match"));
+    let mut forbid_keys =
+        span.as_ref().and_then(|it| it.strings(&["forbid_keys"])).unwrap_or_default();
+    forbid_keys.extend(table.strings(&["span_attrs_forbid_keys"]).unwrap_or_default());
+    let no_network = table.boolean(&["allow_network"]).map(|allowed| !allowed);
+    let closed = table.boolean(&["no_external_services"]);
+    if (closed, no_network) == (Some(true), Some(false)) {
+        let at = At::Key(table.path().key("allow_network"));
+        let message = "`no_external_services` forbids what `allow_network` allows";
+        table.problem(Problem::error("parse/conflict", at, message));
+    }
+    for inner in [resource, span].iter().flatten() {
+        inner.finish_expectation();
+    }
+    let allowed_hosts = table.strings(&["allowed_hosts"]).unwrap_or_default();
+    table.finish_expectation();
+    HermeticityExpectation {
+        no_external_services: closed.or(no_network).unwrap_or(false),
+        allowed_hosts,
+        services,
+        resource_must_match,
+        forbid_keys,
+    }
+}
+
+/// `[otel_validation]`, an older way to say some of this.
+fn otel_validation(table: &Table<'_>, test: &mut Test) {
+    let enabled = table.boolean(&["enabled"]).unwrap_or(true);
+    let spans = table.boolean(&["validate_spans"]).unwrap_or(true);
+    let traces = table.boolean(&["validate_traces"]).unwrap_or(true);
+    let mut found = Vec::new();
+    for table in table.tables(&["expected_spans"]) {
+        let name = table.string(&["name"]).unwrap_or_default();
+        let required = table.boolean(&["required"]).unwrap_or(true);
+        let kind = table.string(&["kind"]).map(|kind| kind.to_lowercase());
+        let attributes_all = predicates(&table, "attributes");
+        table.finish_expectation();
+        let span = SpanExpectation { name, kind, attributes_all, ..Default::default() };
+        if spans && required {
+            found.push((table.path().clone(), Expectation::Span(span)));
+        }
+    }
+    for table in table.tables(&["expected_traces"]) {
+        let names = table.strings(&["span_names"]).unwrap_or_default();
+        let complete = table.boolean(&["complete"]).unwrap_or(true);
+        let must_include = pairs(&table, "parent_child");
+        table.finish_expectation();
+        let names = match (complete, names.len()) {
+            (true, _) | (false, 0 | 1) => names,
+            // One of them is enough.
+            _ => vec![format!("{{{}}}", names.join(","))],
+        };
+        let path = table.path();
+        let span = |name| Expectation::Span(SpanExpectation { name, ..Default::default() });
+        let spans = names.into_iter().map(|name| (path.clone(), span(name)));
+        let graph = GraphExpectation { must_include, ..Default::default() };
+        let graph = (graph != GraphExpectation::default())
+            .then(|| (path.clone(), Expectation::Graph(graph)));
+        if traces {
+            found.extend(spans.chain(graph));
+        }
+    }
+    for (key, read) in [
+        ("expect_counts", (|table| Expectation::Counts(counts(table))) as fn(&Table<'_>) -> _),
+        ("expect_order", |table| Expectation::Order(order(table))),
+        ("expect_status", |table| Expectation::Status(status(table))),
+        ("expect_graph", |table| Expectation::Graph(graph(table))),
+    ] {
+        if let Some(table) = table.table(&[key]) {
+            found.push((table.path().clone(), read(&table)));
+        }
+    }
+    if let Some(table) = table.table(&["expect_hermeticity"]) {
+        let expectation = Expectation::Hermeticity(hermeticity(&table, hosts(test)));
+        found.push((table.path().clone(), expectation));
+    }
+    table.finish_expectation();
+    if enabled {
+        let placed = |(path, expectation)| Placed { scenario: None, path, expectation };
+        test.expectations.extend(found.into_iter().map(placed));
+    }
+}
+
+/// `[assertions]`: those that are known are judged, of others it is said that they are not.
+fn assertions(table: &Table<'_>, test: &mut Test) {
+    let mut add = |key: &str, expectation| {
+        let path = table.path().key(key);
+        test.expectations.push(Placed { scenario: None, path, expectation });
+    };
+    if table.boolean(&["execution_should_be_hermetic"]) == Some(true) {
+        let expectation =
+            HermeticityExpectation { no_external_services: true, ..Default::default() };
+        add("execution_should_be_hermetic", Expectation::Hermeticity(expectation));
+    }
+    if let Some(count) = table.count(&["container_should_have_executed_commands"]) {
+        let assertion = Assertion::ExecutedCommands(count);
+        add("container_should_have_executed_commands", Expectation::Assertion(assertion));
+    }
+    if table.boolean(&["all_steps_should_succeed"]) == Some(true) {
+        add("all_steps_should_succeed", Expectation::Assertion(Assertion::AllStepsSucceed));
+    }
+    if let Some(service) = table.string(&["service_should_start"]) {
+        let assertion = Assertion::ServiceStarts(service);
+        add("service_should_start", Expectation::Assertion(assertion));
+    }
+    let services = hosts(test);
+    for placed in &mut test.expectations {
+        if let Expectation::Hermeticity(hermeticity) = &mut placed.expectation
+            && placed.path.0.first() == table.path().0.first()
+        {
+            hermeticity.services.clone_from(&services);
+        }
+    }
+    unknown_assertions(table);
+}
+
+/// Says of every assertion nobody knows that it is not checked.
+fn unknown_assertions(table: &Table<'_>) {
+    for (name, _, path) in table.unknown() {
+        let message = format!("`{name}` is not checked: clnrm knows no such assertion");
+        let problem = Problem::warning("parse/unknown-assertion", At::Key(path), message);
+        table.problem(problem.did_you_mean(name, ASSERTIONS));
+    }
+}
+
+/// The assertions that are judged.
+const ASSERTIONS: [&str; 4] = [
+    "all_steps_should_succeed",
+    "container_should_have_executed_commands",
+    "execution_should_be_hermetic",
+    "service_should_start",
+];
 
 fn span(table: &Table<'_>) -> SpanExpectation {
     let attributes = table.table(&["attrs", "attributes"]);
@@ -74,7 +274,16 @@ fn span(table: &Table<'_>) -> SpanExpectation {
         children_any: names(&children, "any"),
         service: table.string(&["service"]),
     };
-    for inner in [attributes, events, children].iter().flatten() {
+    let mut span = span;
+    if let Some(attributes) = &attributes {
+        // `attrs = { "http.method" = "GET" }` means all of them.
+        for (name, value, path) in attributes.unknown() {
+            if let Some(predicate) = predicate(attributes, value, path) {
+                span.attributes_all.insert(name.to_owned(), predicate);
+            }
+        }
+    }
+    for inner in [events, children].iter().flatten() {
         inner.finish_expectation();
     }
     table.skip(&["description"]);
@@ -282,6 +491,17 @@ fn pairs(table: &Table<'_>, key: &'static str) -> Vec<(String, String)> {
         return Vec::new();
     };
     let read = |(index, item): (usize, &Tree)| match item {
+        // An older way to write it.
+        Tree::Table(_) => {
+            let pair = table.as_table(item, path.index(index))?;
+            let (parent, child) = (pair.string(&["parent"]), pair.string(&["child"]));
+            pair.finish_expectation();
+            let both = parent.zip(child);
+            if both.is_none() {
+                table.wrong_type(path.index(index), "a pair of names", item);
+            }
+            both
+        }
         Tree::Array(pair) => match &pair[..] {
             [Tree::String(first), Tree::String(second)] => Some((first.clone(), second.clone())),
             _ => {

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::diagnostic::{At, KeyPath, Problem, UNKNOWN_EXPECTATION};
+use crate::diagnostic::{At, Fix, KeyPath, Problem, UNKNOWN_EXPECTATION, UNSUPPORTED, nearest};
 use crate::document::Tree;
 
 /// What is wrong with a document, gathered while it is read.
@@ -243,26 +243,33 @@ impl<'a> Table<'a> {
         self.known.borrow_mut().extend(keys);
     }
 
-    /// Refuses keys whose meaning is not implemented: a test that uses one cannot be trusted.
+    /// Every entry nobody has asked for so far.
+    pub(super) fn unknown(&self) -> Vec<(&'a str, &'a Tree, KeyPath)> {
+        let known = self.known.borrow();
+        self.entries().filter(|(name, ..)| !known.contains(name)).collect()
+    }
+
+    /// Refuses to run what uses keys whose meaning is not implemented, unless they say no.
     pub(super) fn refuse(&self, keys: &[&'static str]) {
         for key in keys {
-            if let Some((_, path)) = self.value(&[*key]) {
-                self.unsupported(path, key);
+            match self.value(&[*key]) {
+                None | Some((Tree::Boolean(false) | Tree::Integer(0), _)) => {}
+                Some((_, path)) => self.unsupported(path, key),
             }
         }
     }
 
     pub(super) fn unsupported(&self, path: KeyPath, what: &str) {
-        let message = format!("not supported yet: `{what}`");
-        self.problem(Problem::error("unsupported", At::Key(path), message));
+        let message = format!("not supported yet: `{what}`; a test that says so is not run");
+        self.problem(Problem::warning(UNSUPPORTED, At::Key(path), message));
     }
 
-    /// The same for keys without which the verdict is still right.
+    /// Warns of keys whose meaning is not implemented, but without which the verdict is right.
     pub(super) fn leave_out(&self, keys: &[&'static str]) {
         for key in keys {
             if let Some((_, path)) = self.value(&[*key]) {
                 let message = format!("not supported yet: `{key}` is left out");
-                self.problem(Problem::warning("unsupported", At::Key(path), message));
+                self.problem(Problem::warning("left-out", At::Key(path), message));
             }
         }
     }
@@ -283,7 +290,13 @@ impl<'a> Table<'a> {
             let at = At::Key(self.path.key(name));
             let message = format!("unknown key `{name}`");
             let problem = Problem::warning(code, at, message);
-            self.problem(problem.did_you_mean(name, known.iter().copied()));
+            let problem = problem.did_you_mean(name, known.iter().copied());
+            self.problem(match nearest(name, known.iter().copied()) {
+                Some(meant) if self.entry(meant).is_none() => {
+                    problem.fix(Fix::Rename(self.path.key(name), meant.to_owned()))
+                }
+                _ => problem,
+            });
         }
     }
 }

@@ -21,6 +21,8 @@ pub(crate) struct Scenario {
     pub steps: Vec<Step>,
     /// Limit of all of it.
     pub time_limit: Option<Duration>,
+    /// Whether it is expected that a step or service of it fails.
+    pub expect_failure: bool,
 }
 
 /// A command in a service's container, and how it must end.
@@ -52,6 +54,10 @@ pub(crate) struct Step {
     pub stdout_contains: Option<String>,
     /// Whether later steps run although it did not end as it must.
     pub continue_on_failure: bool,
+    /// How often it is tried before it counts.
+    pub attempts: u32,
+    /// The pause between two tries.
+    pub retry_delay: Duration,
 }
 
 /// How a step must end.
@@ -67,13 +73,40 @@ pub(super) fn read_all(root: &Table<'_>, test: &mut Test) {
     let top = steps(root);
     if !top.is_empty() {
         let (name, path) = (test.name.clone(), KeyPath::top("steps"));
-        test.scenarios.push(Scenario { name, path, steps: top, time_limit: None });
+        let (time_limit, expect_failure) = (None, false);
+        test.scenarios.push(Scenario { name, path, steps: top, time_limit, expect_failure });
     }
     for key in ["scenario", "scenarios"] {
         for table in root.tables(&[key]) {
             let scenario = read(&table, test);
             test.scenarios.push(scenario);
         }
+    }
+}
+
+/// All scenarios as one: they share an environment, and so are one action.
+pub(super) fn share_environment(test: &mut Test) {
+    if test.scenarios.len() < 2 {
+        return;
+    }
+    let scenarios = std::mem::take(&mut test.scenarios);
+    let (name, path) = (test.name.clone(), scenarios[0].path.clone());
+    let limits = scenarios.iter().map(|scenario| scenario.time_limit);
+    let time_limit = limits.sum();
+    let expect_failure = scenarios.iter().any(|scenario| scenario.expect_failure);
+    let steps = scenarios.into_iter().flat_map(|scenario| {
+        let named = move |mut step: Step| {
+            if step.name != scenario.name {
+                step.name = format!("{}/{}", scenario.name, step.name);
+            }
+            step
+        };
+        scenario.steps.into_iter().map(named)
+    });
+    let steps = steps.collect();
+    test.scenarios.push(Scenario { name, path, steps, time_limit, expect_failure });
+    for placed in &mut test.expectations {
+        placed.scenario = None;
     }
 }
 
@@ -84,6 +117,7 @@ fn read(table: &Table<'_>, test: &mut Test) -> Scenario {
         steps: steps(table),
         path: table.path().clone(),
         time_limit: table.limit(),
+        expect_failure: table.boolean(&["expect_failure"]).unwrap_or(false),
         name,
     };
     let service = table.string(&["service"]);
@@ -114,9 +148,32 @@ fn read(table: &Table<'_>, test: &mut Test) -> Scenario {
         expect::read(&expect, Some(index), test);
     }
     table.skip(&["description", "tags"]);
-    table.refuse(&["artifacts", "concurrent", "expect_failure", "network", "policy", "retries"]);
+    super::service::network(table);
+    if let Some(limit) = policy(table) {
+        scenario.time_limit = scenario.time_limit.or(Some(limit));
+    }
+    if let Some(table) = table.table(&["artifacts"]) {
+        // Spans and logs are kept in any case.
+        let collected = table.strings(&["collect"]).unwrap_or_default();
+        if collected.iter().any(|what| !what.starts_with("spans:") && !what.starts_with("logs:")) {
+            table.leave_out(&["collect"]);
+        }
+        table.finish();
+    }
+    table.refuse(&["concurrent", "retries"]);
     table.finish();
     scenario
+}
+
+/// `policy`; gives the time limit it sets.
+pub(super) fn policy(table: &Table<'_>) -> Option<Duration> {
+    let policy = table.table(&["policy"])?;
+    let limit = policy.duration(&["max_execution_time"], Duration::from_secs(1));
+    // The test's own network is all that can be reached, at every level of security.
+    policy.skip(&["security_level"]);
+    policy.leave_out(&["allowed_network_hosts"]);
+    policy.finish();
+    limit
 }
 
 /// `run`: shell text, or a list of `{service, command}`.
@@ -138,8 +195,40 @@ fn run(table: &Table<'_>, name: &str) -> Vec<Step> {
 }
 
 fn steps(table: &Table<'_>) -> Vec<Step> {
-    let steps = table.tables(&["steps", "step"]).into_iter().enumerate();
-    steps.filter_map(|(index, table)| step(&table, &format!("step-{}", index + 1))).collect()
+    let tables = table.tables(&["steps", "step"]).into_iter().enumerate();
+    let read = |(index, table): (usize, Table<'_>)| {
+        let step = step(&table, &format!("step-{}", index + 1))?;
+        Some((step, table.strings(&["depends_on"]).unwrap_or_default(), table.path().clone()))
+    };
+    let mut open: Vec<_> = tables.filter_map(read).collect();
+    let names: Vec<String> = open.iter().map(|(step, ..)| step.name.clone()).collect();
+    for (_, needs, path) in &mut open {
+        needs.retain(|need| {
+            let known = names.contains(need);
+            if !known {
+                let at = At::Key(path.key("depends_on"));
+                let message = format!("it depends on the step `{need}`, which is not there");
+                let problem = Problem::error("shape/unknown-step", at, message);
+                table.problem(problem.did_you_mean(need, names.iter().map(String::as_str)));
+            }
+            known
+        });
+    }
+    // In the order of the file, but each after those it depends on.
+    let mut steps: Vec<Step> = Vec::new();
+    while !open.is_empty() {
+        let done = |need: &String| steps.iter().any(|step| step.name == *need);
+        let Some(next) = open.iter().position(|(_, needs, _)| needs.iter().all(done)) else {
+            let names: Vec<&str> = open.iter().map(|(step, ..)| step.name.as_str()).collect();
+            let message = format!("steps depend on each other in a circle: {}", names.join(", "));
+            let at = At::Key(open[0].2.key("depends_on"));
+            table.problem(Problem::error("shape/dependency-cycle", at, message));
+            steps.extend(open.into_iter().map(|(step, ..)| step));
+            break;
+        };
+        steps.push(open.remove(next).0);
+    }
+    steps
 }
 
 fn step(table: &Table<'_>, default_name: &str) -> Option<Step> {
@@ -152,6 +241,7 @@ fn step(table: &Table<'_>, default_name: &str) -> Option<Step> {
         let message = "a step that should fail cannot be expected to end with 0";
         table.problem(Problem::error("parse/exit-code", at, message));
     }
+    let retries = retries(table);
     let step = Step {
         service: table.string(&["service"]),
         service_path: table.path().key("service"),
@@ -167,10 +257,16 @@ fn step(table: &Table<'_>, default_name: &str) -> Option<Step> {
         stdout_matches_not: table.string(&["expected_output_regex_not"]),
         stdout_contains: table.string(&["expected_output_contains", "expected_output"]),
         continue_on_failure: table.boolean(&["continue_on_failure"]).unwrap_or(false),
+        attempts: retries.0.saturating_add(1),
+        retry_delay: retries.1,
         ..Step::new(&name, table.path().clone(), Vec::new())
     };
-    table.skip(&["description"]);
-    table.refuse(&["depends_on", "max_retries", "retry", "retry_on_failure"]);
+    table.skip(&["description", "depends_on"]);
+    if let Some((_, path)) = table.value(&["assertions"]) {
+        let message = "`assertions` of a step are not checked: clnrm knows none";
+        let problem = Problem::warning("parse/unknown-assertion", At::Key(path), message);
+        table.problem(problem.hint("expect spans, an exit code or output instead"));
+    }
     table.finish();
     match argv {
         Some(argv) if !argv.is_empty() => Some(Step { argv, ..step }),
@@ -182,6 +278,30 @@ fn step(table: &Table<'_>, default_name: &str) -> Option<Step> {
         }
     }
 }
+
+/// How often a failed step is tried again, and after which pause: `retry_on_failure` with
+/// `max_retries`, or `retry`.
+fn retries(table: &Table<'_>) -> (u32, Duration) {
+    let small = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
+    let wanted = table.boolean(&["retry_on_failure"]);
+    let most = table.count(&["max_retries"]).map(small);
+    let own = match (wanted, most) {
+        (Some(false), _) | (None, None) => 0,
+        (_, Some(most)) => most,
+        (Some(true), None) => 3,
+    };
+    let Some(retry) = table.table(&["retry"]) else { return (own, RETRY_DELAY) };
+    let attempts = retry.count(&["max_attempts", "attempts"]);
+    let attempts = attempts.map_or(own, |all| small(all).saturating_sub(1));
+    let pause = retry.duration(&["delay_ms"], Duration::from_millis(1));
+    let pause = pause.or(retry.duration(&["delay"], Duration::from_secs(1)));
+    retry.skip(&["backoff"]);
+    retry.finish();
+    (attempts, pause.unwrap_or(RETRY_DELAY))
+}
+
+/// The pause between two tries, unless the file says another.
+const RETRY_DELAY: Duration = Duration::from_millis(500);
 
 /// Exit codes have eight bits.
 fn exit_code(table: &Table<'_>) -> Option<i32> {
@@ -209,6 +329,8 @@ impl Step {
             stdout_matches_not: None,
             stdout_contains: None,
             continue_on_failure: false,
+            attempts: 1,
+            retry_delay: Duration::ZERO,
         }
     }
 }

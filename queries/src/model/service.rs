@@ -90,7 +90,8 @@ pub(super) fn read_all(root: &Table<'_>, test: &mut Test) {
 fn read(id: &str, table: &Table<'_>) -> Service {
     let plugins = [table.string(&["plugin"]), table.string(&["type", "service_type"])];
     let plugin = plugins.into_iter().flatten().find(|name| !CONTAINERS.contains(&name.as_str()));
-    if let Some(name) = plugin.as_deref().filter(|name| SPECIAL.contains(name)) {
+    let special = plugin.clone().filter(|name| SPECIAL.contains(&name.as_str()));
+    if let Some(name) = &special {
         table.unsupported(table.path().clone(), &format!("plugin {name}"));
     }
     let argv = table.argv(&["args", "command"]);
@@ -115,9 +116,40 @@ fn read(id: &str, table: &Table<'_>) -> Service {
     }
     waits(table, &mut service);
     table.skip(&["description", "name"]);
-    table.refuse(&["network", "publish", "wait_for_span", "wait_for_span_timeout_secs"]);
+    own_keys(table, special.as_deref());
+    network(table);
+    table.refuse(&["publish", "wait_for_span"]);
+    table.skip(&["wait_for_span_timeout_secs"]);
     table.finish();
     service
+}
+
+/// Keys of plugins that have a meaning of their own.
+fn own_keys(table: &Table<'_>, plugin: Option<&str>) {
+    table.skip(match plugin {
+        Some("surrealdb") => &["password", "strict", "username"],
+        Some("network_service" | "ollama" | "tgi" | "vllm") => {
+            &["cache", "default_model", "endpoint", "model", "model_id", "timeout", "url"]
+        }
+        _ => &[],
+    });
+}
+
+/// The network of a test, scenario or service: its own, with nothing outside, is all there is yet.
+pub(super) fn network(table: &Table<'_>) {
+    let Some((value, path)) = table.value(&["network"]) else { return };
+    match value {
+        Tree::String(name) if name == "isolated" => {}
+        Tree::String(name) if name == "none" || name == "open" => {
+            table.unsupported(path, &format!("network = \"{name}\""));
+        }
+        Tree::String(name) => {
+            let problem =
+                Problem::error("parse/network", At::Key(path), format!("`{name}` is no network"));
+            table.problem(problem.hint("one of isolated, none, open"));
+        }
+        other => table.wrong_type(path, "a string", other),
+    }
 }
 
 /// `8080` or `"8080:80"`, of which the second is the one inside.

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use clnrm_backends::{Ended, Outcome, ServiceOutcome, Source, StepOutcome};
 use regex::RegexBuilder;
 
+use super::locate::Place;
 use super::{Failure, Locator};
 use crate::diagnostic::{At, KeyPath, Part};
 use crate::model::{Exit, Scenario, Step, Test};
@@ -22,7 +23,7 @@ pub(super) fn failures(
     locator: &Locator<'_>,
 ) -> Vec<Failure> {
     let fail = |path: &KeyPath, subject: String, message: String, output: &str| {
-        let (line, column) = locator.place(&At::Key(path.clone()));
+        let Place { line, column, .. } = locator.place(&At::Key(path.clone()));
         let output = last_lines(output);
         let file = locator.file();
         Failure { subject, message, nearest: None, output, file, line, column }
@@ -42,6 +43,12 @@ pub(super) fn failures(
             let subject = format!("step `{}`", step.name);
             failures.push(fail(&step.path.key(key), subject, message, &output));
         }
+    }
+    if scenario.expect_failure {
+        let subject = format!("scenario `{}`", scenario.name);
+        let message = "every step ended as it must, expected a failure".to_owned();
+        let surprise = failures.is_empty().then(|| fail(&scenario.path, subject, message, ""));
+        failures = surprise.into_iter().collect();
     }
     for reason in &outcome.incomplete {
         failures.push(fail(&scenario.path, "the run".to_owned(), reason.clone(), ""));

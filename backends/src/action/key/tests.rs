@@ -62,7 +62,7 @@ fn readiness() -> impl Strategy<Value = Readiness> {
     ]
 }
 
-fn goes_on_after() -> impl Strategy<Value = Expected> {
+fn expected() -> impl Strategy<Value = Expected> {
     prop_oneof![
         (0..2i32).prop_map(Expected::Code),
         Just(Expected::Failure),
@@ -88,8 +88,14 @@ fn service() -> impl Strategy<Value = ServicePlan> {
 }
 
 fn step() -> impl Strategy<Value = StepPlan> {
-    (text(), 0..2usize, texts(), env(), option::of(text()), duration(), goes_on_after()).prop_map(
-        |(name, service, argv, env, workdir, time_limit, goes_on_after)| StepPlan {
+    let retry = (1..3u32, duration(), expected()).prop_map(|(attempts, delay, until)| Retry {
+        attempts,
+        delay,
+        until,
+    });
+    let ends = (expected(), option::of(retry));
+    (text(), 0..2usize, texts(), env(), option::of(text()), duration(), ends).prop_map(
+        |(name, service, argv, env, workdir, time_limit, (goes_on_after, retry))| StepPlan {
             name,
             service,
             argv,
@@ -97,6 +103,7 @@ fn step() -> impl Strategy<Value = StepPlan> {
             workdir,
             time_limit,
             goes_on_after,
+            retry,
         },
     )
 }
@@ -164,13 +171,14 @@ fn graft(action: &mut Action, other: Action, field: usize) {
                 24 => at.env = from.env,
                 25 => at.workdir = from.workdir,
                 26 => at.time_limit = from.time_limit,
-                _ => at.goes_on_after = from.goes_on_after,
+                27 => at.goes_on_after = from.goes_on_after,
+                _ => at.retry = from.retry,
             }
         }
     }
 }
 
-const FIELDS: usize = 28;
+const FIELDS: usize = 29;
 
 /// Where mounts come from means nothing; all else does.
 fn would_do_the_same(a: &Action, b: &Action) -> bool {

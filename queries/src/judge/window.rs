@@ -1,0 +1,375 @@
+//! Judges `[[expect.window]]`: when spans are, and how long they take.
+
+use super::names::{Pattern, plural};
+use super::traces::Index;
+use crate::expectation::{Verdict, WindowExpectation};
+
+pub(super) fn judge(index: &Index<'_>, expected: &WindowExpectation, verdict: &mut Verdict) {
+    if let Some(outer) = &expected.outer {
+        contains(index, &Pattern::new(outer), &expected.contains, verdict);
+    }
+    let has_bounds = expected.duration_ms != Default::default() || expected.min_spans.is_some();
+    let has_ends = expected.start.is_some() || expected.end.is_some();
+    if !has_bounds && !has_ends {
+        return;
+    }
+    let Some(window) = Window::open(index, expected, verdict) else { return };
+    window.judge(index, expected, verdict);
+}
+
+/// Every span that `contained` names lies within some span `outer`.
+fn contains(index: &Index<'_>, outer: &Pattern<'_>, contained: &[String], verdict: &mut Verdict) {
+    let outers = index.named(outer);
+    if outers.is_empty() {
+        let message = format!("no span is named `{}`", outer.text);
+        verdict.fail("outer", message, index.instead_of(outer));
+        return;
+    }
+    let covers = Covers::new(index, &outers);
+    for (number, name) in contained.iter().enumerate() {
+        let rule = format!("contains[{number}]");
+        let pattern = Pattern::new(name);
+        let inners = index.named(&pattern);
+        if inners.is_empty() {
+            let message = format!("no span is named `{name}`");
+            verdict.fail(rule, message, index.instead_of(&pattern));
+            continue;
+        }
+        let outside: Vec<usize> =
+            inners.iter().copied().filter(|inner| !covers.hold(index, *inner)).collect();
+        let Some(first) = outside.first() else { continue };
+        let (count, all) = (outside.len(), plural(inners.len() as u64, "span"));
+        let message = format!("{count} of {all} `{name}` lie outside every `{}`", outer.text);
+        verdict.fail(rule, message, Some(told(index, *first, &outers)));
+    }
+}
+
+/// Spans by their start, each with the latest two ends of those that begin no later.
+struct Covers(Vec<Cover>);
+
+#[derive(Clone, Copy)]
+struct Cover {
+    start_ns: i64,
+    /// The latest end, and whose it is.
+    last: (i64, usize),
+    /// The latest end of another.
+    next: i64,
+}
+
+impl Covers {
+    fn new(index: &Index<'_>, places: &[usize]) -> Covers {
+        // Places are in the order of starts.
+        let mut covers: Vec<Cover> = Vec::with_capacity(places.len());
+        for place in places {
+            let span = index.spans[*place];
+            let (start_ns, end) = (span.start_ns, (span.end_ns, *place));
+            covers.push(match covers.last() {
+                None => Cover { start_ns, last: end, next: i64::MIN },
+                Some(Cover { last, .. }) if end.0 > last.0 => {
+                    Cover { start_ns, last: end, next: last.0 }
+                }
+                Some(Cover { last, next, .. }) => {
+                    Cover { start_ns, last: *last, next: end.0.max(*next) }
+                }
+            });
+        }
+        Covers(covers)
+    }
+
+    /// Whether the span at `inner` lies within one of these that is not itself.
+    fn hold(&self, index: &Index<'_>, inner: usize) -> bool {
+        let span = index.spans[inner];
+        let before = self.0.partition_point(|cover| cover.start_ns <= span.start_ns);
+        self.0[..before].last().is_some_and(|Cover { last, next, .. }| {
+            let end = if last.1 == inner { *next } else { last.0 };
+            end >= span.end_ns
+        })
+    }
+}
+
+/// The span, and the outer one that covers most of it.
+fn told(index: &Index<'_>, inner: usize, outers: &[usize]) -> String {
+    let span = index.spans[inner];
+    let overlap = |place: &usize| {
+        let outer = index.spans[*place];
+        let shared =
+            outer.end_ns.min(span.end_ns).saturating_sub(outer.start_ns.max(span.start_ns));
+        (shared, std::cmp::Reverse(*place))
+    };
+    let nearest = outers.iter().filter(|place| **place != inner).max_by_key(|place| overlap(place));
+    let (start, end) = (index.ms(span.start_ns), index.ms(span.end_ns));
+    let own = format!("`{}` is from {start} to {end} ms", span.name);
+    match nearest.map(|place| index.spans[*place]) {
+        Some(outer) => {
+            let (start, end) = (index.ms(outer.start_ns), index.ms(outer.end_ns));
+            format!("{own}, `{}` from {start} to {end} ms", outer.name)
+        }
+        None => format!("{own}, and there is no other `{}`", span.name),
+    }
+}
+
+/// A stretch of time.
+struct Window {
+    start_ns: i64,
+    end_ns: i64,
+    told: String,
+}
+
+impl Window {
+    /// `None` when it never opens or closes, which is told.
+    fn open(
+        index: &Index<'_>,
+        expected: &WindowExpectation,
+        verdict: &mut Verdict,
+    ) -> Option<Window> {
+        let mut bound = |name: &Option<String>, rule: &str| match name {
+            Some(name) => {
+                let pattern = Pattern::new(name);
+                let places = index.named(&pattern);
+                if places.is_empty() {
+                    let message = format!("no span is named `{name}`");
+                    verdict.fail(rule, message, index.instead_of(&pattern));
+                }
+                places
+            }
+            None => index.counted().collect(),
+        };
+        let starts = bound(&expected.start, "start_span");
+        let ends = bound(&expected.end, "end_span");
+        let start_ns = starts.iter().map(|place| index.spans[*place].start_ns).min()?;
+        let end_ns = ends.iter().map(|place| index.spans[*place].end_ns).max()?;
+        let told = match (&expected.start, &expected.end) {
+            (None, None) => "the whole trace".to_owned(),
+            (start, end) => {
+                let told = |name: &Option<String>, of_all: &str| {
+                    name.as_ref().map_or(of_all.to_owned(), |name| format!("`{name}`"))
+                };
+                let start = told(start, "the first span");
+                format!("the window from {start} to {}", told(end, "the last span"))
+            }
+        };
+        Some(Window { start_ns, end_ns, told })
+    }
+
+    fn judge(&self, index: &Index<'_>, expected: &WindowExpectation, verdict: &mut Verdict) {
+        let Window { start_ns, end_ns, told } = self;
+        let (start, end) = (index.ms(*start_ns), index.ms(*end_ns));
+        if end_ns < start_ns {
+            let message = format!("{told} closes at {end} ms, before it opens at {start} ms");
+            verdict.fail("", message, None);
+            return;
+        }
+        let took = end_ns.saturating_sub(*start_ns) as f64 / 1e6;
+        let at = Some(format!("it is open from {start} to {end} ms"));
+        if let Some(min) = expected.duration_ms.min.filter(|min| took < *min) {
+            let message = format!("{told} took {took} ms, expected at least {min} ms");
+            verdict.fail("min_duration_ms", message, at.clone());
+        }
+        if let Some(max) = expected.duration_ms.max.filter(|max| took > *max) {
+            let message = format!("{told} took {took} ms, expected at most {max} ms");
+            verdict.fail("max_duration_ms", message, at);
+        }
+        if let Some(min) = expected.min_spans {
+            let within = |place: &usize| {
+                let span = index.spans[*place];
+                span.start_ns >= *start_ns && span.end_ns <= *end_ns
+            };
+            let found = index.counted().filter(within).count() as u64;
+            if found < min {
+                let (min, note) = (plural(min, "span"), index.counted_note());
+                let message = format!("expected at least {min} within {told}, found {found}{note}");
+                verdict.fail("min_span_count", message, None);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::super::traces::table::{check, check_with_lifecycle};
+    use super::*;
+    use crate::expectation::{Expectation, Range};
+
+    fn within(outer: &str, contained: &[&str]) -> Expectation {
+        Expectation::Window(WindowExpectation {
+            outer: Some(outer.to_owned()),
+            contains: contained.iter().map(|name| (*name).to_owned()).collect(),
+            ..WindowExpectation::default()
+        })
+    }
+
+    const SET: &str = "run 0..10\n  a 0..10\n  b 1..9\n  late 8..11\na 20..30\nb 21..22";
+
+    #[test]
+    fn what_lies_within() {
+        check(
+            SET,
+            within("run", &["a"]),
+            expect![[r#"
+            fails, 6 looked at
+            contains[0]: 1 of 2 spans `a` lie outside every `run`
+              nearest: `a` is from 20 to 30 ms, `run` from 0 to 10 ms
+        "#]],
+        );
+        check(SET, within("a", &["b"]), expect!["holds, 6 looked at"]);
+        check(
+            SET,
+            within("run", &["b", "late"]),
+            expect![[r#"
+            fails, 6 looked at
+            contains[0]: 1 of 2 spans `b` lie outside every `run`
+              nearest: `b` is from 21 to 22 ms, `run` from 0 to 10 ms
+            contains[1]: 1 of 1 span `late` lie outside every `run`
+              nearest: `late` is from 8 to 11 ms, `run` from 0 to 10 ms
+        "#]],
+        );
+        check(
+            SET,
+            within("ran", &["b"]),
+            expect![[r#"
+            fails, 6 looked at
+            outer: no span is named `ran`
+              nearest: did you mean `run`? there are `a` (2), `b` (2), `late` (1), `run` (1)
+        "#]],
+        );
+        check(
+            SET,
+            within("run", &["bb"]),
+            expect![[r#"
+            fails, 6 looked at
+            contains[0]: no span is named `bb`
+              nearest: did you mean `b`? there are `a` (2), `b` (2), `late` (1), `run` (1)
+        "#]],
+        );
+        check(SET, within("*", &["b"]), expect!["holds, 6 looked at"]);
+        check(SET, within("*", &["run"]), expect!["holds, 6 looked at"]);
+        check("", within("run", &["a"]), expect!["fails, 0 looked at, no spans"]);
+    }
+
+    #[test]
+    fn both_ends_are_included() {
+        check("o 1..5\ni 1..5", within("o", &["i"]), expect!["holds, 2 looked at"]);
+        check(
+            "o 1..5\ni 1..5.1",
+            within("o", &["i"]),
+            expect![[r#"
+            fails, 2 looked at
+            contains[0]: 1 of 1 span `i` lie outside every `o`
+              nearest: `i` is from 0 to 4.1 ms, `o` from 0 to 4 ms
+        "#]],
+        );
+        check(
+            "o 1..5\ni 0.9..5",
+            within("o", &["i"]),
+            expect![[r#"
+            fails, 2 looked at
+            contains[0]: 1 of 1 span `i` lie outside every `o`
+              nearest: `i` is from 0 to 4.1 ms, `o` from 0.1 to 4.1 ms
+        "#]],
+        );
+    }
+
+    fn between(
+        start: Option<&str>,
+        end: Option<&str>,
+        duration_ms: Range,
+        min_spans: Option<u64>,
+    ) -> Expectation {
+        let (start, end) = (start.map(str::to_owned), end.map(str::to_owned));
+        Expectation::Window(WindowExpectation {
+            start,
+            end,
+            duration_ms,
+            min_spans,
+            ..WindowExpectation::default()
+        })
+    }
+
+    fn at_most(max: f64) -> Range {
+        Range { max: Some(max), ..Range::default() }
+    }
+
+    #[test]
+    fn how_long_it_takes() {
+        check(SET, between(None, None, at_most(30.0), None), expect!["holds, 6 looked at"]);
+        check(
+            SET,
+            between(None, None, at_most(29.5), None),
+            expect![[r#"
+            fails, 6 looked at
+            max_duration_ms: the whole trace took 30 ms, expected at most 29.5 ms
+              nearest: it is open from 0 to 30 ms
+        "#]],
+        );
+        check(
+            SET,
+            between(None, None, Range { min: Some(40.0), max: None }, None),
+            expect![[r#"
+            fails, 6 looked at
+            min_duration_ms: the whole trace took 30 ms, expected at least 40 ms
+              nearest: it is open from 0 to 30 ms
+        "#]],
+        );
+        check(
+            SET,
+            between(Some("b"), Some("late"), at_most(10.0), Some(3)),
+            expect![[r#"
+            fails, 6 looked at
+            min_span_count: expected at least 3 spans within the window from `b` to `late`, found 2
+        "#]],
+        );
+        check(
+            SET,
+            between(Some("b"), Some("late"), at_most(9.0), Some(4)),
+            expect![[r#"
+            fails, 6 looked at
+            max_duration_ms: the window from `b` to `late` took 10 ms, expected at most 9 ms
+              nearest: it is open from 1 to 11 ms
+            min_span_count: expected at least 4 spans within the window from `b` to `late`, found 2
+        "#]],
+        );
+        check(
+            SET,
+            between(Some("late"), Some("run"), at_most(1.0), None),
+            expect![[r#"
+            fails, 6 looked at
+            max_duration_ms: the window from `late` to `run` took 2 ms, expected at most 1 ms
+              nearest: it is open from 8 to 10 ms
+        "#]],
+        );
+        check(
+            "a 5..6\nb 0..1",
+            between(Some("a"), Some("b"), at_most(1.0), None),
+            expect![[r#"
+            fails, 2 looked at
+            : the window from `a` to `b` closes at 1 ms, before it opens at 5 ms
+        "#]],
+        );
+        check(
+            SET,
+            between(Some("lat"), Some("b"), at_most(1.0), None),
+            expect![[r#"
+            fails, 6 looked at
+            start_span: no span is named `lat`
+              nearest: did you mean `late`? there are `a` (2), `b` (2), `late` (1), `run` (1)
+        "#]],
+        );
+        check("", between(None, None, at_most(1.0), None), expect!["fails, 0 looked at, no spans"]);
+        check(
+            "db.start 0..9 lifecycle",
+            between(None, None, at_most(1.0), None),
+            expect!["fails, 0 looked at, no spans"],
+        );
+        check_with_lifecycle(
+            "db.start 0..9 lifecycle",
+            between(None, None, at_most(1.0), None),
+            expect![[r#"
+                fails, 1 looked at
+                max_duration_ms: the whole trace took 9 ms, expected at most 1 ms
+                  nearest: it is open from 0 to 9 ms
+            "#]],
+        );
+    }
+}
