@@ -24,8 +24,13 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     Init(InitArgs),
     Run(RunArgs),
+    #[command(visible_alias = "validate")]
     DryRun(DryRunArgs),
+    Lint(LintArgs),
     Render(RenderArgs),
+    Gen(GenArgs),
+    Template(TemplateArgs),
+    Schema(SchemaArgs),
     Build(BuildArgs),
     Cache(CacheArgs),
 }
@@ -34,11 +39,14 @@ pub(crate) enum Command {
 ///
 /// It needs no image and no engine. Files that are there already are left alone.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  clnrm init demo && clnrm run demo")]
+#[command(after_help = "Examples:\n  clnrm init demo && clnrm run demo\n  clnrm init --templates")]
 pub(crate) struct InitArgs {
     /// The folder to make it in.
     #[arg(default_value = ".")]
     pub(crate) folder: PathBuf,
+    /// Instead, write the templates that come with clnrm to ~/.clnrm/templates, to be edited.
+    #[arg(long, conflicts_with = "folder")]
+    pub(crate) templates: bool,
 }
 
 /// Run tests, as far as their verdicts are not known.
@@ -67,26 +75,121 @@ pub(crate) struct RunArgs {
     /// Show failures that are known instead of running their scenarios again.
     #[arg(long)]
     pub(crate) reuse_failures: bool,
+    /// Check the tests, and run nothing: `clnrm dry-run`.
+    #[arg(long, conflicts_with_all = ["force", "frozen", "reuse_failures", "backend", "jobs"])]
+    pub(crate) dry_run: bool,
     #[command(flatten)]
     pub(crate) common: CommonArgs,
 }
 
 /// Check tests without running anything.
 ///
-/// Renders, parses and checks every file; needs no engine.
+/// Renders, parses and checks every file; needs no engine. Each file gets a line, what is wrong
+/// with it is told below.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  clnrm dry-run\n  clnrm dry-run tests/api -D env=ci --strict\n  \
+                        clnrm dry-run --format sarif > clnrm.sarif"
+)]
 pub(crate) struct DryRunArgs {
     /// Test files, or folders to look for them in.
     pub(crate) paths: Vec<PathBuf>,
+    /// Take what clnrm does not know for an error.
+    #[arg(long)]
+    pub(crate) strict: bool,
     #[command(flatten)]
-    pub(crate) common: CommonArgs,
+    pub(crate) check: CheckArgs,
 }
+
+/// Check tests, and their style and risks.
+///
+/// Besides what `dry-run` tells, it looks for secrets, expectations that nothing can meet,
+/// variables nobody reads, images that may change, and tests that prove nothing.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  clnrm lint\n  clnrm lint --deny warnings\n  clnrm lint --fix")]
+pub(crate) struct LintArgs {
+    /// Test files, or folders to look for them in.
+    pub(crate) paths: Vec<PathBuf>,
+    /// What is taken for an error.
+    #[arg(long, value_enum, value_name = "WHAT")]
+    pub(crate) deny: Option<DenyArg>,
+    /// Mend what can be mended, then tell of the rest.
+    #[arg(long)]
+    pub(crate) fix: bool,
+    #[command(flatten)]
+    pub(crate) check: CheckArgs,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DenyArg {
+    /// Everything that is told.
+    Warnings,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct CheckArgs {
+    /// How to report.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: CheckFormat,
+    #[command(flatten)]
+    pub(crate) variables: VariableArgs,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CheckFormat {
+    /// For people.
+    #[default]
+    Human,
+    /// One JSON object.
+    Json,
+    /// SARIF 2.1.0, which code hosts and editors read.
+    Sarif,
+    /// Annotations of GitHub Actions.
+    Github,
+}
+
+/// Print a commented block of a test file.
+///
+/// The block is valid where it stands, and says what each key means.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  clnrm gen\n  clnrm gen expect-span >> tests/api.clnrm.toml")]
+pub(crate) struct GenArgs {
+    /// Which; without it the names of all are printed.
+    pub(crate) block: Option<String>,
+}
+
+/// Print a whole test file to start from.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  clnrm template\n  clnrm template otel > tests/api.clnrm.toml")]
+pub(crate) struct TemplateArgs {
+    /// Which; without it the names of all are printed.
+    pub(crate) kind: Option<String>,
+}
+
+/// Print the JSON Schema of test files.
+///
+/// Editors with a language server for TOML complete and check by it when a file's first line is
+/// `#:schema ./clnrm.schema.json`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  clnrm schema > clnrm.schema.json")]
+pub(crate) struct SchemaArgs {}
 
 /// Print what a template renders to.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  clnrm render tests/api.clnrm.toml.tera\n  \
+                        clnrm render tests/api.clnrm.toml.tera --map -D svc=api")]
 pub(crate) struct RenderArgs {
     /// A test file.
     pub(crate) file: PathBuf,
+    /// Instead, tell of every variable it reads what it is, where that comes from, and which lines
+    /// of the rendered text would be others if it were.
+    #[arg(long)]
+    pub(crate) map: bool,
+    /// The cell of a matrix file: `[axis=value]`, as `dry-run` names it [default: the first].
+    #[arg(long, value_name = "CELL")]
+    pub(crate) cell: Option<String>,
     #[command(flatten)]
     pub(crate) variables: VariableArgs,
     #[command(flatten)]
@@ -147,7 +250,7 @@ pub(crate) enum CacheCommand {
     },
 }
 
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub(crate) struct VariableArgs {
     /// Set a variable of templates; it goes before the file's own. Numbers, truth values, lists and
     /// tables are read as TOML.
@@ -166,7 +269,18 @@ pub(crate) struct CommonArgs {
     pub(crate) store: StoreArgs,
 }
 
-#[derive(Debug, clap::Args)]
+impl CommonArgs {
+    /// The same for a command that only checks.
+    pub(crate) fn check(&self) -> CheckArgs {
+        let format = match self.format {
+            Format::Human => CheckFormat::Human,
+            Format::Json => CheckFormat::Json,
+        };
+        CheckArgs { format, variables: self.variables.clone(), store: self.store.clone() }
+    }
+}
+
+#[derive(Clone, Debug, clap::Args)]
 pub(crate) struct StoreArgs {
     /// The file in which results are remembered [default: .clnrm/store-v1.redb].
     #[arg(long, env = "CLNRM_STORE", value_name = "FILE", global = true)]

@@ -1,11 +1,15 @@
 //! One file a verb.
 
+pub(crate) mod block;
 pub(crate) mod build;
 pub(crate) mod cache;
 pub(crate) mod dry_run;
 pub(crate) mod init;
+pub(crate) mod lint;
 pub(crate) mod render;
 pub(crate) mod run;
+pub(crate) mod schema;
+pub(crate) mod template;
 
 use clnrm_engine::Engine;
 

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clnrm_engine::{Engine, Stopped, Unit};
-use clnrm_queries::{CELLS, CHECK, Check, CheckGlance, REPORT, Report, ReportGlance, Severity};
+use clnrm_engine::{Engine, Query, Stopped, Unit};
+use clnrm_queries::{
+    CELLS, CHECK, Check, CheckGlance, Diagnostic, REPORT, Report, ReportGlance, Severity,
+};
 
-use crate::args::Format;
+use crate::args::{CheckFormat, Format};
 
 /// A root's value.
 pub(crate) enum Known<V, G> {
@@ -41,6 +43,46 @@ pub(crate) enum Detail {
     Glance,
     /// All of it.
     Whole,
+}
+
+/// What is taken for an error besides errors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Deny {
+    /// Nothing.
+    Nothing,
+    /// What clnrm does not know.
+    Unknown,
+    /// Whatever is told.
+    Warnings,
+}
+
+impl Deny {
+    /// How bad a diagnostic is taken to be.
+    pub(crate) fn severity<S: AsRef<str>>(self, diagnostic: &Diagnostic<S>) -> Severity {
+        let denied = match self {
+            Deny::Nothing => false,
+            Deny::Unknown => {
+                let code = diagnostic.code.as_ref();
+                code.starts_with("parse/unknown-") || code == "unsupported" || code == "left-out"
+            }
+            Deny::Warnings => diagnostic.severity == Severity::Warning,
+        };
+        if denied { Severity::Error } else { diagnostic.severity }
+    }
+
+    /// Whether nothing is said against a test that counts as an error.
+    pub(crate) fn is_sound(self, check: &Check<&str>) -> bool {
+        check.diagnostics.iter().all(|one| self.severity(one) < Severity::Error)
+    }
+}
+
+impl From<CheckFormat> for Detail {
+    fn from(format: CheckFormat) -> Detail {
+        match format {
+            CheckFormat::Human => Detail::Glance,
+            CheckFormat::Json | CheckFormat::Sarif | CheckFormat::Github => Detail::Whole,
+        }
+    }
 }
 
 impl From<Format> for Detail {
@@ -77,7 +119,7 @@ impl KnownReport {
 }
 
 /// The units of tests, with a matrix file's cells in its place, given which of them are known: one
-/// that is known is no matrix file, for only its cells are ever asked for.
+/// that is known to be all right is no matrix file.
 pub(crate) fn expanded(
     engine: &mut Engine,
     units: Vec<Unit>,
@@ -85,6 +127,12 @@ pub(crate) fn expanded(
 ) -> Result<Vec<Unit>, Vec<Unit>> {
     let files = |at: &usize| !is_known(*at) && units[*at].part.is_empty();
     let open: Vec<Unit> = (0..units.len()).filter(files).map(|at| units[at].clone()).collect();
+    let checks = engine.demand(&CHECK, &open);
+    let is_matrix = |check: &Result<Arc<Check>, Stopped>| {
+        check.as_ref().is_ok_and(|check| check.glance.is_matrix)
+    };
+    let open = open.into_iter().zip(checks).filter(|(_, check)| is_matrix(check));
+    let open: Vec<Unit> = open.map(|(unit, _)| unit).collect();
     let cells = engine.demand(&CELLS, &open);
     let matrices: BTreeMap<Unit, Vec<Unit>> = open
         .into_iter()
@@ -105,21 +153,22 @@ pub(crate) fn expanded(
 /// The checks of tests, with the cells of matrix files.
 pub(crate) fn checks(
     engine: &mut Engine,
+    query: &'static Query<Check>,
     units: Vec<Unit>,
     detail: Detail,
 ) -> (Vec<Unit>, Vec<Result<KnownCheck, Stopped>>) {
-    let mut checks = recalled(engine, &units, detail);
+    let mut checks = recalled(engine, query, &units, detail);
     let units = match expanded(engine, units, |at| checks[at].is_some()) {
         Err(units) => units,
         Ok(units) => {
-            checks = recalled(engine, &units, detail);
+            checks = recalled(engine, query, &units, detail);
             units
         }
     };
     let open: Vec<usize> = (0..units.len()).filter(|at| checks[*at].is_none()).collect();
     if !open.is_empty() {
         let open_units: Vec<Unit> = open.iter().map(|at| units[*at].clone()).collect();
-        let told = engine.demand(&CHECK, &open_units);
+        let told = engine.demand(query, &open_units);
         for (at, check) in open.into_iter().zip(told) {
             checks[at] = Some(check.map(Known::Told));
         }
@@ -130,11 +179,14 @@ pub(crate) fn checks(
 
 fn recalled(
     engine: &mut Engine,
+    query: &'static Query<Check>,
     units: &[Unit],
     detail: Detail,
 ) -> Vec<Option<Result<KnownCheck, Stopped>>> {
-    engine.recall(&CHECK, units, |encoded| {
-        let CheckGlance { scenarios, worst, .. } = CheckGlance::decode(encoded)?;
+    engine.recall(query, units, |encoded| {
+        let CheckGlance { scenarios, worst, is_matrix, .. } = CheckGlance::decode(encoded)?;
+        // A matrix file's cells are told of in its place.
+        let worst = (!is_matrix).then_some(worst)?;
         Some(Ok(match worst {
             None if detail == Detail::Glance => Known::Green(GreenCheck { scenarios }),
             Some(Severity::Error) => Known::Told(Arc::new(Check::decode(encoded)?)),

@@ -6,6 +6,7 @@ mod exit;
 mod interrupt;
 mod known;
 mod printer;
+mod schema;
 mod select;
 mod settle;
 mod why;
@@ -27,11 +28,17 @@ fn main() -> std::process::ExitCode {
     clnrm_engine::hush_caught_panics();
     let args = Args::parse();
     // This thread works along with the others, and so there is one less to be started.
-    let _ = rayon::ThreadPoolBuilder::new().use_current_thread().build_global();
+    // A template may nest deep.
+    let pool = rayon::ThreadPoolBuilder::new().stack_size(16 << 20).use_current_thread();
+    let _ = pool.build_global();
     let result = match args.command {
         Command::Init(args) => commands::init::run(&args),
         Command::Run(args) => commands::run::run(&args),
         Command::DryRun(args) => commands::dry_run::run(&args),
+        Command::Lint(args) => commands::lint::run(&args),
+        Command::Gen(args) => commands::block::run(&args),
+        Command::Template(args) => commands::template::run(&args),
+        Command::Schema(_) => commands::schema::run(),
         Command::Render(args) => commands::render::run(&args),
         Command::Build(args) => commands::build::run(&args),
         Command::Cache(args) => commands::cache::run(&args),

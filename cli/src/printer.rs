@@ -1,7 +1,9 @@
 //! The only module that prints. Data goes to standard output, talk to standard error.
 
+mod github;
 mod human;
 mod json;
+mod sarif;
 mod snippet;
 mod style;
 
@@ -13,11 +15,12 @@ use anstream::adapter::strip_str;
 use anstream::{AutoStream, ColorChoice};
 use clnrm_backends::BackendError;
 use clnrm_engine::{Counts, Engine, Impure, Stopped, Unit};
-use clnrm_queries::Diagnostic;
+use clnrm_queries::{Diagnostic, Reached, Severity};
 use serde::Serialize;
 
-use crate::args::Format;
-use crate::known::{KnownCheck, KnownReport};
+use crate::args::{CheckFormat, Format};
+use crate::exit::Exit;
+use crate::known::{Deny, KnownCheck, KnownReport};
 
 /// All there is to say of a run.
 pub(crate) struct RunSummary {
@@ -49,8 +52,23 @@ pub(crate) struct DrySummary<'a> {
     pub(crate) checks: Vec<Result<KnownCheck, Stopped>>,
     /// Those that belong to no test.
     pub(crate) diagnostics: Vec<Diagnostic>,
+    pub(crate) deny: Deny,
     pub(crate) counts: Counts,
     pub(crate) duration: Duration,
+}
+
+impl DrySummary<'_> {
+    /// Every diagnostic, and how bad it is taken to be.
+    fn each(&self, mut see: impl FnMut(Severity, &Diagnostic<&str>)) {
+        for diagnostic in &self.diagnostics {
+            see(diagnostic.severity, &diagnostic.view());
+        }
+        for check in self.checks.iter().flatten() {
+            for diagnostic in check.view().iter().flat_map(|check| &check.diagnostics) {
+                see(self.deny.severity(diagnostic), diagnostic);
+            }
+        }
+    }
 }
 
 pub(crate) fn run(summary: &RunSummary, format: Format) {
@@ -61,11 +79,42 @@ pub(crate) fn run(summary: &RunSummary, format: Format) {
     });
 }
 
-pub(crate) fn dry_run(summary: &DrySummary<'_>, format: Format) {
+pub(crate) fn dry_run(summary: &DrySummary<'_>, format: CheckFormat) {
     report(|print| match format {
-        Format::Human => human::dry_run(summary, print),
-        Format::Json => print(&mut json::dry_run(summary)),
+        CheckFormat::Human => human::dry_run(summary, print),
+        CheckFormat::Json => print(&mut json::dry_run(summary)),
+        CheckFormat::Sarif => print(&mut sarif::dry_run(summary)),
+        CheckFormat::Github => print(&mut github::dry_run(summary)),
     });
+}
+
+/// What a template reads, a line each.
+pub(crate) fn reached(reached: &[Reached]) {
+    if reached.is_empty() {
+        talk("it reads no variables");
+    }
+    report(|print| print(&mut human::reached(reached)));
+}
+
+/// Prints one of some texts, or without a name the names of all.
+pub(crate) fn one_of(what: &str, texts: &[(&str, &str)], name: Option<&str>) -> Exit {
+    let names = texts.iter().map(|(name, _)| *name);
+    let Some(name) = name else {
+        names.for_each(|name| text(&format!("{name}\n")));
+        return Exit::Green;
+    };
+    match texts.iter().find(|(known, _)| *known == name) {
+        Some((_, found)) => {
+            text(found);
+            Exit::Green
+        }
+        None => {
+            let names: Vec<&str> = names.collect();
+            let hint = format!("there are {}", names.join(", "));
+            err(&human::error(&format!("there is no {what} `{name}`"), Some(&hint)));
+            Exit::Usage
+        }
+    }
 }
 
 /// A report, piece by piece. It may be large, so no colours are put in only to be taken out again.
@@ -81,6 +130,11 @@ fn report(write: impl FnOnce(&dyn Fn(&mut String))) {
 /// Data, as it is.
 pub(crate) fn text(text: &str) {
     write_all(std::io::stdout().lock(), text);
+}
+
+/// Data as JSON.
+pub(crate) fn json(value: &impl Serialize) {
+    text(&json::pretty(value));
 }
 
 /// Data that is written while it is made.
@@ -170,6 +224,6 @@ fn write_all(mut stream: impl Write, text: &str) {
 }
 
 /// `1 test`, `2 tests`
-fn many(count: impl Into<u64> + Display + Copy, thing: &str) -> String {
+pub(crate) fn many(count: impl Into<u64> + Display + Copy, thing: &str) -> String {
     if count.into() == 1 { format!("{count} {thing}") } else { format!("{count} {thing}s") }
 }

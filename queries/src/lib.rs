@@ -19,6 +19,7 @@ mod dialect;
 mod document;
 mod expectation;
 mod judge;
+mod lint;
 mod model;
 mod outcome;
 mod plan;
@@ -36,10 +37,11 @@ mod verdict;
 
 use clnrm_engine::AnyQuery;
 
-pub use diagnostic::{Diagnostic, Severity};
+pub use diagnostic::{Diagnostic, Edit, Severity};
+pub use lint::LINT;
 pub use outcome::{encode, parts};
 pub use plan::{PLAN, Plan, facts};
-pub use render::{CELLS, Origin, PACK, RENDERED, Rendered, numbered};
+pub use render::{CELLS, Origin, PACK, REACH, RENDERED, Reached, Rendered, numbered};
 pub use report::{
     CHECK, Check, CheckGlance, Failure, REPORT, Report, ReportGlance, ScenarioReport, State,
 };
@@ -47,7 +49,7 @@ pub use select::{SELECTION, Selection};
 pub use settings::{FILES as SETTINGS_FILES, SETTINGS, Settings, unit as settings_unit};
 
 /// Every query, for the engine.
-pub static QUERIES: [&dyn AnyQuery; 23] = [
+pub static QUERIES: [&dyn AnyQuery; 25] = [
     &select::SELECTION,
     &source::SOURCE,
     &render::TEMPLATE_TEXT,
@@ -59,11 +61,13 @@ pub static QUERIES: [&dyn AnyQuery; 23] = [
     &render::CELLS,
     &render::RENDERED,
     &render::PLACES,
+    &render::REACH,
     &document::DOCUMENT,
     &settings::SETTINGS,
     &model::MODEL,
     &shape::SHAPE,
     &report::CHECK,
+    &lint::LINT,
     &plan::PLAN,
     &outcome::OUTCOME,
     &traces::LIFECYCLE_NAMED,

@@ -34,6 +34,10 @@ pub(crate) struct Test {
     pub declared: bool,
     /// Its name; empty when the file gives none.
     pub name: String,
+    /// Where that is written.
+    pub name_path: Option<KeyPath>,
+    /// Whether the file says which version it is.
+    pub has_version: bool,
     /// Its tags.
     pub tags: Vec<String>,
     /// Limit of the whole test.
@@ -135,7 +139,9 @@ fn identity(root: &Table<'_>, test: &mut Test) {
 fn named(table: &Table<'_>, test: &mut Test) {
     if let Some(name) = table.string(&["name"]).filter(|_| test.name.is_empty()) {
         test.name = name;
+        test.name_path = Some(table.path().key("name"));
     }
+    test.has_version |= table.value(&["version"]).is_some();
     if let Some(tags) = table.strings(&["tags"]) {
         test.tags.extend(tags);
     }

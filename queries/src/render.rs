@@ -8,8 +8,10 @@ mod matrix;
 mod pack;
 mod places;
 mod prepared;
+mod reach;
 mod variables;
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::sync::{Arc, LazyLock};
@@ -21,6 +23,7 @@ use tera::Context;
 
 use self::functions::Session;
 use self::library::{Broken, Fragment, Mode, Place, Scope, Uses};
+use self::matrix::Axes;
 use self::prepared::{Libraries, Library};
 use self::variables::{Lifted, Resolve};
 use crate::diagnostic::{At, Problem};
@@ -37,6 +40,7 @@ pub use self::matrix::{CELLS, numbered};
 pub(crate) use self::matrix::{cell_of, number_of};
 pub use self::pack::PACK;
 pub(crate) use self::places::PLACES;
+pub use self::reach::{REACH, Reached};
 pub use self::variables::Origin;
 pub(crate) use self::variables::PROJECT_VARIABLE;
 
@@ -45,6 +49,9 @@ pub static RENDERED: Query<Rendered> = Query::new("rendered", 2, rendered);
 
 /// See [`RENDERED`].
 pub type Rendered = Result<Text, Problem>;
+
+/// The code of what keeps a matrix file from being one test.
+pub(crate) const IS_MATRIX: &str = "render/is-matrix";
 
 /// The most a template may render to.
 const LARGEST: usize = 8 << 20;
@@ -62,8 +69,28 @@ fn rendered(cx: &Cx<'_>, unit: &Unit) -> Rendered {
     if !is_template(&text.0) || SETTINGS_FILES.contains(&&*unit.path) {
         return Ok(text.clone());
     }
-    let rendered = Template::new(cx, unit, &text.0).and_then(|mut template| template.render());
+    let rendered = Template::new(cx, unit, &text.0).and_then(|mut template| {
+        if unit.part.is_empty() && !template.axes.is_empty() {
+            let message = "the file is one test for each cell of its matrix";
+            return Err(SyntaxError::new(NOWHERE, message).code(IS_MATRIX));
+        }
+        template.render()
+    });
     rendered.map(Text).map_err(|error| problem(&text.0, error))
+}
+
+/// The names a file's text and what it uses read; `None` when they read all there are, or cannot be
+/// told.
+pub(crate) fn names_read(cx: &Cx<'_>, unit: &Unit) -> Option<BTreeSet<String>> {
+    let source = cx.get(&SOURCE, &Unit::file(unit.path.clone()));
+    let text = source.as_ref().as_ref().ok()?;
+    if !is_template(&text.0) {
+        return Some(BTreeSet::new());
+    }
+    let template = Template::new(cx, unit, &text.0).ok()?;
+    let mut names = template.uses.names;
+    names.extend(template.lifted.names());
+    (!names.contains(EVERYTHING)).then_some(names)
 }
 
 /// An error in a template as a problem of the file it is in.
@@ -94,7 +121,23 @@ struct Template<'a> {
     fragments: BTreeMap<(Place, String), Arc<Result<Fragment, Broken>>>,
     lifted: Lifted,
     context: Context,
+    /// Axes of which one value at a time is read.
+    axes: Axes,
+    overrides: &'a Overrides,
+    /// Where variables come from that are not the file's.
+    origins: BTreeMap<String, Origin>,
+    /// What was read of the environment.
+    environment: RefCell<BTreeMap<String, Option<String>>>,
 }
+
+/// Values other than those there are, to see what they change.
+#[derive(Default)]
+struct Overrides {
+    vars: BTreeMap<String, Value>,
+    environment: BTreeMap<String, Option<String>>,
+}
+
+static NO_OVERRIDES: Overrides = Overrides { vars: BTreeMap::new(), environment: BTreeMap::new() };
 
 /// The outline of a template, its mode, and how it is given to Tera.
 type Parsed<'a> = (Outline<'a>, Mode, tera::Template, Vec<Default>);
@@ -169,6 +212,15 @@ fn syntax_error(error: &tera::Error, rewritten: &Rewritten) -> SyntaxError {
 
 impl<'a> Template<'a> {
     fn new(cx: &'a Cx<'a>, unit: &'a Unit, text: &'a str) -> Result<Template<'a>, SyntaxError> {
+        Template::with(cx, unit, text, &NO_OVERRIDES)
+    }
+
+    fn with(
+        cx: &'a Cx<'a>,
+        unit: &'a Unit,
+        text: &'a str,
+        overrides: &'a Overrides,
+    ) -> Result<Template<'a>, SyntaxError> {
         if text.len() > LARGEST_TEMPLATE {
             let message = format!("the template has {} MiB, the most is 4", text.len() >> 20);
             return Err(SyntaxError::new(NOWHERE, message).code("render/too-large"));
@@ -188,6 +240,10 @@ impl<'a> Template<'a> {
             fragments: BTreeMap::new(),
             lifted,
             context: Context::new(),
+            axes: Axes::new(),
+            overrides,
+            origins: BTreeMap::new(),
+            environment: RefCell::default(),
         };
         template.gather()?;
         template.know()?;
@@ -312,6 +368,13 @@ impl<'a> Template<'a> {
         SyntaxError { hint: hint.clone(), ..error }
     }
 
+    /// A variable of the environment, which is noted.
+    fn env(&self, name: &str) -> Option<String> {
+        let value = self.overrides.env(self.cx, name);
+        self.environment.borrow_mut().insert(name.to_owned(), value.clone());
+        value
+    }
+
     /// Makes up what the template knows.
     fn know(&mut self) -> Result<(), SyntaxError> {
         let mut names = self.uses.names.clone();
@@ -322,27 +385,29 @@ impl<'a> Template<'a> {
         }
         let defined: BTreeMap<String, Value> = names
             .iter()
-            .filter_map(|name| Some((name.clone(), variables::defined(self.cx, name)?)))
+            .filter_map(|name| Some((name.clone(), self.overrides.var(self.cx, name)?)))
             .collect();
         for (name, value) in &defined {
             self.lifted.vars.insert(name.clone(), value.clone());
+            self.origins.insert(name.clone(), Origin::CommandLine);
         }
         if self.lifted.is_open() {
             self.resolve()?;
         }
         for name in &names {
             if !self.lifted.vars.contains_key(name)
-                && let Some((value, _)) = variables::fallback(self.cx, name)
+                && let Some((value, origin)) = self.fallback(name)
             {
                 self.lifted.vars.insert(name.clone(), value);
+                self.origins.insert(name.clone(), origin);
             }
         }
-        let axes = matrix::axes(&self.outline, &self.lifted.matrix);
-        if let Some(cells) = matrix::too_many(&axes) {
+        self.axes = matrix::axes(&self.outline, &self.lifted.matrix);
+        if let Some(cells) = matrix::too_many(&self.axes) {
             let message = format!("the matrix has {cells} cells, the most is 1000");
             return Err(SyntaxError::new(NOWHERE, message).code("render/matrix"));
         }
-        let cell = matrix::cell(&axes, &self.unit.part);
+        let cell = matrix::cell(&self.axes, &self.unit.part);
         for (axis, value) in cell {
             self.lifted.matrix.insert(axis, value);
         }
@@ -350,25 +415,31 @@ impl<'a> Template<'a> {
         Ok(())
     }
 
+    /// What a name is that neither the command line nor the file says.
+    fn fallback(&self, name: &str) -> Option<(Value, Origin)> {
+        variables::fallback(self.cx, name, |variable| self.overrides.env(self.cx, variable))
+    }
+
     fn resolve(&mut self) -> Result<(), SyntaxError> {
         let (cx, text) = (self.cx, self.text);
         let seed = self.lifted.seed;
         let clock = self.clock();
+        let env = |name: &str| self.env(name);
         let place = |name: &str| {
             let pattern = Regex::new(&format!(r"(?m)^\s*{}\s*=", regex::escape(name)));
             pattern.ok().and_then(|it| it.find(text)).map_or(NOWHERE, |found| found.start())
         };
-        let outside = |name: &str| variables::fallback(cx, name).map(|(value, _)| value);
+        let outside = |name: &str| self.fallback(name).map(|(value, _)| value);
         let mut render = |template: &str, known: &Lifted| {
             let (_, _, parsed, defaults) = parse(cx, "", "variable", template)?;
             let mut job =
-                Job { cx, name: "variable", seed, clock: &clock, context: &context(known) };
+                Job { env: &env, name: "variable", seed, clock: &clock, context: &context(known) };
             job.render(Libraries::new(), parsed, &BTreeMap::new(), &defaults).map_err(|failure| {
                 let at = text.find(template).unwrap_or(NOWHERE);
                 SyntaxError { offset: at, ..failure.error }
             })
         };
-        let mut lifted = std::mem::take(&mut self.lifted);
+        let mut lifted = self.lifted.clone();
         let done =
             lifted.resolve(Resolve { render: &mut render, outside: &outside, place: &place });
         self.lifted = lifted;
@@ -430,12 +501,17 @@ impl<'a> Template<'a> {
         });
         let libraries =
             libraries.map_err(|error| Failure { error, output: String::new(), settled: true })?;
-        self.job(&self.clock()).render(libraries, parsed, &self.own_places(), defaults)
+        self.job(&self.clock(), &|name| self.env(name)).render(
+            libraries,
+            parsed,
+            &self.own_places(),
+            defaults,
+        )
     }
 
-    fn job<'b>(&'b self, clock: &'b str) -> Job<'b> {
-        let Template { cx, unit, lifted, context, .. } = self;
-        Job { cx, name: &unit.path, seed: lifted.seed, clock, context }
+    fn job<'b>(&'b self, clock: &'b str, env: &'b dyn Fn(&str) -> Option<String>) -> Job<'b> {
+        let Template { unit, lifted, context, .. } = self;
+        Job { env, name: &unit.path, seed: lifted.seed, clock, context }
     }
 
     /// The names of other templates in this one, and where these lie.
@@ -550,7 +626,8 @@ fn context(lifted: &Lifted) -> Context {
 
 /// A rendering.
 struct Job<'a> {
-    cx: &'a Cx<'a>,
+    /// A variable of the environment.
+    env: &'a dyn Fn(&str) -> Option<String>,
     name: &'a str,
     seed: u64,
     clock: &'a str,
@@ -590,7 +667,7 @@ impl Job<'_> {
                 // yet, and rendering starts again with that one: exactly the variables that are
                 // read are recorded.
                 if let Some(name) = session.take_wanted() {
-                    let value = self.cx.env(&name);
+                    let value = (self.env)(&name);
                     session.insert(name, value);
                     session.restart();
                     continue;

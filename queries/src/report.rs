@@ -14,15 +14,15 @@ use crate::diagnostic::{At, Diagnostic, ERRORS_WHEN_RUN, KeyPath, Problem, Sever
 use crate::expectation::Verdict;
 use crate::model::{MODEL, Test};
 use crate::outcome::{OUTCOME, Run};
-use crate::render::numbered;
+use crate::render::{IS_MATRIX, numbered};
 use crate::shape::SHAPE;
 use crate::verdict::VERDICT;
 
 /// What the shape check says of a file, with places: the root of `dry-run`.
-pub static CHECK: Query<Check> = Query::new("check", 2, check).kept();
+pub static CHECK: Query<Check> = Query::new("check", 3, check).kept();
 
 /// What came of a test: the root of `run`.
-pub static REPORT: Query<Report> = Query::new("report", 3, report).kept();
+pub static REPORT: Query<Report> = Query::new("report", 4, report).kept();
 
 /// What can be said of a file without running anything.
 ///
@@ -70,6 +70,8 @@ impl<S> Check<S> {
 pub struct CheckGlance {
     /// Whether the file says that it is a test.
     pub declared: bool,
+    /// Whether it is one test for each cell of a matrix, and this the check of none of them.
+    pub is_matrix: bool,
     /// How many scenarios it has.
     pub scenarios: usize,
     /// How bad the worst of its diagnostics is.
@@ -238,7 +240,12 @@ fn check(cx: &Cx<'_>, unit: &Unit) -> Check {
     let diagnostics = locator.diagnostics(&shape.problems);
     let worst = diagnostics.iter().map(|diagnostic| diagnostic.severity).max();
     Check {
-        glance: CheckGlance { declared: shape.declared, scenarios: shape.scenarios, worst },
+        glance: CheckGlance {
+            declared: shape.declared,
+            is_matrix: shape.problems.iter().any(|problem| problem.code == IS_MATRIX),
+            scenarios: shape.scenarios,
+            worst,
+        },
         name: if shape.name.is_empty() { unit.path.to_string() } else { shape.name.clone() },
         tags: shape.tags.clone(),
         diagnostics,

@@ -124,7 +124,7 @@ fn what_was_not_started_is_not_counted() {
 fn a_check_that_is_broken_off_goes_on_from_there() {
     let case = Case::empty();
     case.write("clnrm.toml", "");
-    let slow = "{% for n in range(end=99999) %}{% if n > 1 %}{% endif %}{% endfor %}".repeat(3);
+    let slow = "{% for n in range(end=50000) %}{% if n > 1 %}{% endif %}{% endfor %}";
     for number in 0..60 {
         let text = format!("{slow}{{# {number} #}}\n[meta]\nname = \"t\"\nversion = \"1\"\n");
         case.write(&format!("t{number}.clnrm.toml.tera"), text);

@@ -314,9 +314,6 @@ fn the_graph_is_printed() {
         project-variable #word
           clnrm itself
           settings
-        cells a.clnrm.toml.tera
-          clnrm itself
-          source a.clnrm.toml.tera
         check a.clnrm.toml.tera
           clnrm itself
           shape a.clnrm.toml.tera

@@ -1,7 +1,7 @@
 //! `clnrm build`
 
 use clnrm_backends::Cancel;
-use clnrm_queries::Severity;
+use clnrm_queries::{CHECK, Severity};
 
 use crate::args::{BuildArgs, GraphFormat};
 use crate::exit::Exit;
@@ -21,7 +21,7 @@ pub(crate) fn run(args: &BuildArgs) -> anyhow::Result<Exit> {
         printer::talk("no tests found; `clnrm init` makes some");
         return Ok(Exit::Nothing.max(selection.exit()));
     }
-    let (units, checks) = checks(&mut engine, selection.units.clone(), Detail::Glance);
+    let (units, checks) = checks(&mut engine, &CHECK, selection.units.clone(), Detail::Glance);
     // The graph is what was written down.
     let finished = super::finish(&mut engine, "build");
     settings.diagnostics.iter().for_each(printer::diagnostic_to_stderr);

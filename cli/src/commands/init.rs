@@ -6,9 +6,12 @@ use std::path::Path;
 
 use anyhow::Context;
 
+use clnrm_queries::PACK;
+
 use crate::args::InitArgs;
 use crate::exit::Exit;
 use crate::printer;
+use crate::workspace::home_templates;
 
 /// The project, by path and content.
 const FILES: [(&str, &str); 5] = [
@@ -23,18 +26,29 @@ const FILES: [(&str, &str); 5] = [
 ];
 
 pub(crate) fn run(args: &InitArgs) -> anyhow::Result<Exit> {
-    for (name, content) in FILES {
-        let path = args.folder.join(name);
-        if write_new(&path, content)? {
-            printer::talk(&format!("wrote {}", path.display()));
-        } else {
-            printer::talk(&format!("left {} as it is", path.display()));
+    if args.templates {
+        let folder = home_templates().context("HOME is not set")?;
+        for (name, content) in PACK {
+            write_and_tell(&folder.join(name), content)?;
         }
+        return Ok(Exit::Green);
+    }
+    for (name, content) in FILES {
+        write_and_tell(&args.folder.join(name), content)?;
     }
     let here = args.folder == Path::new(".");
     let folder = if here { String::new() } else { format!(" {}", args.folder.display()) };
     printer::talk(&format!("now: clnrm run{folder}"));
     Ok(Exit::Green)
+}
+
+fn write_and_tell(path: &Path, content: &str) -> anyhow::Result<()> {
+    if write_new(path, content)? {
+        printer::talk(&format!("wrote {}", path.display()));
+    } else {
+        printer::talk(&format!("left {} as it is", path.display()));
+    }
+    Ok(())
 }
 
 /// Writes a file unless something is there; says whether it did.

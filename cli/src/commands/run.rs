@@ -9,7 +9,7 @@ use clnrm_backends::{BackendError, Cancel, Choice};
 use clnrm_engine::{Engine, Stopped};
 use clnrm_queries::{Diagnostic, SETTINGS, Settings, Severity, State, settings_unit};
 
-use crate::args::{BackendArg, RunArgs};
+use crate::args::{BackendArg, DryRunArgs, RunArgs};
 use crate::exit::Exit;
 use crate::interrupt;
 use crate::known::KnownReport;
@@ -23,6 +23,13 @@ use crate::workspace::{LazyBackend, Workspace};
 const MOST_EXPLAINED: usize = 10;
 
 pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
+    if args.dry_run {
+        return super::dry_run::run(&DryRunArgs {
+            paths: args.paths.clone(),
+            strict: false,
+            check: args.common.check(),
+        });
+    }
     let began = Instant::now();
     let workspace =
         Workspace::find(&args.paths, &args.common.store)?.define(&args.common.variables.define)?;

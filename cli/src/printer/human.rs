@@ -5,13 +5,13 @@ use std::fmt::{Display, Write};
 use std::time::Duration;
 
 use clnrm_engine::{Stopped, Unit};
-use clnrm_queries::{Diagnostic, Failure, Report, Severity, State};
+use clnrm_queries::{Diagnostic, Failure, Origin, Reached, Report, Severity, State};
 use rayon::prelude::*;
 
 use super::snippet::snippet;
 use super::style::{bad, doubtful, good, quiet};
 use super::{DrySummary, RunSummary, many};
-use crate::known::{KnownCheck, KnownReport};
+use crate::known::{Deny, KnownCheck, KnownReport};
 
 /// So many tests are told of at once, on all cores.
 const BATCH: usize = 4096;
@@ -175,7 +175,7 @@ pub(super) fn dry_run(summary: &DrySummary<'_>, print: &dyn Fn(&mut String)) {
     let (mut sound, mut broken) = (0u64, 0u64);
     let files = (summary.units, &summary.checks[..]);
     let tell = |text: &mut String, unit: &Unit, check: &Result<KnownCheck, Stopped>| {
-        one_file(text, &name_of(unit), check)
+        one_file(text, &name_of(unit), check, summary.deny)
     };
     let count = |is_sound| *if is_sound { &mut sound } else { &mut broken } += 1;
     tell_all(&mut text, files, tell, count, print);
@@ -190,23 +190,84 @@ pub(super) fn dry_run(summary: &DrySummary<'_>, print: &dyn Fn(&mut String)) {
 }
 
 /// Tells of a file; gives whether it is sound.
-fn one_file(text: &mut String, file: &str, check: &Result<KnownCheck, Stopped>) -> bool {
+fn one_file(
+    text: &mut String,
+    file: &str,
+    check: &Result<KnownCheck, Stopped>,
+    deny: Deny,
+) -> bool {
     match check.as_ref().map(KnownCheck::view) {
         Ok(Err(green)) => {
             checked(text, good("ok "), file, green.scenarios);
             true
         }
         Ok(Ok(check)) => {
-            let is_sound = check.is_sound();
+            let is_sound = deny.is_sound(&check);
             let word = if is_sound { good("ok ") } else { bad("ERR") };
             checked(text, word, file, check.glance.scenarios);
-            check.diagnostics.iter().for_each(|diagnostic| self::diagnostic(text, diagnostic, 2));
+            for one in check.diagnostics {
+                let severity = deny.severity(&one);
+                self::diagnostic(text, &Diagnostic { severity, ..one }, 2);
+            }
             is_sound
         }
         Err(stopped) => {
             self::stopped(text, file, stopped);
             false
         }
+    }
+}
+
+/// What a template reads, in columns.
+pub(super) fn reached(reached: &[Reached]) -> String {
+    let rows = reached.iter().map(|Reached { name, value, origin, lines }| {
+        let value = match value {
+            Some(_) if is_secret(name) => "(hidden)".to_owned(),
+            Some(value) => value.clone(),
+            None => "(not set)".to_owned(),
+        };
+        let origin = match origin {
+            Origin::CommandLine => "command line",
+            Origin::File => "file",
+            Origin::Project => "clnrm.toml",
+            Origin::Environment => "environment",
+            Origin::BuiltIn => "built in",
+        };
+        [name.clone(), value, origin.to_owned(), ranges(lines)]
+    });
+    let rows: Vec<[String; 4]> = rows.collect();
+    let width =
+        |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let (first, second, third) = (width(0), width(1), width(2));
+    let line = |[name, value, origin, lines]: &[String; 4]| {
+        format!("{name:first$}  {value:second$}  {origin:third$}  {lines}\n")
+    };
+    rows.iter().map(line).collect()
+}
+
+fn is_secret(name: &str) -> bool {
+    let name = name.to_uppercase();
+    ["TOKEN", "SECRET", "PASSW", "KEY", "CREDENTIAL"].iter().any(|word| name.contains(word))
+}
+
+/// `lines 1-3, 7`
+fn ranges(lines: &[u32]) -> String {
+    let mut ranges: Vec<(u32, u32)> = Vec::new();
+    for line in lines {
+        match ranges.last_mut() {
+            Some((_, end)) if *end + 1 == *line => *end = *line,
+            _ => ranges.push((*line, *line)),
+        }
+    }
+    let told = |(start, end): &(u32, u32)| match start == end {
+        true => start.to_string(),
+        false => format!("{start}-{end}"),
+    };
+    let told: Vec<String> = ranges.iter().map(told).collect();
+    match lines.len() {
+        0 => "no line".to_owned(),
+        1 => format!("line {}", told.join(", ")),
+        _ => format!("lines {}", told.join(", ")),
     }
 }
 

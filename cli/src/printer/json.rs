@@ -3,6 +3,7 @@
 use clnrm_backends::BackendError;
 use clnrm_engine::Stopped;
 use clnrm_queries::{Diagnostic, Failure, Report, ScenarioReport, State};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{DrySummary, RunSummary};
@@ -135,7 +136,8 @@ pub(super) fn dry_run(summary: &DrySummary<'_>) -> String {
         .map(|(unit, check)| (&*unit.path, check.as_ref().map(|check| whole(check.view()))))
         .collect();
     let checks = || views.iter().filter_map(|(_, check)| check.as_ref().ok());
-    let sound = checks().filter(|check| check.is_sound()).count();
+    let deny = summary.deny;
+    let sound = checks().filter(|check| deny.is_sound(check)).count();
     let tests: Vec<Value> = views
         .iter()
         .map(|(file, check)| match check {
@@ -143,7 +145,7 @@ pub(super) fn dry_run(summary: &DrySummary<'_>) -> String {
                 "name": check.name,
                 "file": file,
                 "tags": check.tags,
-                "state": if check.is_sound() { "passed" } else { "broken" },
+                "state": if deny.is_sound(check) { "passed" } else { "broken" },
                 "scenarios": check.glance.scenarios,
             }),
             Err(stopped) => self::stopped(file, stopped),
@@ -151,7 +153,11 @@ pub(super) fn dry_run(summary: &DrySummary<'_>) -> String {
         .collect();
     let of_none = summary.diagnostics.iter().map(Diagnostic::view);
     let of_files = checks().flat_map(|check| &check.diagnostics).cloned();
-    let diagnostics: Vec<_> = of_none.chain(of_files).map(diagnostic).collect();
+    let diagnostics = of_none.chain(of_files).map(|one| {
+        let severity = deny.severity(&one);
+        diagnostic(Diagnostic { severity, ..one })
+    });
+    let diagnostics: Vec<Value> = diagnostics.collect();
     pretty(&json!({
         "summary": {
             "passed": sound,
@@ -176,6 +182,6 @@ fn milliseconds(duration: std::time::Duration) -> f64 {
     duration.as_micros() as f64 / 1000.0
 }
 
-fn pretty(value: &Value) -> String {
+pub(super) fn pretty(value: &impl Serialize) -> String {
     serde_json::to_string_pretty(value).expect("reports are plain data") + "\n"
 }

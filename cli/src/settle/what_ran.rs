@@ -67,7 +67,6 @@ fn a_comment() {
     check(
         |lab| lab.files.write("tests/a.clnrm.toml", format!("# hello\n{TEST}")),
         expect![[r#"
-            cells tests/a.clnrm.toml (as before)
             document tests/a.clnrm.toml (as before)
             rendered tests/a.clnrm.toml
             source tests/a.clnrm.toml
@@ -81,7 +80,6 @@ fn an_expectation() {
     check(
         |lab| lab.files.write("tests/a.clnrm.toml", TEST.replace("min = 1", "min = 0")),
         expect![[r#"
-            cells tests/a.clnrm.toml (as before)
             document tests/a.clnrm.toml
             expectation tests/a.clnrm.toml#0 (as before)
             expectation tests/a.clnrm.toml#1
@@ -104,7 +102,6 @@ fn a_command() {
     check(
         |lab| lab.files.write("tests/a.clnrm.toml", TEST.replace("span work", "echo x; span work")),
         expect![[r#"
-            cells tests/a.clnrm.toml (as before)
             document tests/a.clnrm.toml
             expectation tests/a.clnrm.toml#0 (as before)
             expectation tests/a.clnrm.toml#1 (as before)

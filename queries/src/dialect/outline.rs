@@ -194,8 +194,13 @@ impl<'a> Outline<'a> {
     /// they take a table of them as a whole.
     pub(crate) fn names(&self, segments: Range<usize>) -> BTreeSet<String> {
         let mut names = BTreeSet::new();
+        let mut bound: Vec<Vec<&str>> = Vec::new();
         for segment in segments {
             let tokens = self.tokens(segment);
+            let binds = tokens.binds();
+            if matches!(tokens.word(0), "endfor" | "endmacro") {
+                bound.pop();
+            }
             for at in 0..tokens.tokens.len() {
                 let (before, after) = (tokens.sign(at.wrapping_sub(1)), tokens.sign(at + 1));
                 if tokens.is_string(at) && before == "[" {
@@ -203,7 +208,9 @@ impl<'a> Outline<'a> {
                 }
                 let word = tokens.word(at);
                 let is_read = !matches!(after, "(" | "=" | "::") && !matches!(before, "|" | "::");
-                if word.is_empty() || !is_read || (before != "." && WORDS.contains(&word)) {
+                let is_bound = || bound.iter().flatten().any(|name| *name == word);
+                let is_own = before != "." && (WORDS.contains(&word) || is_bound());
+                if word.is_empty() || !is_read || is_own || binds.contains(&at) {
                     continue;
                 }
                 let whole = word == "vars" && before != "." && !matches!(after, "." | "[");
@@ -214,6 +221,9 @@ impl<'a> Outline<'a> {
                 } else if before == "." || word != "vars" {
                     names.insert(word.to_owned());
                 }
+            }
+            if matches!(tokens.word(0), "for" | "macro") {
+                bound.push(binds.into_iter().map(|at| tokens.word(at)).collect());
             }
         }
         names
@@ -320,6 +330,19 @@ impl<'a> Tokens<'a> {
             }
         }
         None
+    }
+
+    /// Where the head of a `for` or `macro` has the names that its body has of its own.
+    fn binds(&self) -> Vec<usize> {
+        match self.word(0) {
+            "for" if self.sign(2) == "," => vec![1, 3],
+            "for" => vec![1],
+            "macro" => {
+                let parts = self.closing(2).map(|end| self.split(3..end, ",")).unwrap_or_default();
+                parts.into_iter().map(|part| part.start).collect()
+            }
+            _ => Vec::new(),
+        }
     }
 
     /// Whether a token follows a dot.

@@ -244,6 +244,9 @@ pub(crate) struct Scope<'a> {
     pub(crate) outline: &'a Outline<'a>,
 }
 
+/// Signatures that were asked for, by namespace and name.
+type Asked = BTreeMap<(String, String), Option<Result<Vec<Parameter>, Missing>>>;
+
 impl Scope<'_> {
     /// What the template imports, by alias.
     ///
@@ -302,14 +305,19 @@ impl Scope<'_> {
         own: Option<&Place>,
     ) -> Result<Uses, SyntaxError> {
         let imports = self.imports()?;
+        let mut asked = Asked::new();
         let mut uses = Uses::default();
         if segments == (0..self.outline.segments.len()) {
             uses.imports.clone_from(&imports);
         }
         for call in self.outline.calls(segments.clone()) {
-            let parameters = match self.parameters(&imports, &call.namespace, &call.name) {
+            let key = (call.namespace.clone(), call.name.clone());
+            let parameters = asked
+                .entry(key)
+                .or_insert_with(|| self.parameters(&imports, &call.namespace, &call.name));
+            let parameters = match parameters {
                 Some(Ok(parameters)) => parameters,
-                Some(Err(Missing(names))) => return Err(unknown_macro(&call, &names)),
+                Some(Err(Missing(names))) => return Err(unknown_macro(&call, names)),
                 None => {
                     let aliases = imports.keys().map(String::as_str);
                     let message = format!("nothing is imported as `{}`", call.namespace);
@@ -317,7 +325,7 @@ impl Scope<'_> {
                     return Err(meant(error, &call.namespace, aliases));
                 }
             };
-            check_arguments(&call, &parameters)?;
+            check_arguments(&call, parameters)?;
             match (imports.get(&call.namespace), own) {
                 (Some(place), _) if call.namespace != "self" => {
                     uses.macros.insert((place.clone(), call.name.clone()));

@@ -20,16 +20,12 @@ pub(super) type Axes = BTreeMap<String, Vec<Value>>;
 
 fn cells(cx: &Cx<'_>, unit: &Unit) -> Vec<String> {
     let source = cx.get(&SOURCE, unit);
-    let Ok(text) = source.as_ref() else { return Vec::new() };
-    if !text.0.contains("matrix") || !is_template(&text.0) {
+    let Some(text) = source.as_ref().as_ref().ok().filter(|text| is_template(&text.0)) else {
         return Vec::new();
-    }
+    };
     // What is wrong with it is told where it is rendered.
     let Ok(template) = Template::new(cx, unit, &text.0) else { return Vec::new() };
-    labelled(&axes(&template.outline, &template.lifted.matrix))
-        .into_iter()
-        .map(|(label, _)| label)
-        .collect()
+    labelled(&template.axes).into_iter().map(|(label, _)| label).collect()
 }
 
 /// Those axes that the text reads as one value; what only goes through a `for` or a filter stays a

@@ -80,8 +80,9 @@ fn marked(template: &Template<'_>, dialect: bool) -> Option<String> {
         Ok(marked.dialect.filter(|_| dialect).unwrap_or(marked.ready))
     });
     let (clock, places) = (template.clock(), template.own_places());
-    let rendered = template.job(&clock).render(libraries.ok()?, parsed, &places, &defaults);
-    Some(rendered.unwrap_or_else(|failure| failure.output))
+    let env = |name: &str| template.env(name);
+    let job = template.job(&clock, &env).render(libraries.ok()?, parsed, &places, &defaults);
+    Some(job.unwrap_or_else(|failure| failure.output))
 }
 
 /// The other templates, in the order of their numbers less one.

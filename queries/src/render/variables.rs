@@ -68,13 +68,17 @@ pub(crate) fn defined(cx: &Cx<'_>, name: &str) -> Option<Value> {
 }
 
 /// What a name is that neither the command line nor the file says.
-pub(crate) fn fallback(cx: &Cx<'_>, name: &str) -> Option<(Value, Origin)> {
+pub(crate) fn fallback(
+    cx: &Cx<'_>,
+    name: &str,
+    env: impl Fn(&str) -> Option<String>,
+) -> Option<(Value, Origin)> {
     let project = cx.get(&PROJECT_VARIABLE, &Unit::file("").part(name));
     if let Some(json) = project.as_ref() {
         return Some((serde_json::from_str(json).ok()?, Origin::Project));
     }
     let (_, variable, default) = BUILT_IN.iter().find(|(known, ..)| *known == name)?;
-    Some(match cx.env(variable) {
+    Some(match env(variable) {
         Some(value) => (Value::String(value), Origin::Environment),
         None => (Value::String((*default).to_owned()), Origin::BuiltIn),
     })
