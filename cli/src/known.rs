@@ -119,35 +119,36 @@ impl KnownReport {
 }
 
 /// The units of tests, with a matrix file's cells in its place, given which of them are known: one
-/// that is known to be all right is no matrix file.
+/// that is known to be all right is no matrix file. `None` when there is none among them.
 pub(crate) fn expanded(
     engine: &mut Engine,
-    units: Vec<Unit>,
+    units: &[Unit],
     is_known: impl Fn(usize) -> bool,
-) -> Result<Vec<Unit>, Vec<Unit>> {
-    let files = |at: &usize| !is_known(*at) && units[*at].part.is_empty();
-    let open: Vec<Unit> = (0..units.len()).filter(files).map(|at| units[at].clone()).collect();
+) -> Option<Vec<Unit>> {
+    let open: Vec<Unit> =
+        (0..units.len()).filter(|at| !is_known(*at)).map(|at| units[at].clone()).collect();
     let checks = engine.demand(&CHECK, &open);
     let is_matrix = |check: &Result<Arc<Check>, Stopped>| {
         check.as_ref().is_ok_and(|check| check.glance.is_matrix)
     };
-    let open = open.into_iter().zip(checks).filter(|(_, check)| is_matrix(check));
-    let open: Vec<Unit> = open.map(|(unit, _)| unit).collect();
-    let cells = engine.demand(&CELLS, &open);
-    let matrices: BTreeMap<Unit, Vec<Unit>> = open
-        .into_iter()
-        .zip(cells)
-        .filter_map(|(unit, cells)| {
-            let cells = cells.ok().filter(|cells| !cells.is_empty())?;
-            let cells = cells.iter().map(|cell| unit.part(cell.as_str())).collect();
-            Some((unit, cells))
-        })
-        .collect();
+    let matrices = open.into_iter().zip(&checks).filter(|(_, check)| is_matrix(check));
+    let matrices: Vec<Unit> = matrices.map(|(unit, _)| unit).collect();
+    in_cells(engine, units, &matrices)
+}
+
+/// Units with the cells of those that are matrix files in their place.
+fn in_cells(engine: &mut Engine, units: &[Unit], matrices: &[Unit]) -> Option<Vec<Unit>> {
     if matrices.is_empty() {
-        return Err(units);
+        return None;
     }
-    let cells = |unit: Unit| matrices.get(&unit).cloned().unwrap_or_else(|| vec![unit]);
-    Ok(units.into_iter().flat_map(cells).collect())
+    let cells = engine.demand(&CELLS, matrices);
+    let cells = matrices.iter().zip(cells).filter_map(|(unit, cells)| {
+        let cells = cells.ok()?.iter().map(|cell| unit.part(cell.as_str())).collect();
+        Some((unit.clone(), cells))
+    });
+    let cells: BTreeMap<Unit, Vec<Unit>> = cells.collect();
+    let cells_of = |unit: &Unit| cells.get(unit).cloned().unwrap_or_else(|| vec![unit.clone()]);
+    Some(units.iter().flat_map(cells_of).collect())
 }
 
 /// The checks of tests, with the cells of matrix files.
@@ -158,20 +159,20 @@ pub(crate) fn checks(
     detail: Detail,
 ) -> (Vec<Unit>, Vec<Result<KnownCheck, Stopped>>) {
     let mut checks = recalled(engine, query, &units, detail);
-    let units = match expanded(engine, units, |at| checks[at].is_some()) {
-        Err(units) => units,
-        Ok(units) => {
-            checks = recalled(engine, query, &units, detail);
-            units
-        }
-    };
     let open: Vec<usize> = (0..units.len()).filter(|at| checks[*at].is_none()).collect();
+    let mut matrices = Vec::new();
     if !open.is_empty() {
         let open_units: Vec<Unit> = open.iter().map(|at| units[*at].clone()).collect();
         let told = engine.demand(query, &open_units);
         for (at, check) in open.into_iter().zip(told) {
+            if check.as_ref().is_ok_and(|check| check.glance.is_matrix) {
+                matrices.push(units[at].clone());
+            }
             checks[at] = Some(check.map(Known::Told));
         }
+    }
+    if let Some(units) = in_cells(engine, &units, &matrices) {
+        return self::checks(engine, query, units, detail);
     }
     let told = checks.into_iter().map(|check| check.expect("every open unit was asked for"));
     (units, told.collect())

@@ -75,9 +75,9 @@ impl Settle<'_> {
             Again::None | Again::Failed => passed(engine, units, self.detail),
         };
         let mut reports: Vec<Option<Result<KnownReport, Stopped>>> = passed(engine, &units);
-        let units = match expanded(engine, units, |at| reports[at].is_some()) {
-            Err(units) => units,
-            Ok(units) => {
+        let units = match expanded(engine, &units, |at| reports[at].is_some()) {
+            None => units,
+            Some(units) => {
                 reports = passed(engine, &units);
                 units
             }

@@ -7,7 +7,7 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use super::lexer::{Kind, Segment, SyntaxError, Token, TokenKind, scan, tokens};
-use super::rewrite::mark;
+use super::rewrite::{mark, mark_at};
 
 /// Words that are no names of variables.
 const WORDS: [&str; 32] = [
@@ -164,6 +164,9 @@ impl<'a> Outline<'a> {
             let text = &self.text[range.clone()];
             match (kind, marks) {
                 (Kind::Text, Some(template)) => mark(self.text, range.clone(), template),
+                (Kind::Expression, Some(template)) if !text.starts_with("{{-") => {
+                    mark_at(range.start, 0, template) + text
+                }
                 // What a comment says changes nothing; that it trims what is around it does.
                 (Kind::Comment, _) if !whole => {
                     let (left, right) = (inner.start - range.start > 2, range.end - inner.end > 2);

@@ -147,6 +147,11 @@ impl<'a> Rewriter<'a> {
                 let tokens = self.outline.tokens(at);
                 let mut tag = Writer::new(self.outline.text);
                 if segment.kind == Kind::Expression {
+                    // White space before it that it trims must still touch it.
+                    let trims = self.outline.text[segment.range.clone()].starts_with("{{-");
+                    if let Some(template) = self.marks.filter(|_| !trims) {
+                        out.put(&mark_at(segment.range.start, 0, template), segment.range.start);
+                    }
                     self.expression(at, &tokens, &mut tag)?;
                 } else {
                     self.statement(at, &tokens, &mut tag)?;
@@ -615,13 +620,17 @@ pub(crate) fn mark(source: &str, range: Range<usize>, template: usize) -> String
         let blank = line.len() - line.trim_start().len();
         marked.push_str(&line[..blank]);
         if blank < line.len() {
-            let (from, length) = (at + blank, line.len() - blank);
-            marked.push_str(&format!("{MARK}{template}:{from}:{length}{MARK_END}"));
+            marked.push_str(&mark_at(at + blank, line.len() - blank, template));
             marked.push_str(&line[blank..]);
         }
         at += line.len();
     }
     marked
+}
+
+/// A mark for a stretch of a template.
+pub(crate) fn mark_at(from: usize, length: usize, template: usize) -> String {
+    format!("{MARK}{template}:{from}:{length}{MARK_END}")
 }
 
 /// What a mark begins with.

@@ -482,8 +482,8 @@ fn what_would_go_on_without_end_is_refused() {
         (
             &calls,
             expect![[r#"
-            Source(1, 1) [render/limit] the template does more than 2000000 steps
-        "#]],
+                Source(13, 44) [render/limit] the template does more than 2000000 steps
+            "#]],
         ),
         (
             &replaced,
