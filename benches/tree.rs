@@ -45,6 +45,15 @@ const VERBS: [&str; 4] = ["create", "read", "update", "delete"];
 
 /// Writes so many tests below `root`, every other one a template; gives their paths below it.
 pub(crate) fn generate(root: &Path, files: usize) -> Vec<String> {
+    generate_of(root, files, is_template)
+}
+
+/// The same, with those templates that are said to be.
+pub(crate) fn generate_of(
+    root: &Path,
+    files: usize,
+    is_template: impl Fn(usize) -> bool,
+) -> Vec<String> {
     fs::create_dir_all(root).expect("it can be made");
     fs::write(root.join("clnrm.toml"), "").expect("it can be written");
     fs::write(root.join(LIBRARY), MACROS).expect("it can be written");

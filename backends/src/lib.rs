@@ -34,6 +34,7 @@ pub use action::{
 pub use choose::{Choice, Chosen, choose};
 pub use error::BackendError;
 pub use fake::Fake;
+pub use otlp::otlp_spans;
 pub use outcome::{Ended, Outcome, Output, ServiceOutcome, StepOutcome};
 pub use podman::Podman;
 pub use sandbox::{Sandbox, sandbox_main};

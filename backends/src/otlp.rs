@@ -54,6 +54,19 @@ pub(crate) struct Received {
     pub(crate) incomplete: Vec<String>,
 }
 
+/// The spans in the body of an OTLP request, as a receiver takes them: JSON where that is its
+/// content type, else protobuf.
+///
+/// # Errors
+/// Why it cannot be read, as a sentence.
+pub fn otlp_spans(body: &[u8], content_type: &str) -> Result<Vec<Span>, String> {
+    let json = content_type == "application/json";
+    let encoding = if json { decode::Encoding::Json } else { decode::Encoding::Protobuf };
+    let sink = Sink::default();
+    sink.take(body, encoding).map_err(|refusal| refusal.to_string())?;
+    Ok(sink.received().spans)
+}
+
 impl Receiver {
     /// Serves OTLP on a unix socket bound at `path` (mode 0777, so that any user of a container
     /// may connect). Call within a tokio runtime.

@@ -61,7 +61,12 @@ impl Tree {
 fn document(cx: &Cx<'_>, unit: &Unit) -> Document {
     let rendered = cx.get(&RENDERED, unit);
     let text = rendered.as_ref().as_ref().map_err(Clone::clone)?;
-    with_parsed(&text.0, |parsed| match parsed {
+    parse(&text.0)
+}
+
+/// The values in a text.
+pub(crate) fn parse(text: &str) -> Document {
+    with_parsed(text, |parsed| match parsed {
         Ok(parsed) => merged(table(parsed.document.as_table()), &parsed.names),
         Err(error) => Err(syntax_error(error)),
     })

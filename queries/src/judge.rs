@@ -212,6 +212,7 @@ mod tests {
             spans: rows.iter().enumerate().map(span).collect(),
             lifecycle_counts,
             attempts: Some(0),
+            ..TraceSet::default()
         }
     }
 

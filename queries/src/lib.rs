@@ -47,6 +47,7 @@ pub use report::{
 };
 pub use select::{SELECTION, Selection};
 pub use settings::{FILES as SETTINGS_FILES, SETTINGS, Settings, unit as settings_unit};
+pub use verdict::judged;
 
 /// Every query, for the engine.
 pub static QUERIES: [&dyn AnyQuery; 25] = [

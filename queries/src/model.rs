@@ -84,6 +84,11 @@ fn model(cx: &Cx<'_>, unit: &Unit) -> Model {
     Ok(test)
 }
 
+/// Reads the text of a plain file; what is no TOML says nothing.
+pub(crate) fn read_text(text: &str) -> Test {
+    crate::document::parse(text).map(|tree| read(&tree)).unwrap_or_default()
+}
+
 /// Reads a whole document.
 pub(crate) fn read(tree: &Tree) -> Test {
     let problems = Problems::default();

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use clnrm_engine::{Engine, Memory, Options, Unit};
 use expect_test::{Expect, expect};
+use proptest::prelude::*;
 
 use crate::{CHECK, PLAN, QUERIES, RENDERED, facts};
 
@@ -99,7 +100,7 @@ fn names_are_needed_and_told_apart() {
         "[meta]\n[[scenario]]\nrun = \"true\"\n[[scenario]]\nname = \"s\"\nrun = \"true\"\n\
          [[scenario]]\nname = \"s\"\n",
         expect![[r#"
-            0:0 Error[shape/no-name] the test has no name
+            1:1 Error[shape/no-name] the test has no name
                 add `[meta]` with `name = "…"`
             2:1 Error[shape/no-name] the scenario has no name
             7:1 Error[shape/duplicate-name] two scenarios are named `s`
@@ -159,7 +160,7 @@ fn values_have_types_and_bounds() {
          [expect.counts]\nspans_total = { min = 3, max = 2 }\nby_kind.foo = {}\n\
          [expect.status]\nall = \"good\"\n[expect.graph]\nmust_include = [[\"a\"]]\n",
         expect![[r#"
-            0:0 Error[shape/no-name] the test has no name
+            1:1 Error[shape/no-name] the test has no name
                 add `[meta]` with `name = "…"`
             2:1 Error[parse/type] `meta.name` must be a string, it is an integer
             4:10 Error[parse/port] this is no port
@@ -503,4 +504,108 @@ fn what_cannot_be_planned_is_told() {
         [plan/missing-volume] `gone` is mounted, but is not there
     "#]],
     );
+}
+
+/// Pieces of test files of which many are right, and many nearly.
+fn piece() -> impl Strategy<Value = &'static str> {
+    prop::sample::select(vec![
+        "[meta]\n",
+        "name = \"a\"\n",
+        "name = 1\n",
+        "tags = [\"x\", 2]\n",
+        "timeout = \"30s\"\n",
+        "timeout = -1\n",
+        "timeout = 1e300\n",
+        "[services.a]\n",
+        "image = \"x\"\n",
+        "ports = [1, \"2:3\", 70000, -1]\n",
+        "args = \"a 'b\"\n",
+        "volumes = [\"a:b:c:d\", {host_path=\"x\"}, 1]\n",
+        "depends_on = \"a\"\n",
+        "wait_for = {log=\"(\", http=\"/\", seconds=-1}\n",
+        "health_check = {cmd=\"x\", retries=99999999999}\n",
+        "env = {A = 1, B = []}\n",
+        "env = [\"A\", \"B=1\"]\n",
+        "[[scenario]]\n",
+        "run = \"true\"\n",
+        "run = [{command=\"x\"}, 1]\n",
+        "expected_exit_code = 300\n",
+        "service = \"a\"\n",
+        "[[scenario.steps]]\n",
+        "[[steps]]\n",
+        "command = []\n",
+        "command = [\"a\", 1]\n",
+        "retry = {max_attempts = 0, delay = \"x\"}\n",
+        "max_retries = 4294967296\n",
+        "should_fail = true\n",
+        "expected_output_regex = \"(é[\"\n",
+        "[[expect.span]]\n",
+        "kind = \"x\"\n",
+        "attrs.all = {a = {gte = 1, x = 2}, b = [[1]]}\n",
+        "attrs.any = [\"a\", \"b=c\"]\n",
+        "attrs = 1\n",
+        "duration_ms = {min = 2, max = 1}\n",
+        "count = {min = -1}\n",
+        "[expect.order]\n",
+        "must_precede = [[\"a\", \"b\"], [\"b\", \"a\"], [1]]\n",
+        "[expect.graph]\n",
+        "edges = [[\"a[\", \"b{\"]]\n",
+        "must_include = 1\n",
+        "[expect.counts]\n",
+        "[expect.count]\n",
+        "by_name.\"é{\" = {eq = 1}\n",
+        "spans_total = {}\n",
+        "[expect.window]\n",
+        "[[expect.window]]\n",
+        "outer = \"a\"\n",
+        "\"x\" = {contains = [\"y\"]}\n",
+        "[expect.status]\n",
+        "all = \"odd\"\n",
+        "[expect.status.by_name]\n",
+        "x = \"ok\"\n",
+        "[expect.hermeticity]\n",
+        "no_external_services = true\n",
+        "[assertions]\n",
+        "all_steps_should_succeed = 1\n",
+        "[otel_validation]\n",
+        "expected_spans = [1]\n",
+        "[otel]\n",
+        "exporter = \"x\"\n",
+        "sample_ratio = 2\n",
+        "isolation = \"test\"\n",
+        "[expect]\n",
+        "[limits]\n",
+        "max_duration_seconds = -5\n",
+        "[determinism]\n",
+        "freeze_clock = 1\n",
+        "seed = -1\n",
+        "\"\"\"\n",
+        "# c\n",
+        "[[[\n",
+        "= 1\n",
+        "a.b.c = 1\n",
+    ])
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1500))]
+
+    #[test]
+    fn whatever_is_written_is_read_or_refused(pieces in prop::collection::vec(piece(), 0..24)) {
+        let text = pieces.concat();
+        let mut engine = engine(&[(FILE, &text)]);
+        let unit = Unit::file(FILE);
+        let lint = engine.demand(&crate::LINT, std::slice::from_ref(&unit)).pop().unwrap();
+        let lint = lint.expect("no query panics");
+        for one in &lint.diagnostics {
+            prop_assert!(one.line > 0, "a diagnostic has a place: {one:?}\n{text}");
+        }
+        // What is sound can be planned, too.
+        if lint.is_sound() {
+            for number in 0..lint.glance.scenarios {
+                let plan = engine.demand(&PLAN, &[crate::numbered(&unit, number)]).pop().unwrap();
+                prop_assert!(plan.is_ok(), "no query panics\n{text}");
+            }
+        }
+    }
 }

@@ -36,7 +36,8 @@ fn traces(cx: &Cx<'_>, unit: &Unit) -> Option<TraceSet> {
         attempts = attempts.zip(outcome.attempts).map(|(all, more)| all + more);
         timeline.append(&test.scenarios[index], outcome);
     }
-    Some(TraceSet { spans: timeline.end(&test.name), lifecycle_counts, attempts })
+    let spans = timeline.end(&test.name);
+    Some(TraceSet { spans, lifecycle_counts, attempts, ..TraceSet::default() })
 }
 
 fn lifecycle_named(cx: &Cx<'_>, unit: &Unit) -> bool {

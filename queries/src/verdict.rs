@@ -1,9 +1,10 @@
 //! Verdicts: one memo an expectation, so that editing one judges one.
 
+use clnrm_backends::Span;
 use clnrm_engine::{Cx, Query, Unit};
 
 use crate::expectation::{Expectation, Verdict};
-use crate::judge::judge;
+use crate::judge::{TraceSet, judge};
 use crate::model::MODEL;
 use crate::render::{cell_of, number_of, numbered};
 use crate::traces::TRACES;
@@ -16,6 +17,18 @@ pub(crate) static EXPECTATION: Query<(Option<usize>, Expectation)> =
 
 /// The verdict on an expectation; `None` as long as some run is not known.
 pub(crate) static VERDICT: Query<Option<Verdict>> = Query::new("verdict", 1, verdict);
+
+/// Judges spans against the expectations of a test file, each by itself, as if all spans were of the
+/// code under test; gives what each is called, and whether it holds.
+pub fn judged(text: &str, spans: Vec<Span>) -> Vec<(String, bool)> {
+    let test = crate::model::read_text(text);
+    let traces = TraceSet { spans, attempts: Some(0), ..TraceSet::default() };
+    let judged = test.expectations.iter().map(|placed| {
+        let verdict = judge(&traces, &placed.expectation);
+        (placed.path.to_string(), verdict.failures.is_empty())
+    });
+    judged.collect()
+}
 
 fn expectation(cx: &Cx<'_>, unit: &Unit) -> (Option<usize>, Expectation) {
     let model = cx.get(&MODEL, &cell_of(unit));

@@ -68,16 +68,16 @@ fn toml_that_does_not_parse() {
     check(
         "",
         expect![[r#"
-        exit 3
-        -- stdout
-        ERR   a.clnrm.toml  a.clnrm.toml
-          a.clnrm.toml: error[shape/no-name]: the test has no name
-            hint: add `[meta]` with `name = "…"`
-          a.clnrm.toml: error[shape/nothing-to-run]: there is nothing to run: no `[[scenario]]` and no `[[steps]]`
+            exit 3
+            -- stdout
+            ERR   a.clnrm.toml  a.clnrm.toml
+              a.clnrm.toml:1:1: error[shape/no-name]: the test has no name
+                hint: add `[meta]` with `name = "…"`
+              a.clnrm.toml:1:1: error[shape/nothing-to-run]: there is nothing to run: no `[[scenario]]` and no `[[steps]]`
 
-        0 passed, 1 not run in [TIME]
-        0 runs, 0 outcomes reused, [N] queries executed, [N] recalled; the built-in sandbox
-    "#]],
+            0 passed, 1 not run in [TIME]
+            0 runs, 0 outcomes reused, [N] queries executed, [N] recalled; the built-in sandbox
+        "#]],
     );
 }
 

@@ -244,12 +244,12 @@ fn what_would_never_end_ends_in_two_seconds_beside_the_others() {
     expect![[r#"
         brackets.clnrm.toml:1:16 render/too-deep brackets are nested more than 8 deep
         bytes.clnrm.toml:2:9 source/not-utf8 byte 15 is not UTF-8
-        comments.clnrm.toml:0:0 shape/no-name the test has no name
-        comments.clnrm.toml:0:0 shape/nothing-to-run there is nothing to run: no `[[scenario]]` and no `[[steps]]`
+        comments.clnrm.toml:1:1 shape/no-name the test has no name
+        comments.clnrm.toml:1:1 shape/nothing-to-run there is nothing to run: no `[[scenario]]` and no `[[steps]]`
         doubling.clnrm.toml:1:1 render/limit a value of the template is larger than 1048576 bytes
-        empty.clnrm.toml:0:0 shape/no-name the test has no name
-        empty.clnrm.toml:0:0 shape/nothing-to-run there is nothing to run: no `[[scenario]]` and no `[[steps]]`
-        huge.clnrm.toml:0:0 source/too-large the file has 50 MiB, the most is 16
+        empty.clnrm.toml:1:1 shape/no-name the test has no name
+        empty.clnrm.toml:1:1 shape/nothing-to-run there is nothing to run: no `[[scenario]]` and no `[[steps]]`
+        huge.clnrm.toml:1:1 source/too-large the file has 50 MiB, the most is 16
         mutual.clnrm.toml:1:13 render/recursion templates include each other in a circle: _one.tera → _two.tera → _one.tera
         nested.clnrm.toml:1:1 render/limit the template does more than 2000000 steps
         range.clnrm.toml:2:1 render/limit a range has 1000000000 elements, the most is 100000
@@ -373,10 +373,7 @@ fn diagnostics_for_machines() {
         -- stdout
         ::warning file=a.clnrm.toml,line=3,col=1,endColumn=11,title=parse/unknown-key::unknown key `descripton`%0Ahint: did you mean `description`?
     "#]]);
-    assert_eq!(
-        case.clnrm(&["validate"]).stdout,
-        case.clnrm(&["dry-run"]).stdout.replace("executed", "executed")
-    );
+    assert_eq!(case.clnrm(&["validate"]).stdout, case.clnrm(&["dry-run"]).stdout);
     assert_eq!(case.clnrm(&["run", "--dry-run"]).exit, Some(0));
 }
 

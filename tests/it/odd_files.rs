@@ -55,7 +55,7 @@ fn a_pipe_that_is_named() {
         -- stdout
         ok   a.clnrm.toml  1 scenario
         ERR  pipe.clnrm.toml  0 scenarios
-          pipe.clnrm.toml: error[source/unreadable]: the file cannot be read: not a regular file
+          pipe.clnrm.toml:1:1: error[source/unreadable]: the file cannot be read: not a regular file
 
         1 ok, 1 with errors in [TIME]  [N] queries executed, [N] recalled
     "#]]);
@@ -136,7 +136,7 @@ fn a_file_too_large_to_be_a_test() {
             -- stdout
             ok   a.clnrm.toml  1 scenario
             ERR  huge.clnrm.toml  0 scenarios
-              huge.clnrm.toml: error[source/unreadable]: the file cannot be read: it is larger than 64 MiB
+              huge.clnrm.toml:1:1: error[source/unreadable]: the file cannot be read: it is larger than 64 MiB
 
             1 ok, 1 with errors in [TIME]  0 queries executed, [N] recalled
         "#]],

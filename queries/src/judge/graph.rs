@@ -14,6 +14,10 @@ pub(super) fn judge(index: &Index<'_>, expected: &GraphExpectation, verdict: &mu
         let rule = format!("must_not_cross[{number}]");
         must_not_cross(index, &rule, &Pattern::new(above), &Pattern::new(below), verdict);
     }
+    let shapes = [expected.acyclic, expected.must_be_connected, expected.single_root];
+    if !shapes.contains(&Some(true)) && expected.max_depth.is_none() {
+        return;
+    }
     let forest = Forest::new(index);
     if expected.acyclic == Some(true) {
         forest.acyclic(verdict);

@@ -1,6 +1,7 @@
 //! The trace set of a test or scenario, and the lookups judging needs: names, parents, children.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::OnceLock;
 
 use clnrm_backends::{Source, Span};
 use serde::{Deserialize, Serialize};
@@ -8,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::names::{self, Pattern};
 
 /// The spans of a test or scenario.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct TraceSet {
     /// Sorted by start, end, name, trace id and span id.
     pub spans: Vec<Span>,
@@ -16,6 +17,58 @@ pub(crate) struct TraceSet {
     pub lifecycle_counts: bool,
     /// How often something tried to reach an address outside; `None` when that is not known.
     pub attempts: Option<u64>,
+    /// Made when it is first needed: many expectations are judged on one set.
+    #[serde(skip)]
+    pub lookups: Lazy,
+}
+
+/// Lookups of a trace set. They follow from its spans, so they are no part of its value.
+#[derive(Debug, Default)]
+pub(crate) struct Lazy(OnceLock<Lookups>);
+
+impl Clone for Lazy {
+    fn clone(&self) -> Lazy {
+        Lazy::default()
+    }
+}
+
+impl PartialEq for Lazy {
+    fn eq(&self, _: &Lazy) -> bool {
+        true
+    }
+}
+
+/// A span goes by its place in the order of start, end and name.
+#[derive(Debug)]
+struct Lookups {
+    /// Where the spans are in the set.
+    order: Vec<usize>,
+    parents: Vec<Option<usize>>,
+    children: Vec<Vec<usize>>,
+    by_name: BTreeMap<(String, Source), Vec<usize>>,
+    of_code: u64,
+}
+
+impl Lookups {
+    fn new(traces: &TraceSet) -> Lookups {
+        let order = sorted(&traces.spans);
+        let spans: Vec<&Span> = order.iter().map(|at| &traces.spans[*at]).collect();
+        let parents = parents(&spans);
+        let mut children = vec![Vec::new(); spans.len()];
+        let mut by_name: BTreeMap<_, Vec<usize>> = BTreeMap::new();
+        let mut names: HashMap<(&str, Source), Vec<usize>> = HashMap::new();
+        for (place, span) in spans.iter().enumerate() {
+            names.entry((span.name.as_str(), span.source)).or_default().push(place);
+            if let Some(parent) = parents[place] {
+                children[parent].push(place);
+            }
+        }
+        by_name.extend(
+            names.into_iter().map(|((name, source), all)| ((name.to_owned(), source), all)),
+        );
+        let of_code = spans.iter().filter(|span| span.source == Source::Otlp).count() as u64;
+        Lookups { order, parents, children, by_name, of_code }
+    }
 }
 
 /// A trace set with its lookups. A span goes by its place in the order of start, end and name.
@@ -25,9 +78,7 @@ pub(super) struct Index<'a> {
     pub(super) spans: Vec<&'a Span>,
     pub(super) lifecycle_counts: bool,
     pub(super) attempts: Option<u64>,
-    parents: Vec<Option<usize>>,
-    children: Vec<Vec<usize>>,
-    by_name: BTreeMap<(&'a str, Source), Vec<usize>>,
+    lookups: &'a Lookups,
 }
 
 /// The spans in an order of descent.
@@ -40,24 +91,17 @@ pub(super) struct Descent {
 
 impl<'a> Index<'a> {
     pub(super) fn new(traces: &'a TraceSet) -> Index<'a> {
-        let spans = sorted(&traces.spans);
-        let parents = parents(&spans);
-        let mut children = vec![Vec::new(); spans.len()];
-        let mut by_name: BTreeMap<_, Vec<usize>> = BTreeMap::new();
-        for (place, span) in spans.iter().enumerate() {
-            by_name.entry((span.name.as_str(), span.source)).or_default().push(place);
-            if let Some(parent) = parents[place] {
-                children[parent].push(place);
-            }
-        }
+        let lookups = traces.lookups.0.get_or_init(|| Lookups::new(traces));
+        let spans = lookups.order.iter().map(|at| &traces.spans[*at]).collect();
         let TraceSet { lifecycle_counts, attempts, .. } = *traces;
-        Index { spans, lifecycle_counts, attempts, parents, children, by_name }
+        Index { spans, lifecycle_counts, attempts, lookups }
     }
 
     /// The spans of a name or glob, in order.
     pub(super) fn named(&self, pattern: &Pattern<'_>) -> Vec<usize> {
         let matching = |name: &str, source| self.may_match(pattern, name, source);
         let mut places: Vec<usize> = self
+            .lookups
             .by_name
             .iter()
             .filter(|((name, source), _)| matching(name, *source))
@@ -84,22 +128,22 @@ impl<'a> Index<'a> {
     }
 
     pub(super) fn parent(&self, place: usize) -> Option<usize> {
-        self.parents[place]
+        self.lookups.parents[place]
     }
 
     /// Whether the span at `place` names a parent that was not collected.
     pub(super) fn is_orphan(&self, place: usize) -> bool {
-        self.parents[place].is_none() && self.spans[place].parent_id.is_some()
+        self.lookups.parents[place].is_none() && self.spans[place].parent_id.is_some()
     }
 
     pub(super) fn children(&self, place: usize) -> &[usize] {
-        &self.children[place]
+        &self.lookups.children[place]
     }
 
     /// The parent of each span, where both are counted.
     pub(super) fn counted_parents(&self) -> Vec<Option<usize>> {
         let counted = |place: &usize| self.is_counted(*place);
-        let own = self.parents.iter().enumerate();
+        let own = self.lookups.parents.iter().enumerate();
         own.map(|(place, parent)| parent.filter(|parent| counted(&place) && counted(parent)))
             .collect()
     }
@@ -109,7 +153,7 @@ impl<'a> Index<'a> {
         let mut wanted = vec![false; self.spans.len()];
         ancestors.iter().for_each(|place| wanted[*place] = true);
         let mut above = vec![None; self.spans.len()];
-        let Descent { order, cycles } = descent(&self.parents);
+        let Descent { order, cycles } = descent(&self.lookups.parents);
         for cycle in cycles {
             let mut found: Vec<_> = cycle.iter().copied().filter(|place| wanted[*place]).collect();
             found.sort_unstable();
@@ -118,7 +162,7 @@ impl<'a> Index<'a> {
             }
         }
         for place in order {
-            let Some(parent) = self.parents[place] else { continue };
+            let Some(parent) = self.lookups.parents[place] else { continue };
             let direct = wanted[parent].then_some(parent);
             above[place] = above[parent].into_iter().chain(direct).min();
         }
@@ -127,13 +171,17 @@ impl<'a> Index<'a> {
 
     /// How many spans a verdict about these names rests on.
     pub(super) fn looked_at(&self, patterns: &[Pattern<'_>]) -> u64 {
-        let named = |place| patterns.iter().any(|pattern| self.is_named(place, pattern));
-        let looked_at = |place: &usize| self.is_counted(*place) || named(*place);
-        (0..self.spans.len()).filter(looked_at).count() as u64
+        let named = |name: &str| {
+            patterns.iter().any(|pattern| self.may_match(pattern, name, Source::Lifecycle))
+        };
+        let lifecycle = self.lookups.by_name.iter().filter(|((name, source), _)| {
+            *source == Source::Lifecycle && (self.lifecycle_counts || named(name))
+        });
+        self.lookups.of_code + lifecycle.map(|(_, places)| places.len() as u64).sum::<u64>()
     }
 
     pub(super) fn has_code_spans(&self) -> bool {
-        self.spans.iter().any(|span| span.source == Source::Otlp)
+        self.lookups.of_code > 0
     }
 
     pub(super) fn counts_some_lifecycle(&self) -> bool {
@@ -142,7 +190,8 @@ impl<'a> Index<'a> {
 
     /// Whether there are lifecycle spans that `pattern` is meant for.
     pub(super) fn looks_at_lifecycle(&self, pattern: &Pattern<'_>) -> bool {
-        let mut keys = self.by_name.keys().filter(|(_, source)| *source == Source::Lifecycle);
+        let mut keys =
+            self.lookups.by_name.keys().filter(|(_, source)| *source == Source::Lifecycle);
         pattern.is_reserved() && self.has_lifecycle()
             || keys.any(|(name, source)| self.may_match(pattern, name, *source))
     }
@@ -166,7 +215,7 @@ impl<'a> Index<'a> {
     }
 
     fn has_lifecycle(&self) -> bool {
-        self.spans.iter().any(|span| span.source == Source::Lifecycle)
+        self.lookups.by_name.keys().any(|(_, source)| *source == Source::Lifecycle)
     }
 
     /// Lifecycle spans want to be named; a glob that would match anything names none.
@@ -201,9 +250,10 @@ pub(super) fn descent(parents: &[Option<usize>]) -> Descent {
     descent
 }
 
-fn sorted(spans: &[Span]) -> Vec<&Span> {
-    let mut sorted: Vec<_> = spans.iter().collect();
+fn sorted(spans: &[Span]) -> Vec<usize> {
+    let mut sorted: Vec<usize> = (0..spans.len()).collect();
     sorted.sort_by(|a, b| {
+        let (a, b) = (&spans[*a], &spans[*b]);
         let key = |span: &Span| (span.start_ns, span.end_ns);
         key(a)
             .cmp(&key(b))
@@ -265,7 +315,7 @@ pub(super) mod table {
             open.push((indent, id.clone()));
             spans.push(span(line, id, parent_id));
         }
-        TraceSet { spans, lifecycle_counts: false, attempts: Some(0) }
+        TraceSet { spans, attempts: Some(0), ..TraceSet::default() }
     }
 
     fn span(line: &str, span_id: String, parent_id: Option<String>) -> Span {
@@ -356,6 +406,7 @@ mod tests {
         assert_eq!(Index::new(&set).parent(1), Some(0));
         assert_eq!(Index::new(&set).children(0), [1]);
         set.spans[1].trace_id = "2".repeat(32);
+        set.lookups = Lazy::default();
         assert_eq!(Index::new(&set).parent(1), None);
         assert!(Index::new(&set).is_orphan(1));
     }
@@ -391,6 +442,7 @@ mod tests {
         let mut set = table::traces("a 0..9\n  b 1..8\n    b 2..3");
         assert_eq!(Index::new(&set).earliest_above(&[1, 2]), [None, None, Some(1)]);
         set.spans[0].parent_id = Some(set.spans[1].span_id.clone());
+        set.lookups = Lazy::default();
         assert_eq!(Index::new(&set).earliest_above(&[0]), [None, Some(0), Some(0)]);
     }
 }

@@ -61,7 +61,8 @@ impl<'a> Locator<'a> {
 
     pub(crate) fn place(&self, at: &At) -> Place {
         match at {
-            At::File => Place::default(),
+            // The file as a whole: its beginning.
+            At::File => Place { line: 1, column: 1, ..Place::default() },
             At::Source(line, column) => self.in_source(*line, *column),
             At::Rendered(offset) => self.written(*offset..*offset),
             At::Key(path) => {
