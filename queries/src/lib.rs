@@ -50,14 +50,16 @@ pub use settings::{FILES as SETTINGS_FILES, SETTINGS, Settings, unit as settings
 pub use verdict::judged;
 
 /// Every query, for the engine.
-pub static QUERIES: [&dyn AnyQuery; 25] = [
+pub static QUERIES: [&dyn AnyQuery; 27] = [
     &select::SELECTION,
     &source::SOURCE,
     &render::TEMPLATE_TEXT,
     &render::TEMPLATE_EXISTS,
     &render::SIGNATURE,
     &render::TEMPLATE_SYNTAX,
+    &render::TEMPLATE_PLACE,
     &render::FRAGMENT,
+    &render::BUNDLE,
     &render::PROJECT_VARIABLE,
     &render::CELLS,
     &render::RENDERED,

@@ -22,9 +22,9 @@ use serde_json::Value;
 use tera::Context;
 
 use self::functions::Session;
-use self::library::{Broken, Fragment, Mode, Place, Scope, Uses};
+use self::library::{Broken, Bundle, Fragment, Mode, Place, Scope, Uses};
 use self::matrix::Axes;
-use self::prepared::{Libraries, Library};
+use self::prepared::Libraries;
 use self::variables::{Lifted, Resolve};
 use crate::diagnostic::{At, Problem};
 use crate::dialect::{Default, EVERYTHING, Outline, Rewritten, SyntaxError, is_template};
@@ -34,7 +34,7 @@ use crate::source::{SOURCE, Text, line_and_column};
 #[cfg(test)]
 pub(crate) use self::generators::all as generators;
 pub(crate) use self::library::{
-    FRAGMENT, SIGNATURE, TEMPLATE_EXISTS, TEMPLATE_SYNTAX, TEMPLATE_TEXT,
+    BUNDLE, FRAGMENT, SIGNATURE, TEMPLATE_EXISTS, TEMPLATE_PLACE, TEMPLATE_SYNTAX, TEMPLATE_TEXT,
 };
 pub use self::matrix::{CELLS, numbered};
 pub(crate) use self::matrix::{cell_of, number_of};
@@ -114,11 +114,12 @@ struct Template<'a> {
     unit: &'a Unit,
     text: &'a str,
     outline: Outline<'a>,
-    parsed: tera::Template,
+    /// Until it is rendered.
+    parsed: Option<tera::Template>,
     mode: Mode,
     defaults: Vec<Default>,
     uses: Uses,
-    fragments: BTreeMap<(Place, String), Arc<Result<Fragment, Broken>>>,
+    bundles: Vec<Arc<Result<Bundle, Broken>>>,
     lifted: Lifted,
     context: Context,
     /// Axes of which one value at a time is read.
@@ -179,7 +180,7 @@ fn parse_rewritten(
     name: &str,
     outline: &Outline<'_>,
 ) -> Result<(tera::Template, Vec<Default>), SyntaxError> {
-    let scope = Scope { cx, folder, outline };
+    let scope = Scope::new(cx, folder, outline)?;
     // What does not fit its signature is told before what does not parse.
     scope.uses(0..outline.segments.len(), None)?;
     let rewritten = scope.rewrite(0..outline.segments.len(), None)?;
@@ -233,11 +234,11 @@ impl<'a> Template<'a> {
             unit,
             text,
             outline,
-            parsed,
+            parsed: Some(parsed),
             mode,
             defaults,
             uses: Uses::default(),
-            fragments: BTreeMap::new(),
+            bundles: Vec::new(),
             lifted,
             context: Context::new(),
             axes: Axes::new(),
@@ -250,9 +251,13 @@ impl<'a> Template<'a> {
         Ok(template)
     }
 
-    fn scope(&self) -> Scope<'_> {
-        let folder = self.unit.path.rsplit_once('/').map_or("", |(folder, _)| folder);
-        Scope { cx: self.cx, folder, outline: &self.outline }
+    fn folder(&self) -> &str {
+        self.unit.path.rsplit_once('/').map_or("", |(folder, _)| folder)
+    }
+
+    fn rewritten(&self, marks: Option<usize>) -> Result<Rewritten, SyntaxError> {
+        let scope = Scope::new(self.cx, self.folder(), &self.outline)?;
+        scope.rewrite(0..self.outline.segments.len(), marks)
     }
 
     fn own_place(&self) -> Place {
@@ -263,81 +268,72 @@ impl<'a> Template<'a> {
     fn gather(&mut self) -> Result<(), SyntaxError> {
         let own = self.own_place();
         let all = 0..self.outline.segments.len();
-        self.uses = self.scope().uses(all, Some(&own))?;
-        let mut way = Vec::new();
-        let uses = self.uses.clone();
+        let scope = Scope::new(self.cx, self.folder(), &self.outline)?.with_bundles();
+        let uses = scope.uses(all, Some(&own))?;
         for import in &self.outline.imports {
             let Some(place) = uses.imports.get(&import.alias) else { continue };
             if let Err(broken) = self.cx.get(&TEMPLATE_SYNTAX, &place.unit("")).as_ref() {
-                return Err(self.broken(broken, import.at));
+                return Err(broken_at(broken, import.at));
             }
         }
-        for (name, place) in uses.includes.values().map(|place| (String::new(), place)) {
-            self.visit(place, name, &mut way)?;
+        let mut seen = BTreeSet::new();
+        for (_, name) in uses.macros.iter().filter(|(place, _)| *place == own) {
+            self.own_macro(&scope, &own, name, &mut Vec::new(), &mut seen)?;
         }
-        for (place, name) in &uses.macros {
-            self.visit(place, name.clone(), &mut way)?;
+        let included = uses.includes.values().map(|place| self.cx.get(&BUNDLE, &place.unit("")));
+        let bundles: Vec<_> = scope.bundles().iter().cloned().chain(included).collect();
+        drop(scope);
+        self.uses = uses;
+        for bundle in &bundles {
+            match bundle.as_ref() {
+                Ok(bundle) => self.uses.names.extend(bundle.names.iter().cloned()),
+                Err(broken) => return Err(broken_at(broken, self.asks_for(broken))),
+            }
         }
+        self.bundles = bundles;
         Ok(())
     }
 
-    fn visit(
-        &mut self,
-        place: &Place,
-        name: String,
+    /// Looks whether the template's own macros call each other without end.
+    fn own_macro(
+        &self,
+        scope: &Scope<'_>,
+        own: &Place,
+        name: &str,
         way: &mut Vec<(Place, String)>,
+        seen: &mut BTreeSet<String>,
     ) -> Result<(), SyntaxError> {
-        let key = (place.clone(), name);
-        if way.contains(&key) || way.len() >= DEEPEST {
-            return Err(self.endless(&key, way));
+        let key = (own.clone(), name.to_owned());
+        if let Some((code, message)) = library::endless(&key, way) {
+            let calls = self.outline.calls(0..self.outline.segments.len());
+            let first = calls.iter().rfind(|call| call.name == way[0].1);
+            let at = first.map_or(NOWHERE, |call| call.at);
+            return Err(SyntaxError::new(at, message).code(code));
         }
-        if self.fragments.contains_key(&key) {
+        if !seen.insert(name.to_owned()) {
             return Ok(());
         }
-        let own = self.own_place();
-        way.push(key.clone());
-        let uses = if key.0 == own && !key.1.is_empty() {
-            let found = self.outline.macros.iter().rfind(|one| one.name == key.1);
-            let segments = found.map_or(0..0, |one| one.segments.clone());
-            self.scope().uses(segments, Some(&own))?
-        } else {
-            let fragment = self.cx.get(&FRAGMENT, &key.0.unit(&key.1));
-            let uses = match fragment.as_ref() {
-                Ok(fragment) => fragment.uses.clone(),
-                Err(broken) => return Err(self.broken(broken, self.place_of(&way[0]))),
-            };
-            self.fragments.insert(key.clone(), fragment);
-            uses
+        let Some(found) = self.outline.macros.iter().rfind(|one| one.name == name) else {
+            return Ok(());
         };
-        for included in uses.includes.values() {
-            self.visit(included, String::new(), way)?;
+        way.push(key);
+        let uses = scope.uses(found.segments.clone(), Some(own))?;
+        for (_, name) in uses.macros.iter().filter(|(place, _)| place == own) {
+            self.own_macro(scope, own, name, way, seen)?;
         }
-        for (place, name) in &uses.macros {
-            self.visit(place, name.clone(), way)?;
-        }
-        self.uses.names.extend(uses.names);
         way.pop();
         Ok(())
     }
 
-    /// Macros that call each other without end, or nearly.
-    fn endless(&self, key: &(Place, String), way: &[(Place, String)]) -> SyntaxError {
-        let told = |(place, name): &(Place, String)| match name.as_str() {
-            "" => place.to_string(),
-            name => format!("{name} ({place})"),
+    /// Where the template asks for what is broken: one by one, to see which of them it is.
+    fn asks_for(&self, broken: &Broken) -> usize {
+        let includes = self.uses.includes.values().map(|place| (place.clone(), String::new()));
+        let used = self.uses.macros.iter().cloned().chain(includes);
+        let is_broken = |(place, name): &(Place, String)| {
+            self.cx.get(&BUNDLE, &place.unit(name)).as_ref().as_ref().err() == Some(broken)
         };
-        let at = self.place_of(&way[0]);
-        let Some(start) = way.iter().position(|passed| passed == key) else {
-            let message = format!(
-                "macros and templates use each other more than {DEEPEST} deep: {}",
-                way.iter().map(told).collect::<Vec<_>>().join(" → ")
-            );
-            return SyntaxError::new(at, message).code("render/too-deep");
-        };
-        let circle: Vec<String> = way[start..].iter().chain([key]).map(told).collect();
-        let what = if key.1.is_empty() { "templates include" } else { "macros call" };
-        let message = format!("{what} each other in a circle: {}", circle.join(" → "));
-        SyntaxError::new(at, message).code("render/recursion")
+        let found = used.into_iter().find(is_broken);
+        found.map_or(NOWHERE, |used| self.place_of(&used))
     }
 
     /// Where the template asks for something.
@@ -355,17 +351,6 @@ impl<'a> Template<'a> {
             call.name == *name && called == place
         });
         found.map_or(NOWHERE, |call| call.at)
-    }
-
-    /// An error in a template that this one uses.
-    fn broken(&self, broken: &Broken, at: usize) -> SyntaxError {
-        let Broken { file, line, column, code, message, hint } = broken;
-        let message = match line {
-            0 => format!("`{file}` {message}"),
-            _ => format!("{file}:{line}:{column}: {message}"),
-        };
-        let error = SyntaxError::new(at, message).code(code);
-        SyntaxError { hint: hint.clone(), ..error }
     }
 
     /// A variable of the environment, which is noted.
@@ -451,7 +436,7 @@ impl<'a> Template<'a> {
     }
 
     fn render(&mut self) -> Result<String, SyntaxError> {
-        let parsed = self.parsed.clone();
+        let parsed = self.parsed.take().expect("it is rendered once");
         let failure = match self.attempt(parsed, &self.defaults, false) {
             Ok(text) => return Ok(text),
             Err(failure) => failure,
@@ -468,25 +453,13 @@ impl<'a> Template<'a> {
 
     /// What Tera cannot render by itself may be a matter of the dialect.
     fn by_the_dialect(&self) -> Option<Result<String, Failure>> {
-        let others = self.fragments.values().flat_map(|fragment| fragment.as_ref().as_ref().ok());
-        let mut changes = others.into_iter().any(|fragment| fragment.dialect.is_some());
-        let rewritten = if self.mode == Mode::Plain {
-            let scope = self.scope();
-            scope.rewrite(0..self.outline.segments.len(), None).ok()
-        } else {
-            None
-        };
-        changes |= rewritten.as_ref().is_some_and(|rewritten| rewritten.text != self.text);
-        if !changes {
+        let rewritten = self.rewritten(None).ok()?;
+        let own = self.mode == Mode::Plain && rewritten.text != self.text;
+        if !own && !self.pieces().values().any(|fragment| fragment.dialect.is_some()) {
             return None;
         }
-        match rewritten {
-            Some(rewritten) => {
-                let parsed = tera::Template::new(&self.unit.path, None, &rewritten.text).ok()?;
-                Some(self.attempt(parsed, &rewritten.defaults, true))
-            }
-            None => Some(self.attempt(self.parsed.clone(), &self.defaults, true)),
-        }
+        let parsed = tera::Template::new(&self.unit.path, None, &rewritten.text).ok()?;
+        Some(self.attempt(parsed, &rewritten.defaults, true))
     }
 
     fn attempt(
@@ -495,18 +468,27 @@ impl<'a> Template<'a> {
         defaults: &[Default],
         dialect: bool,
     ) -> Result<String, Failure> {
-        let libraries = self.libraries(|_, _, fragment| {
-            let ready = fragment.dialect.as_ref().filter(|_| dialect).unwrap_or(&fragment.ready);
-            Ok(ready.clone())
-        });
-        let libraries =
-            libraries.map_err(|error| Failure { error, output: String::new(), settled: true })?;
-        self.job(&self.clock(), &|name| self.env(name)).render(
-            libraries,
-            parsed,
-            &self.own_places(),
-            defaults,
-        )
+        let libraries = match &self.bundles[..] {
+            // Most templates import one library.
+            [one] if !dialect => {
+                let bundle = one.as_ref().as_ref();
+                self.with_imports(
+                    bundle.map_or_else(|_| Libraries::new(), |it| it.libraries.clone()),
+                )
+            }
+            _ => self.libraries(|_, _, fragment| {
+                let ready = fragment.dialect.as_ref().filter(|_| dialect);
+                ready.unwrap_or(&fragment.ready).clone()
+            }),
+        };
+        let (clock, env) = (self.clock(), |name: &str| self.env(name));
+        self.job(&clock, &env).render(libraries, parsed, &self.own_places(), defaults)
+    }
+
+    /// All macros and templates that are used.
+    fn pieces(&self) -> BTreeMap<&(Place, String), &Fragment> {
+        let bundles = self.bundles.iter().filter_map(|bundle| bundle.as_ref().as_ref().ok());
+        bundles.flat_map(|bundle| &bundle.pieces).collect()
     }
 
     fn job<'b>(&'b self, clock: &'b str, env: &'b dyn Fn(&str) -> Option<String>) -> Job<'b> {
@@ -526,24 +508,16 @@ impl<'a> Template<'a> {
     }
 
     /// The other templates, each with as much of it as is used.
-    fn libraries(
-        &self,
-        ready: impl Fn(&Place, &str, &Fragment) -> Result<library::Ready, SyntaxError>,
-    ) -> Result<Libraries, SyntaxError> {
-        let mut libraries = Libraries::new();
-        for ((place, name), fragment) in &self.fragments {
-            let Ok(fragment) = fragment.as_ref() else { continue };
-            let ready = ready(place, name, fragment)?;
-            let library = libraries.entry(place.to_string()).or_default();
-            library.add(name.is_empty(), &ready, &fragment.uses);
+    fn libraries(&self, ready: impl Fn(&Place, &str, &Fragment) -> library::Ready) -> Libraries {
+        self.with_imports(library::libraries(self.pieces(), ready))
+    }
+
+    /// With those that are imported for nothing.
+    fn with_imports(&self, mut libraries: Libraries) -> Libraries {
+        for place in self.uses.imports.values() {
+            libraries.entry(place.to_string()).or_default();
         }
-        // What is imported, but of which no macro is called, is there all the same.
-        let names: Vec<String> = libraries.values().flat_map(Library::imported).collect();
-        let own = self.uses.imports.values().map(Place::to_string);
-        for name in names.into_iter().chain(own) {
-            libraries.entry(name).or_default();
-        }
-        Ok(libraries)
+        libraries
     }
 
     /// With a hint at the name that was meant, where one is not known.
@@ -607,6 +581,18 @@ impl<'a> Template<'a> {
         let offset = names().find_map(in_tag).or_else(next_tag);
         SyntaxError { offset: offset.unwrap_or(NOWHERE), ..failure.error }
     }
+}
+
+/// An error in a template that another one uses at a place.
+fn broken_at(broken: &Broken, at: usize) -> SyntaxError {
+    let Broken { file, line, column, code, message, hint } = broken;
+    let message = match (line, code.as_str()) {
+        (0, "render/recursion" | "render/too-deep") => message.clone(),
+        (0, _) => format!("`{file}` {message}"),
+        _ => format!("{file}:{line}:{column}: {message}"),
+    };
+    let error = SyntaxError::new(at, message).code(code);
+    SyntaxError { hint: hint.clone(), ..error }
 }
 
 /// The context of a template: `vars.x` and `x`, `otel.x`, `matrix.x`.

@@ -323,7 +323,7 @@ fn templates_that_call_themselves_are_refused() {
     render(
         &[("t.toml.tera", text)],
         expect![[r#"
-            Source(2, 25) [render/recursion] macros call each other in a circle: a (t.toml.tera) → b (t.toml.tera) → a (t.toml.tera)
+            Source(2, 56) [render/recursion] macros call each other in a circle: a (t.toml.tera) → b (t.toml.tera) → a (t.toml.tera)
         "#]],
     );
 }

@@ -253,7 +253,7 @@ fn what_would_never_end_ends_in_two_seconds_beside_the_others() {
         mutual.clnrm.toml:1:13 render/recursion templates include each other in a circle: _one.tera → _two.tera → _one.tera
         nested.clnrm.toml:1:1 render/limit the template does more than 2000000 steps
         range.clnrm.toml:2:1 render/limit a range has 1000000000 elements, the most is 100000
-        recursion.clnrm.toml:1:69 render/recursion macros call each other in a circle: a (recursion.clnrm.toml) → b (recursion.clnrm.toml) → 
+        recursion.clnrm.toml:1:98 render/recursion macros call each other in a circle: a (recursion.clnrm.toml) → b (recursion.clnrm.toml) → 
         tomlbrackets.clnrm.toml:3:85 parse/syntax cannot recurse further; max recursion depth met
     "#]].assert_eq(&told);
 }

@@ -160,7 +160,6 @@ fn a_macro_that_comes_to_the_same() {
         move |lab| lab.files.write("tests/_lib.toml.tera", library.clone()),
         expect![[r#"
             fragment tests/_lib.toml.tera#w/command (as before)
-            signature tests/_lib.toml.tera#w/command (as before)
             template-exists tests/_lib.toml.tera#w/ (as before)
             template-syntax tests/_lib.toml.tera#w/ (as before)
             template-text tests/_lib.toml.tera#w/

@@ -601,6 +601,8 @@ proptest! {
         let head = "[vars]\na = \"x\"\nb = { c = 1, d = \"e\" }\nl = [1, \"two\", 3]\n[end]\n";
         if let Some(plain) = plain(&format!("{head}{text}"), &context) {
             let ours = rendered(&[("t.tera", &format!("{head}{text}"))]);
+            // A macro that calls itself is refused even where nobody calls it.
+            prop_assume!(!ours.contains("[render/recursion]"));
             prop_assert_eq!(ours, plain);
         }
     }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::functions;
 use super::pack;
+use super::prepared::{Libraries, Library};
 use crate::dialect::{
     Call, Default, Import, Outline, Parameter, Rewritten, Signatures, SyntaxError, TokenKind,
     rewrite,
@@ -26,6 +27,10 @@ pub(crate) static TEMPLATE_TEXT: Query<Option<Result<Arc<str>, String>>> =
 pub(crate) static TEMPLATE_EXISTS: Query<bool> =
     Query::new("template-exists", 1, |cx, unit| cx.get(&TEMPLATE_TEXT, unit).is_some());
 
+/// Where a template lies that one in a folder asks for; the unit is the folder and the name.
+pub(crate) static TEMPLATE_PLACE: Query<Option<Place>> =
+    Query::new("template-place", 1, |cx, unit| look(cx, &unit.path, &unit.part));
+
 /// The parameters of a macro; the unit's part names it.
 pub(crate) static SIGNATURE: Query<Result<Vec<Parameter>, Missing>> =
     Query::new("signature", 1, signature);
@@ -36,6 +41,20 @@ pub(crate) static TEMPLATE_SYNTAX: Query<Result<Mode, Broken>> =
 
 /// A macro, or with an empty name all of a template, ready to be given to Tera.
 pub(crate) static FRAGMENT: Query<Result<Fragment, Broken>> = Query::new("fragment", 1, fragment);
+
+/// Some macros of a template, or with an empty name all of it, with everything they use themselves;
+/// the unit's part has their names, with commas in between.
+pub(crate) static BUNDLE: Query<Result<Bundle, Broken>> = Query::new("bundle", 1, bundle);
+
+/// See [`BUNDLE`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Bundle {
+    pub(crate) pieces: BTreeMap<(Place, String), Fragment>,
+    /// The pieces as they are given to Tera.
+    pub(crate) libraries: Libraries,
+    /// Names that they may read from what templates are given.
+    pub(crate) names: BTreeSet<String>,
+}
 
 /// Where a template comes from.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -179,6 +198,17 @@ pub(crate) fn find(cx: &Cx<'_>, folder: &str, name: &str) -> Result<Place, NotFo
     if name.starts_with('/') || name.split('/').any(climbs) || name.is_empty() {
         return Err(NotFound::Outside);
     }
+    let found = cx.get(&TEMPLATE_PLACE, &Unit::file(folder).part(name));
+    let nowhere = || NotFound::Nowhere(places(folder, name).iter().map(Place::to_string).collect());
+    found.as_ref().clone().ok_or_else(nowhere)
+}
+
+fn look(cx: &Cx<'_>, folder: &str, name: &str) -> Option<Place> {
+    let there = |place: &Place| *cx.get(&TEMPLATE_EXISTS, &place.unit(""));
+    places(folder, name).into_iter().find(there)
+}
+
+fn places(folder: &str, name: &str) -> Vec<Place> {
     let beside = [join(folder, name), join("templates", name), name.to_owned()];
     let mut places: Vec<Place> = Vec::new();
     for path in beside {
@@ -188,10 +218,7 @@ pub(crate) fn find(cx: &Cx<'_>, folder: &str, name: &str) -> Result<Place, NotFo
         }
     }
     places.extend([Place::Home(name.to_owned()), Place::Pack(name.to_owned())]);
-    match places.iter().find(|place| *cx.get(&TEMPLATE_EXISTS, &place.unit(""))) {
-        Some(found) => Ok(found.clone()),
-        None => Err(NotFound::Nowhere(places.iter().map(Place::to_string).collect())),
-    }
+    places
 }
 
 /// Why a template was not found.
@@ -237,43 +264,74 @@ fn signature(cx: &Cx<'_>, unit: &Unit) -> Result<Vec<Parameter>, Missing> {
     })
 }
 
-/// The macros one can call in a template, which lies in `folder`.
-pub(crate) struct Scope<'a> {
-    pub(crate) cx: &'a Cx<'a>,
-    pub(crate) folder: &'a str,
-    pub(crate) outline: &'a Outline<'a>,
-}
-
 /// Signatures that were asked for, by namespace and name.
 type Asked = BTreeMap<(String, String), Option<Result<Vec<Parameter>, Missing>>>;
 
-impl Scope<'_> {
+/// The macros one can call in a template.
+pub(crate) struct Scope<'a> {
+    cx: &'a Cx<'a>,
+    folder: &'a str,
+    outline: &'a Outline<'a>,
     /// What the template imports, by alias.
+    pub(crate) imports: BTreeMap<String, Place>,
+    /// Bundles that are known to hold what is asked for.
+    bundles: Vec<Arc<Result<Bundle, Broken>>>,
+}
+
+impl<'a> Scope<'a> {
+    /// Of a template that lies in `folder`.
     ///
     /// # Errors
     /// That something it imports is not there.
-    fn imports(&self) -> Result<BTreeMap<String, Place>, SyntaxError> {
+    pub(crate) fn new(
+        cx: &'a Cx<'a>,
+        folder: &'a str,
+        outline: &'a Outline<'a>,
+    ) -> Result<Scope<'a>, SyntaxError> {
         let found = |import: &Import| {
-            let place = find(self.cx, self.folder, &import.file);
+            let place = find(cx, folder, &import.file);
             let place = place.map_err(|error| error.error(&import.file, import.at))?;
             Ok((import.alias.clone(), place))
         };
-        self.outline.imports.iter().map(found).collect()
+        let imports = outline.imports.iter().map(found).collect::<Result<_, _>>()?;
+        Ok(Scope { cx, folder, outline, imports, bundles: Vec::new() })
     }
 
-    fn parameters(
-        &self,
-        imports: &BTreeMap<String, Place>,
-        namespace: &str,
-        name: &str,
-    ) -> Option<Result<Vec<Parameter>, Missing>> {
+    /// The same, for a template all of whose calls can be looked up at once.
+    pub(crate) fn with_bundles(mut self) -> Scope<'a> {
+        let mut called: BTreeMap<&Place, BTreeSet<String>> = BTreeMap::new();
+        let calls = self.outline.calls(0..self.outline.segments.len());
+        for call in &calls {
+            if let Some(place) = self.imports.get(&call.namespace) {
+                called.entry(place).or_default().insert(call.name.clone());
+            }
+        }
+        let get = |(place, names): (&Place, BTreeSet<String>)| {
+            let names: Vec<String> = names.into_iter().collect();
+            self.cx.get(&BUNDLE, &place.unit(&names.join(",")))
+        };
+        self.bundles = called.into_iter().map(get).collect();
+        self
+    }
+
+    /// The bundles that hold what the template calls.
+    pub(crate) fn bundles(&self) -> &[Arc<Result<Bundle, Broken>>] {
+        &self.bundles
+    }
+
+    fn parameters(&self, namespace: &str, name: &str) -> Option<Result<Vec<Parameter>, Missing>> {
         if namespace == "self" {
             let own = self.outline.macros.iter().rfind(|one| one.name == name);
             return Some(own.map(|one| one.parameters.clone()).ok_or_else(|| {
                 Missing(self.outline.macros.iter().map(|one| one.name.clone()).collect())
             }));
         }
-        let place = imports.get(namespace)?;
+        let place = self.imports.get(namespace)?;
+        let piece = (place.clone(), name.to_owned());
+        let mut bundles = self.bundles.iter().filter_map(|bundle| bundle.as_ref().as_ref().ok());
+        if let Some(known) = bundles.find_map(|bundle| bundle.pieces.get(&piece)) {
+            return Some(Ok(known.parameters.clone()));
+        }
         Some(self.cx.get(&SIGNATURE, &place.unit(name)).as_ref().clone())
     }
 
@@ -283,10 +341,8 @@ impl Scope<'_> {
         segments: Range<usize>,
         marks: Option<usize>,
     ) -> Result<Rewritten, SyntaxError> {
-        let imports = self.imports()?;
-        let of_macro = |namespace: &str, name: &str| {
-            self.parameters(&imports, namespace, name).and_then(Result::ok)
-        };
+        let of_macro =
+            |namespace: &str, name: &str| self.parameters(namespace, name).and_then(Result::ok);
         let signatures = Signatures {
             of_macro: &of_macro,
             of_function: functions::parameters,
@@ -304,17 +360,16 @@ impl Scope<'_> {
         segments: Range<usize>,
         own: Option<&Place>,
     ) -> Result<Uses, SyntaxError> {
-        let imports = self.imports()?;
+        let imports = &self.imports;
         let mut asked = Asked::new();
         let mut uses = Uses::default();
         if segments == (0..self.outline.segments.len()) {
-            uses.imports.clone_from(&imports);
+            uses.imports.clone_from(imports);
         }
         for call in self.outline.calls(segments.clone()) {
             let key = (call.namespace.clone(), call.name.clone());
-            let parameters = asked
-                .entry(key)
-                .or_insert_with(|| self.parameters(&imports, &call.namespace, &call.name));
+            let parameters =
+                asked.entry(key).or_insert_with(|| self.parameters(&call.namespace, &call.name));
             let parameters = match parameters {
                 Some(Ok(parameters)) => parameters,
                 Some(Err(Missing(names))) => return Err(unknown_macro(&call, names)),
@@ -488,7 +543,7 @@ pub(crate) fn fragment_of(
         None if name.is_empty() => 0..outline.segments.len(),
         None => return Err(place.broken("", None, "render/unknown-macro", "has no such macro")),
     };
-    let scope = Scope { cx, folder: place.folder(), outline: &outline };
+    let scope = Scope::new(cx, place.folder(), &outline).map_err(broken)?;
     let uses = scope.uses(segments.clone(), Some(place)).map_err(broken)?;
     let ready =
         |rewritten: Rewritten| Ready { text: rewritten.text.into(), defaults: rewritten.defaults };
@@ -504,4 +559,87 @@ pub(crate) fn fragment_of(
     };
     let parameters = found.map(|one| one.parameters.clone()).unwrap_or_default();
     Ok(Fragment { ready, dialect, uses, parameters })
+}
+
+fn bundle(cx: &Cx<'_>, unit: &Unit) -> Result<Bundle, Broken> {
+    let place = Place::of(unit);
+    let mut bundle =
+        Bundle { pieces: BTreeMap::new(), libraries: Libraries::new(), names: BTreeSet::new() };
+    for name in unit.part[2..].split(',') {
+        bundle.add(cx, &place, name, &mut Vec::new())?;
+    }
+    bundle.libraries = libraries(&bundle.pieces, |_, _, fragment| fragment.ready.clone());
+    Ok(bundle)
+}
+
+impl Bundle {
+    fn add(
+        &mut self,
+        cx: &Cx<'_>,
+        place: &Place,
+        name: &str,
+        way: &mut Vec<(Place, String)>,
+    ) -> Result<(), Broken> {
+        let key = (place.clone(), name.to_owned());
+        if let Some(message) = endless(&key, way) {
+            return Err(way[0].0.broken("", None, message.0, &message.1));
+        }
+        if self.pieces.contains_key(&key) {
+            return Ok(());
+        }
+        let fragment = cx.get(&FRAGMENT, &place.unit(name));
+        let fragment = fragment.as_ref().as_ref().map_err(Clone::clone)?;
+        self.pieces.insert(key.clone(), fragment.clone());
+        self.names.extend(fragment.uses.names.iter().cloned());
+        way.push(key);
+        for included in fragment.uses.includes.values() {
+            self.add(cx, included, "", way)?;
+        }
+        for (place, name) in &fragment.uses.macros {
+            self.add(cx, place, name, way)?;
+        }
+        way.pop();
+        Ok(())
+    }
+}
+
+/// Why the way to a macro or template does not end, or nearly: a code and a message.
+pub(super) fn endless(
+    key: &(Place, String),
+    way: &[(Place, String)],
+) -> Option<(&'static str, String)> {
+    let told = |(place, name): &(Place, String)| match name.as_str() {
+        "" => place.to_string(),
+        name => format!("{name} ({place})"),
+    };
+    if let Some(start) = way.iter().position(|passed| passed == key) {
+        let circle: Vec<String> = way[start..].iter().chain([key]).map(told).collect();
+        let what = if key.1.is_empty() { "templates include" } else { "macros call" };
+        let message = format!("{what} each other in a circle: {}", circle.join(" → "));
+        return Some(("render/recursion", message));
+    }
+    let deepest = super::DEEPEST;
+    let all = || way.iter().map(told).collect::<Vec<_>>().join(" → ");
+    let message =
+        || format!("macros and templates use each other more than {deepest} deep: {}", all());
+    (way.len() >= deepest).then(|| ("render/too-deep", message()))
+}
+
+/// Pieces by the template they are of, as they are given to Tera.
+pub(super) fn libraries<'a>(
+    pieces: impl IntoIterator<Item = (&'a (Place, String), &'a Fragment)>,
+    ready: impl Fn(&Place, &str, &Fragment) -> Ready,
+) -> Libraries {
+    let mut libraries = Libraries::new();
+    for ((place, name), fragment) in pieces {
+        let ready = ready(place, name, fragment);
+        let library = libraries.entry(place.to_string()).or_default();
+        library.add(name.is_empty(), &ready, &fragment.uses);
+    }
+    // What is imported, but of which no macro is called, is there all the same.
+    let names: Vec<String> = libraries.values().flat_map(Library::imported).collect();
+    for name in names {
+        libraries.entry(name).or_default();
+    }
+    libraries
 }

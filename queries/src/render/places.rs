@@ -68,7 +68,7 @@ fn marked(template: &Template<'_>, dialect: bool) -> Option<String> {
     let (text, defaults) = if template.mode == Mode::Plain && !dialect {
         (template.outline.marked(all, Some(0)), Vec::new())
     } else {
-        let rewritten = template.scope().rewrite(all, Some(0)).ok()?;
+        let rewritten = template.rewritten(Some(0)).ok()?;
         (rewritten.text, rewritten.defaults)
     };
     let parsed = tera::Template::new(&template.unit.path, None, &text).ok()?;
@@ -77,18 +77,17 @@ fn marked(template: &Template<'_>, dialect: bool) -> Option<String> {
         let number = numbers.iter().position(|other| other == place).map(|at| at + 1);
         let marked = fragment_of(template.cx, place, name, number);
         let marked = marked.unwrap_or_else(|_| fragment.clone());
-        Ok(marked.dialect.filter(|_| dialect).unwrap_or(marked.ready))
+        marked.dialect.filter(|_| dialect).unwrap_or(marked.ready)
     });
     let (clock, places) = (template.clock(), template.own_places());
     let env = |name: &str| template.env(name);
-    let job = template.job(&clock, &env).render(libraries.ok()?, parsed, &places, &defaults);
+    let job = template.job(&clock, &env).render(libraries, parsed, &places, &defaults);
     Some(job.unwrap_or_else(|failure| failure.output))
 }
 
 /// The other templates, in the order of their numbers less one.
 fn numbers(template: &Template<'_>) -> Vec<Place> {
-    let mut places: Vec<Place> =
-        template.fragments.keys().map(|(place, _)| place.clone()).collect();
+    let mut places: Vec<Place> = template.pieces().keys().map(|(place, _)| place.clone()).collect();
     places.dedup();
     places
 }

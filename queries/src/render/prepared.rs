@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
 use tera::{Template, Tera};
 
 use super::functions::{self, Session};
@@ -12,11 +13,11 @@ use super::library::{Ready, Uses};
 use crate::dialect::Default;
 
 /// Templates by the names others know them by.
-pub(super) type Libraries = BTreeMap<String, Library>;
+pub(crate) type Libraries = BTreeMap<String, Library>;
 
 /// As much of a template as others use.
-#[derive(Clone, Debug, std::default::Default, PartialEq)]
-pub(super) struct Library {
+#[derive(Clone, Debug, std::default::Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Library {
     /// Whether it is all of it.
     whole: bool,
     text: String,
