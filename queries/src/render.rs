@@ -272,6 +272,10 @@ impl<'a> Template<'a> {
         let uses = scope.uses(all, Some(&own))?;
         for import in &self.outline.imports {
             let Some(place) = uses.imports.get(&import.alias) else { continue };
+            // Of one that is called, its macros tell.
+            if uses.macros.iter().any(|(called, _)| called == place) {
+                continue;
+            }
             if let Err(broken) = self.cx.get(&TEMPLATE_SYNTAX, &place.unit("")).as_ref() {
                 return Err(broken_at(broken, import.at));
             }

@@ -467,3 +467,34 @@ contains = ["b["]
         (&15.into(), &"a.clnrm.toml:9:1: it was set first".into())
     );
 }
+
+#[test]
+fn two_calls_of_any_macro_make_a_valid_file() {
+    let calls = [
+        ("span", r#""a", "server", {"k": 1}"#, r#""b", "client""#),
+        ("lifecycle", r#""one""#, r#""two""#),
+        ("edges", r#"[["a", "b"]]"#, r#"[["a", "c"], ["a", "d"]]"#),
+        ("window", r#""a", "b""#, r#""a", "c""#),
+        ("count", r#""server", 1, 2"#, r#""client", 0, 0"#),
+        ("service", r#""one""#, r#""two", env={"A": "b"}"#),
+        ("scenario", r#""one", "true""#, r#""two", "true", "one""#),
+    ];
+    for (name, first, second) in calls {
+        let case = Case::empty();
+        let mut text = "{% import \"_macros.toml.tera\" as m %}\n[meta]\nname = \"t\"\n\
+                        [services.x]\n[[scenario]]\nname = \"s\"\nrun = \"true\"\n"
+            .to_owned();
+        if name == "scenario" {
+            text += "{{ m::service(\"one\") }}\n";
+        }
+        text += &format!("{{{{ m::{name}({first}) }}}}\n{{{{ m::{name}({second}) }}}}\n");
+        case.write("t.clnrm.toml.tera", text);
+        let report = case.clnrm(&["dry-run", "--strict", "--format", "json"]).report();
+        assert_eq!(
+            report.json["diagnostics"].as_array().map(Vec::len),
+            Some(0),
+            "{name}: {}",
+            report.seen()
+        );
+    }
+}

@@ -169,6 +169,31 @@ fn a_macro_that_comes_to_the_same() {
 }
 
 #[test]
+fn a_signature() {
+    let mut lab = lab();
+    let library =
+        format!("{LIBRARY}{{% macro other(word) %}}true {{{{ word }}}}{{% endmacro other %}}");
+    lab.files.write("tests/_lib.toml.tera", library.clone());
+    let other = TEMPLATE.replace("\"b\"", "\"c\"").replace("lib::command", "lib::other");
+    lab.files.write("tests/c.clnrm.toml", other);
+    assert_eq!(lab.run().runs, 1);
+    lab.restart();
+    // A parameter more, which may be left out.
+    lab.files.write("tests/_lib.toml.tera", library.replace("other(word)", "other(word, more={})"));
+    expect![[r#"
+        bundle tests/_lib.toml.tera#w/other
+        fragment tests/_lib.toml.tera#w/command (as before)
+        fragment tests/_lib.toml.tera#w/other
+        rendered tests/c.clnrm.toml (as before)
+        template-exists tests/_lib.toml.tera#w/ (as before)
+        template-syntax tests/_lib.toml.tera#w/
+        template-text tests/_lib.toml.tera#w/
+        0 runs
+    "#]]
+    .assert_eq(&lab.run().executed());
+}
+
+#[test]
 fn a_variable_that_is_read() {
     check(
         |lab| lab.files.set_env("WORD", Some("y")),

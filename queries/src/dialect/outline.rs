@@ -201,8 +201,11 @@ impl<'a> Outline<'a> {
         for segment in segments {
             let tokens = self.tokens(segment);
             let binds = tokens.binds();
-            if matches!(tokens.word(0), "endfor" | "endmacro") {
-                bound.pop();
+            match tokens.word(0) {
+                // What comes after the last round has no loop variable.
+                "else" => bound.last_mut().into_iter().for_each(Vec::clear),
+                word if word.starts_with("end") => drop(bound.pop()),
+                _ => {}
             }
             for at in 0..tokens.tokens.len() {
                 let (before, after) = (tokens.sign(at.wrapping_sub(1)), tokens.sign(at + 1));
@@ -225,7 +228,7 @@ impl<'a> Outline<'a> {
                     names.insert(word.to_owned());
                 }
             }
-            if matches!(tokens.word(0), "for" | "macro") {
+            if matches!(tokens.word(0), "block" | "filter" | "for" | "if" | "macro") {
                 bound.push(binds.into_iter().map(|at| tokens.word(at)).collect());
             }
         }

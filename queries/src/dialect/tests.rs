@@ -508,6 +508,25 @@ fn what_would_go_on_without_end_is_refused() {
     }
 }
 
+#[test]
+fn names_that_are_read_are_known() {
+    let names = |text: &str| {
+        let outline = Outline::new(text, false).unwrap();
+        let names = outline.names(0..outline.segments.len());
+        names.into_iter().collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(names("{{ a }}{{ vars.b }}{{ vars[\"c\"] | default(value=d) }}"), "a b c d");
+    assert_eq!(names("{% for x in x %}{{ x.y }}{% else %}{{ x }}{% endfor %}"), "x y");
+    assert_eq!(
+        names("{% for x in l %}{% if a %}{{ x }}{% else %}{{ x }}{% endif %}{% endfor %}"),
+        "a l"
+    );
+    assert_eq!(names("{% macro m(p, q=r) %}{{ p }}{{ q }}{{ s }}{% endmacro %}{{ p }}"), "p r s");
+    assert_eq!(names("{{ vars }}"), "*");
+    assert_eq!(names("{{ vars[a] }}"), "* a");
+    assert_eq!(names("{{ f(name=a) | g(h=b) }}{{ m::n(o=c) }}{{ loop.index }}"), "a b c index");
+}
+
 /// What a plain Tera 1 makes of a template, if anything.
 fn plain(text: &str, context: &tera::Context) -> Option<String> {
     let mut tera = tera::Tera::default();

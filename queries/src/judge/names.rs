@@ -54,9 +54,11 @@ impl<'a> Pattern<'a> {
 
 /// Why a name with the signs of a glob is none, if so.
 pub(crate) fn invalid_glob(name: &str) -> Option<String> {
-    let is_glob = name.contains(['*', '?', '[', '{']);
+    if !name.contains(['*', '?', '[', '{']) {
+        return None;
+    }
     let built = GlobBuilder::new(name).literal_separator(false).build();
-    built.err().filter(|_| is_glob).map(|error| error.kind().to_string())
+    built.err().map(|error| error.kind().to_string())
 }
 
 /// What to say where no span has the wanted name: the most similar name, and all names there are.

@@ -93,16 +93,22 @@ fn between(test: &Test, problems: &mut Vec<Problem>) {
         let beside = || test.expectations.iter().filter(|other| other.scenario == *scenario);
         match expectation {
             Expectation::Counts(counts) => {
-                for (name, _) in counts.by_name.iter().filter(|(_, bounds)| none(bounds)) {
-                    let asked = beside().any(|other| match &other.expectation {
-                        Expectation::Span(span) => span.name == *name && wants_some(span),
+                let asked = |of: &dyn Fn(&SpanExpectation) -> bool| {
+                    beside().any(|other| match &other.expectation {
+                        Expectation::Span(span) => of(span) && wants_some(span),
                         _ => false,
-                    });
-                    if asked {
-                        let why = format!(
-                            "no `{name}` is to be there, but another expectation asks for one"
-                        );
+                    })
+                };
+                for (name, _) in counts.by_name.iter().filter(|(_, bounds)| none(bounds)) {
+                    if asked(&|span| span.name == *name) {
+                        let why = format!("no `{name}` is to be there, but elsewhere one is");
                         never(path.key("by_name").key(name), why, problems);
+                    }
+                }
+                for (kind, _) in counts.by_kind.iter().filter(|(_, bounds)| none(bounds)) {
+                    if asked(&|span| span.kind.as_ref() == Some(kind)) {
+                        let why = format!("no {kind} span is to be there, but elsewhere one is");
+                        never(path.key("by_kind").key(kind), why, problems);
                     }
                 }
             }

@@ -1,7 +1,7 @@
 //! Reads typed values out of a document, and remembers what was not understood.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::diagnostic::{At, Fix, KeyPath, Problem, UNKNOWN_EXPECTATION, UNSUPPORTED, nearest};
@@ -21,7 +21,7 @@ impl Problems {
 pub(super) struct Table<'a> {
     entries: &'a [(String, Tree)],
     path: KeyPath,
-    known: RefCell<BTreeSet<&'static str>>,
+    known: RefCell<Vec<&'static str>>,
     problems: &'a Problems,
 }
 
@@ -42,6 +42,12 @@ impl<'a> Table<'a> {
 
     /// The value of the first of these keys that is there, which are names of one thing.
     pub(super) fn value(&self, keys: &[&'static str]) -> Option<(&'a Tree, KeyPath)> {
+        let (name, value) = self.found(keys)?;
+        Some((value, self.path.key(name)))
+    }
+
+    /// The same, by its name: a path costs something, and most are not needed.
+    fn found(&self, keys: &[&'static str]) -> Option<(&'a str, &'a Tree)> {
         self.known.borrow_mut().extend(keys);
         let mut found = keys.iter().filter_map(|key| self.entry(key));
         let (name, value) = found.next()?;
@@ -50,7 +56,7 @@ impl<'a> Table<'a> {
             let message = format!("`{again}` says the same as `{name}`, which is set too");
             self.problem(Problem::error("parse/twice", at, message).hint("keep one of them"));
         }
-        Some((value, self.path.key(name)))
+        Some((name, value))
     }
 
     fn entry(&self, key: &str) -> Option<&'a (String, Tree)> {
@@ -58,46 +64,49 @@ impl<'a> Table<'a> {
     }
 
     pub(super) fn string(&self, keys: &[&'static str]) -> Option<String> {
-        let (value, path) = self.value(keys)?;
+        let (name, value) = self.found(keys)?;
         match value {
             Tree::String(text) => Some(text.clone()),
-            other => self.wrong(path, "a string", other),
+            other => self.wrong(self.path.key(name), "a string", other),
         }
     }
 
     pub(super) fn boolean(&self, keys: &[&'static str]) -> Option<bool> {
-        let (value, path) = self.value(keys)?;
+        let (name, value) = self.found(keys)?;
         match value {
             Tree::Boolean(flag) => Some(*flag),
-            other => self.wrong(path, "a boolean", other),
+            other => self.wrong(self.path.key(name), "a boolean", other),
         }
     }
 
     pub(super) fn integer(&self, keys: &[&'static str]) -> Option<i64> {
-        let (value, path) = self.value(keys)?;
+        let (name, value) = self.found(keys)?;
         match value {
             Tree::Integer(number) => Some(*number),
-            other => self.wrong(path, "an integer", other),
+            other => self.wrong(self.path.key(name), "an integer", other),
         }
     }
 
     /// An integer that is not negative.
     pub(super) fn count(&self, keys: &[&'static str]) -> Option<u64> {
-        let path = self.value(keys)?.1;
-        let number = self.integer(keys)?;
-        number.try_into().ok().or_else(|| {
+        let (name, value) = self.found(keys)?;
+        let Tree::Integer(number) = value else {
+            return self.wrong(self.path.key(name), "an integer", value);
+        };
+        (*number).try_into().ok().or_else(|| {
             let message = format!("{number} is less than 0");
-            self.problem(Problem::error("parse/range", At::Key(path), message));
+            let at = At::Key(self.path.key(name));
+            self.problem(Problem::error("parse/range", at, message));
             None
         })
     }
 
     pub(super) fn number(&self, keys: &[&'static str]) -> Option<f64> {
-        let (value, path) = self.value(keys)?;
+        let (name, value) = self.found(keys)?;
         match value {
             Tree::Integer(number) => Some(*number as f64),
             Tree::Float(number) => Some(*number),
-            other => self.wrong(path, "a number", other),
+            other => self.wrong(self.path.key(name), "a number", other),
         }
     }
 
@@ -286,7 +295,7 @@ impl<'a> Table<'a> {
 
     fn finish_as(&self, code: &str) {
         let known = self.known.borrow();
-        for (name, _) in self.entries.iter().filter(|(name, _)| !known.contains(name.as_str())) {
+        for (name, _) in self.entries.iter().filter(|(name, _)| !known.contains(&name.as_str())) {
             let at = At::Key(self.path.key(name));
             let message = format!("unknown key `{name}`");
             let problem = Problem::warning(code, at, message);

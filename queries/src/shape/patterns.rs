@@ -25,9 +25,7 @@ pub(super) fn check(test: &Test, problems: &mut Vec<Problem>) {
     }
     for placed in &test.expectations {
         predicates(placed, problems);
-        for (path, name) in names(placed) {
-            glob(&name, path, problems);
-        }
+        each_name(placed, &mut |name, path| glob(name, path, problems));
     }
 }
 
@@ -74,23 +72,21 @@ fn regex(pattern: &str, path: KeyPath, problems: &mut Vec<Problem>) {
     });
 }
 
-fn glob(name: &str, path: KeyPath, problems: &mut Vec<Problem>) {
+fn glob(name: &str, path: &dyn Fn() -> KeyPath, problems: &mut Vec<Problem>) {
     let Some(reason) = judge::invalid_glob(name) else { return };
     let sign = if reason.contains("class") || reason.contains("range") { '[' } else { '{' };
     let at = name.rfind(sign).or_else(|| name.find(['}', ']'])).unwrap_or(0);
     let message = format!("`{name}` is no glob: {reason}");
-    let problem = Problem::error("shape/glob", At::Within(path, at), message);
+    let problem = Problem::error("shape/glob", At::Within(path(), at), message);
     problems.push(problem.hint("put signs that are meant as they are in brackets: `[{]`"));
 }
 
-/// The names and globs an expectation mentions, with their places.
-fn names(placed: &Placed) -> Vec<(KeyPath, String)> {
+/// A name or glob, and how to find its place.
+type See<'a> = &'a mut dyn FnMut(&str, &dyn Fn() -> KeyPath);
+
+/// Shows the names and globs an expectation mentions.
+fn each_name(placed: &Placed, see: See<'_>) {
     let path = &placed.path;
-    let list = |key: KeyPath, names: &mut Vec<(KeyPath, _)>, all: &[String]| {
-        let placed = all.iter().enumerate();
-        names.extend(placed.map(|(at, name)| (key.index(at), name.clone())));
-    };
-    let mut found: Vec<(KeyPath, String)> = Vec::new();
     match &placed.expectation {
         Expectation::Span(SpanExpectation {
             name,
@@ -100,49 +96,49 @@ fn names(placed: &Placed) -> Vec<(KeyPath, String)> {
             events_any,
             ..
         }) => {
-            found.push((path.key("name"), name.clone()));
-            found.extend(parent.iter().map(|parent| (path.key("parent"), parent.clone())));
-            list(path.key("children").key("any"), &mut found, children_any);
-            list(path.key("events").key("all"), &mut found, events_all);
-            list(path.key("events").key("any"), &mut found, events_any);
+            see(name, &|| path.key("name"));
+            parent.iter().for_each(|parent| see(parent, &|| path.key("parent")));
+            each_of(&|| path.key("children").key("any"), children_any, see);
+            each_of(&|| path.key("events").key("all"), events_all, see);
+            each_of(&|| path.key("events").key("any"), events_any, see);
         }
         Expectation::Graph(GraphExpectation { must_include, must_not_cross, .. }) => {
-            for (key, pairs) in [("must_include", must_include), ("must_not_cross", must_not_cross)]
-            {
-                for (at, (first, second)) in pairs.iter().enumerate() {
-                    let pair = path.key(key).index(at);
-                    found.push((pair.index(0), first.clone()));
-                    found.push((pair.index(1), second.clone()));
-                }
-            }
+            each_pair(&|| path.key("must_include"), must_include, see);
+            each_pair(&|| path.key("must_not_cross"), must_not_cross, see);
         }
         Expectation::Order(order) => {
-            for (at, (first, second)) in order.must_precede.iter().enumerate() {
-                let pair = path.key("must_precede").index(at);
-                found.push((pair.index(0), first.clone()));
-                found.push((pair.index(1), second.clone()));
-            }
+            each_pair(&|| path.key("must_precede"), &order.must_precede, see);
         }
         Expectation::Counts(counts) => {
-            let by_name = counts.by_name.keys();
-            found.extend(by_name.map(|name| (path.key("by_name").key(name), name.clone())));
+            counts.by_name.keys().for_each(|name| see(name, &|| path.key("by_name").key(name)));
         }
         Expectation::Status(status) => {
-            let by_name = status.by_name.keys();
-            found.extend(by_name.map(|name| (path.key("by_name").key(name), name.clone())));
+            status.by_name.keys().for_each(|name| see(name, &|| path.key("by_name").key(name)));
         }
         Expectation::Window(WindowExpectation { outer, contains, start, end, .. }) => {
             for (key, name) in [("outer", outer), ("start_span", start), ("end_span", end)] {
-                found.extend(name.iter().map(|name| (path.key(key), name.clone())));
+                name.iter().for_each(|name| see(name, &|| path.key(key)));
             }
-            list(path.key("contains"), &mut found, contains);
+            each_of(&|| path.key("contains"), contains, see);
         }
         Expectation::Hermeticity(hermeticity) => {
-            let keys = path.key("span_attrs").key("forbid_keys");
-            list(keys, &mut found, &hermeticity.forbid_keys);
-            list(path.key("allowed_hosts"), &mut found, &hermeticity.allowed_hosts);
+            let keys = || path.key("span_attrs").key("forbid_keys");
+            each_of(&keys, &hermeticity.forbid_keys, see);
+            each_of(&|| path.key("allowed_hosts"), &hermeticity.allowed_hosts, see);
         }
         Expectation::Assertion(_) => {}
     }
-    found
+}
+
+fn each_of(list: &dyn Fn() -> KeyPath, names: &[String], see: See<'_>) {
+    for (at, name) in names.iter().enumerate() {
+        see(name, &|| list().index(at));
+    }
+}
+
+fn each_pair(list: &dyn Fn() -> KeyPath, pairs: &[(String, String)], see: See<'_>) {
+    for (at, (first, second)) in pairs.iter().enumerate() {
+        see(first, &|| list().index(at).index(0));
+        see(second, &|| list().index(at).index(1));
+    }
 }
