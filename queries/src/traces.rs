@@ -15,7 +15,7 @@ use crate::report::steps::service_failure;
 
 /// The spans of a scenario, or with an empty part those of the whole test, laid end to end in the
 /// order of the file; `None` as long as some run of it is not known.
-pub(crate) static TRACES: Query<Option<TraceSet>> = Query::new("traces", 2, traces);
+pub(crate) static TRACES: Query<Option<TraceSet>> = Query::new("traces", 3, traces);
 
 /// Whether some expectation of a test names one of clnrm's own spans.
 pub(crate) static LIFECYCLE_NAMED: Query<bool> = Query::new("lifecycle-named", 1, lifecycle_named);
@@ -74,10 +74,11 @@ pub(crate) fn as_expected(exit: Exit, ended: &Ended) -> bool {
     }
 }
 
-/// Id of the trace that `clnrm.run` and `clnrm.test` belong to; runs have random ones.
-const TEST_TRACE: &str = "00000000000000000000000000000001";
-const RUN_SPAN: &str = "0000000000000001";
-const TEST_SPAN: &str = "0000000000000002";
+/// Id of the trace that `clnrm.run` and `clnrm.test` belong to; runs have random ones. Ids of the
+/// code under test are hex digits, and so are never these.
+const TEST_TRACE: &str = "trace of clnrm.test";
+const RUN_SPAN: &str = "span of clnrm.run";
+const TEST_SPAN: &str = "span of clnrm.test";
 
 /// Runs laid end to end.
 #[derive(Default)]
@@ -112,7 +113,7 @@ impl Timeline {
                     span.status.code = StatusCode::Error;
                 }
                 if name_is_free {
-                    let span_id = format!("{:016x}", self.spans.len() + 16);
+                    let span_id = format!("span {} of clnrm", self.spans.len());
                     self.spans.push(Span { name: scenario.name.clone(), span_id, ..span.clone() });
                 }
             }
@@ -172,4 +173,67 @@ fn moved(span: &Span, offset: i64) -> Span {
         event.at_ns = event.at_ns.saturating_add(offset);
     }
     span
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use clnrm_backends::{Output, StepOutcome};
+
+    use super::*;
+
+    fn span(source: Source, name: &str, id: &str, parent: Option<&str>) -> Span {
+        Span {
+            trace_id: "a".repeat(32),
+            span_id: id.to_owned(),
+            parent_id: parent.map(str::to_owned),
+            name: name.to_owned(),
+            kind: SpanKind::Internal,
+            start_ns: 0,
+            end_ns: 1,
+            status: Status { code: StatusCode::Unset, message: String::new() },
+            attributes: Attributes::new(),
+            resource: Attributes::new(),
+            scope: String::new(),
+            events: Vec::new(),
+            source,
+        }
+    }
+
+    /// Small numbers are ids as good as any.
+    #[test]
+    fn ids_of_the_code_under_test_are_never_ours() {
+        let mut outcome = Outcome {
+            steps: vec![StepOutcome {
+                ended: Ended::Code(0),
+                stdout: Output::default(),
+                stderr: Output::default(),
+                duration: Duration::ZERO,
+            }],
+            services: Vec::new(),
+            spans: vec![span(Source::Lifecycle, "clnrm.scenario", &"b".repeat(16), None)],
+            incomplete: Vec::new(),
+            doubts: Vec::new(),
+            attempts: Some(0),
+            isolation: Vec::new(),
+            duration: Duration::ZERO,
+        };
+        let id = |number: usize| format!("{number:016x}");
+        for number in 0..20_usize {
+            let parent = number.checked_sub(1).map(id);
+            let name = format!("own {number}");
+            outcome.spans.push(span(Source::Otlp, &name, &id(number), parent.as_deref()));
+        }
+        let test = crate::model::read_text(
+            "[meta]\nname = \"t\"\n[[scenario]]\nname = \"s\"\nrun = \"true\"\n",
+        );
+        let mut timeline = Timeline::default();
+        timeline.append(&test.scenarios[0], &outcome);
+        let spans = timeline.end("t");
+        let mut ids: Vec<&str> = spans.iter().map(|span| span.span_id.as_str()).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), spans.len(), "no two spans share an id");
+    }
 }

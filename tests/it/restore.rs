@@ -216,7 +216,7 @@ fn a_cache_is_verified_collected_and_not_overwritten() {
     case.clnrm(&["cache", "gc"]).check(expect![[r#"
         exit 0
         -- stdout
-        files     5
+        files     6
         outcomes  0
         bytes     0
     "#]]);
