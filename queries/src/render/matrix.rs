@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use clnrm_engine::{Cx, Query, Unit};
 use serde_json::{Map, Value};
 
-use super::Template;
+use super::template::Template;
 use crate::dialect::{Outline, is_template};
 use crate::source::SOURCE;
 

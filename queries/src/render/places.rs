@@ -4,8 +4,9 @@
 use clnrm_engine::{Cx, Query, Unit};
 use serde::{Deserialize, Serialize};
 
+use super::RENDERED;
 use super::library::{Mode, Place, fragment_of};
-use super::{RENDERED, Template};
+use super::template::Template;
 use crate::dialect::{MARK, MARK_END, is_template};
 use crate::source::{SOURCE, line_and_column};
 

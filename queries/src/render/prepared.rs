@@ -9,7 +9,7 @@ use tera::{Template, Tera};
 
 use super::functions::{self, Session};
 use super::guard;
-use super::library::{Ready, Uses};
+use super::library::{Place, Ready, Uses};
 use crate::dialect::Default;
 
 /// Templates by the names others know them by.
@@ -37,7 +37,7 @@ impl Library {
         self.whole = whole;
         self.text.push_str(&ready.text);
         self.defaults.extend(ready.defaults.iter().cloned());
-        let told = |(name, place): (&String, &super::Place)| (name.clone(), place.to_string());
+        let told = |(name, place): (&String, &Place)| (name.clone(), place.to_string());
         self.imports.extend(uses.imports.iter().map(told));
         self.includes.extend(uses.includes.iter().map(told));
     }

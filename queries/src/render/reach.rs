@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use similar::{DiffOp, TextDiff};
 
-use super::{Origin, Overrides, Template, problem, variables};
+use super::template::{Overrides, Template};
+use super::{Origin, problem, variables};
 use crate::diagnostic::Problem;
 use crate::dialect::is_template;
 use crate::source::SOURCE;
