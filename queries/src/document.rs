@@ -310,9 +310,12 @@ struct Parsed {
 
 impl Parsed {
     fn new(text: &str) -> Result<Parsed, TomlError> {
-        let merge::Parts { text, names } = merge::parts(text);
-        let document = toml_edit::Document::parse(text.into_owned())?;
-        Ok(Parsed { document, names })
+        let error = match toml_edit::Document::parse(text.to_owned()) {
+            Ok(document) => return Ok(Parsed { document, names: Names::new() }),
+            Err(error) => error,
+        };
+        let merge::Parts { text, names } = merge::parts(text).ok_or(error)?;
+        Ok(Parsed { document: toml_edit::Document::parse(text)?, names })
     }
 }
 

@@ -12,6 +12,7 @@ mod places;
 mod prepared;
 mod reach;
 mod scope;
+mod skeleton;
 mod template;
 mod variables;
 
@@ -35,6 +36,8 @@ pub(crate) use self::matrix::{cell_of, number_of};
 pub use self::pack::PACK;
 pub(crate) use self::places::PLACES;
 pub use self::reach::{REACH, Reached};
+#[cfg(test)]
+pub(crate) use self::skeleton::parse as parse_skeleton;
 pub use self::variables::Origin;
 pub(crate) use self::variables::PROJECT_VARIABLE;
 

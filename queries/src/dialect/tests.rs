@@ -8,6 +8,7 @@ use expect_test::{Expect, expect};
 use proptest::prelude::*;
 
 use super::Outline;
+use crate::render::parse_skeleton;
 use crate::{QUERIES, RENDERED};
 
 /// The macro definitions as the architecture of the format prints them.
@@ -539,6 +540,9 @@ fn plain(text: &str, context: &tera::Context) -> Option<String> {
 fn piece() -> impl Strategy<Value = &'static str> {
     prop::sample::select(vec![
         "text",
+        "\n  text = \"of some length\"  \n",
+        "{ 'text with braces' }\n",
+        "text beyond\u{f0000} the planes of Unicode",
         " ",
         "\n",
         "# comment\n",
@@ -623,6 +627,27 @@ proptest! {
             // A macro that calls itself is refused even where nobody calls it.
             prop_assume!(!ours.contains("[render/recursion]"));
             prop_assert_eq!(ours, plain);
+        }
+    }
+
+    #[test]
+    fn templates_without_their_texts_parse_alike(pieces in prop::collection::vec(piece(), 0..14)) {
+        let text = pieces.concat();
+        if let Ok(outline) = Outline::new(&text, false) {
+            let ours = parse_skeleton("t", &text, &outline.segments);
+            match tera::Template::new("t", None, &text) {
+                Ok(teras) => {
+                    let ours = ours.expect("Tera parses it");
+                    prop_assert_eq!(ours.ast, teras.ast);
+                    prop_assert_eq!(ours.macros, teras.macros);
+                    prop_assert_eq!(ours.blocks, teras.blocks);
+                    prop_assert_eq!(ours.imported_macro_files, teras.imported_macro_files);
+                    prop_assert_eq!(ours.parent, teras.parent);
+                }
+                Err(error) => {
+                    prop_assert_eq!(ours.expect_err("Tera does not").to_string(), error.to_string());
+                }
+            }
         }
     }
 

@@ -2,7 +2,6 @@
 //! of a macro, say. TOML allows a table once, so the later parts get names of the same length that
 //! nobody uses, and nothing in the text moves.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::toml_text::quote_after;
@@ -11,17 +10,14 @@ use crate::toml_text::quote_after;
 const TABLES: [&str; 7] = ["order", "graph", "window", "counts", "count", "status", "hermeticity"];
 
 /// A text whose repeated headers have other names, and what these stand for.
-pub(super) struct Parts<'a> {
-    pub(super) text: Cow<'a, str>,
+pub(super) struct Parts {
+    pub(super) text: String,
     pub(super) names: BTreeMap<String, &'static str>,
 }
 
-/// Gives repeated headers names of their own.
-pub(super) fn parts(text: &str) -> Parts<'_> {
-    let mut parts = Parts { text: Cow::Borrowed(text), names: BTreeMap::new() };
-    if text.matches("[expect.").nth(1).is_none() {
-        return parts;
-    }
+/// Gives repeated headers names of their own. `None` when there are none.
+pub(super) fn parts(text: &str) -> Option<Parts> {
+    let mut parts = Parts { text: text.to_owned(), names: BTreeMap::new() };
     let mut current: BTreeMap<&'static str, Part> = BTreeMap::new();
     let (mut offset, mut quote) = (0, None);
     let mut renamed: Vec<(usize, String)> = Vec::new();
@@ -56,14 +52,10 @@ pub(super) fn parts(text: &str) -> Parts<'_> {
         }
         offset += line.len();
     }
-    if !renamed.is_empty() {
-        let mut new = text.to_owned();
-        for (at, alias) in renamed {
-            new.replace_range(at..at + alias.len(), &alias);
-        }
-        parts.text = Cow::Owned(new);
+    for (at, alias) in &renamed {
+        parts.text.replace_range(*at..at + alias.len(), alias);
     }
-    parts
+    (!renamed.is_empty()).then_some(parts)
 }
 
 /// The part of a table one is in.

@@ -5,9 +5,9 @@ use std::sync::LazyLock;
 use clnrm_engine::Cx;
 use regex::Regex;
 
-use super::NOWHERE;
 use super::library::Mode;
 use super::scope::Scope;
+use super::{NOWHERE, skeleton};
 use crate::dialect::{Default, Outline, Rewritten, SyntaxError};
 
 /// The outline of a template, its mode, and how it is given to Tera.
@@ -29,7 +29,7 @@ pub(super) fn parse<'a>(
         Ok(outline) => outline,
         Err(error) => return parse_shielded(cx, folder, name, text).ok_or(error),
     };
-    if let Ok(template) = tera::Template::new(name, None, text) {
+    if let Ok(template) = skeleton::parse(name, text, &outline.segments) {
         return Ok((outline, Mode::Plain, template, Vec::new()));
     }
     match parse_rewritten(cx, folder, name, &outline) {
