@@ -59,6 +59,8 @@ pub(crate) struct Outline<'a> {
     /// What is included or extended, with the place of the name.
     pub(crate) includes: Vec<(String, usize)>,
     pub(crate) macros: Vec<MacroText>,
+    /// Calls of macros, with the segments they are in.
+    calls: Vec<(usize, Call)>,
 }
 
 /// An `import`.
@@ -111,8 +113,10 @@ impl<'a> Outline<'a> {
         };
         let tokens = segments.iter().map(of).collect::<Result<_, _>>()?;
         let (imports, includes, macros) = (Vec::new(), Vec::new(), Vec::new());
-        let mut outline = Outline { text, segments, tokens, imports, includes, macros };
+        let calls = Vec::new();
+        let mut outline = Outline { text, segments, tokens, imports, includes, macros, calls };
         outline.read_statements()?;
+        outline.read_calls();
         Ok(outline)
     }
 
@@ -155,6 +159,19 @@ impl<'a> Outline<'a> {
         Ok(())
     }
 
+    fn read_calls(&mut self) {
+        let mut calls = Vec::new();
+        for segment in 0..self.segments.len() {
+            let tokens = self.tokens(segment);
+            for at in 1..tokens.tokens.len() {
+                if tokens.sign(at) == "::" && tokens.sign(at + 2) == "(" {
+                    calls.push((segment, tokens.call(at - 1)));
+                }
+            }
+        }
+        self.calls = calls;
+    }
+
     /// Some segments as they are but for comments, with marks where a number is given; see
     /// [`mark`].
     pub(crate) fn marked(&self, segments: Range<usize>, marks: Option<usize>) -> String {
@@ -180,17 +197,9 @@ impl<'a> Outline<'a> {
     }
 
     /// The macros that are called in some segments.
-    pub(crate) fn calls(&self, segments: Range<usize>) -> Vec<Call> {
-        let mut calls = Vec::new();
-        for segment in segments {
-            let tokens = self.tokens(segment);
-            for at in 0..tokens.tokens.len() {
-                if tokens.sign(at) == "::" && at > 0 && tokens.sign(at + 2) == "(" {
-                    calls.push(tokens.call(at - 1));
-                }
-            }
-        }
-        calls
+    pub(crate) fn calls(&self, segments: Range<usize>) -> impl DoubleEndedIterator<Item = &Call> {
+        let within = self.calls.iter().filter(move |(segment, _)| segments.contains(segment));
+        within.map(|(_, call)| call)
     }
 
     /// Every name that some segments may read from what templates are given; [`EVERYTHING`] when

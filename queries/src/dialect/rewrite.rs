@@ -30,7 +30,7 @@ pub(crate) struct Rewritten {
 }
 
 /// What a parameter of a macro is when it is left out.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Default {
     pub(crate) of_macro: String,
     pub(crate) parameter: String,

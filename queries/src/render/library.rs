@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::pack;
 use super::parse::mode;
-use super::prepared::{Libraries, Library};
+use super::prepared::Libraries;
 use super::scope::Scope;
 use crate::dialect::{Default, Outline, Parameter, Rewritten, SyntaxError};
 use crate::plan::facts;
@@ -402,10 +402,10 @@ pub(super) fn libraries<'a>(
     for ((place, name), fragment) in pieces {
         let ready = ready(place, name, fragment);
         let library = libraries.entry(place.to_string()).or_default();
-        library.add(name.is_empty(), &ready, &fragment.uses);
+        Arc::make_mut(library).add(name.is_empty(), &ready, &fragment.uses);
     }
     // What is imported, but of which no macro is called, is there all the same.
-    let names: Vec<String> = libraries.values().flat_map(Library::imported).collect();
+    let names: Vec<String> = libraries.values().flat_map(|it| it.imported()).collect();
     for name in names {
         libraries.entry(name).or_default();
     }

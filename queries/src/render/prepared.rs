@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tera::{Template, Tera};
@@ -13,10 +14,10 @@ use super::library::{Place, Ready, Uses};
 use crate::dialect::Default;
 
 /// Templates by the names others know them by.
-pub(crate) type Libraries = BTreeMap<String, Library>;
+pub(crate) type Libraries = BTreeMap<String, Arc<Library>>;
 
 /// As much of a template as others use.
-#[derive(Clone, Debug, std::default::Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, std::default::Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Library {
     /// Whether it is all of it.
     whole: bool,

@@ -49,8 +49,7 @@ impl<'a> Scope<'a> {
     /// The same, for a template all of whose calls can be looked up at once.
     pub(crate) fn with_bundles(mut self) -> Scope<'a> {
         let mut called: BTreeMap<&Place, BTreeSet<String>> = BTreeMap::new();
-        let calls = self.outline.calls(0..self.outline.segments.len());
-        for call in &calls {
+        for call in self.outline.calls(0..self.outline.segments.len()) {
             if let Some(place) = self.imports.get(&call.namespace) {
                 called.entry(place).or_default().insert(call.name.clone());
             }
@@ -121,7 +120,7 @@ impl<'a> Scope<'a> {
                 asked.entry(key).or_insert_with(|| self.parameters(&call.namespace, &call.name));
             let parameters = match parameters {
                 Some(Ok(parameters)) => parameters,
-                Some(Err(Missing(names))) => return Err(unknown_macro(&call, names)),
+                Some(Err(Missing(names))) => return Err(unknown_macro(call, names)),
                 None => {
                     let aliases = imports.keys().map(String::as_str);
                     let message = format!("nothing is imported as `{}`", call.namespace);
@@ -129,7 +128,7 @@ impl<'a> Scope<'a> {
                     return Err(meant(error, &call.namespace, aliases));
                 }
             };
-            check_arguments(&call, parameters)?;
+            check_arguments(call, parameters)?;
             match (imports.get(&call.namespace), own) {
                 (Some(place), _) if call.namespace != "self" => {
                     uses.macros.insert((place.clone(), call.name.clone()));

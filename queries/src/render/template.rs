@@ -157,8 +157,10 @@ impl<'a> Template<'a> {
     ) -> Result<(), SyntaxError> {
         let key = (own.clone(), name.to_owned());
         if let Some((code, message)) = endless(&key, way) {
-            let calls = self.outline.calls(0..self.outline.segments.len());
-            let first = calls.iter().rfind(|call| call.name == way[0].1);
+            let first = self
+                .outline
+                .calls(0..self.outline.segments.len())
+                .rfind(|call| call.name == way[0].1);
             let at = first.map_or(NOWHERE, |call| call.at);
             return Err(SyntaxError::new(at, message).code(code));
         }
@@ -197,8 +199,7 @@ impl<'a> Template<'a> {
             return found.map_or(NOWHERE, |(_, at)| *at);
         }
         let own = self.own_place();
-        let calls = self.outline.calls(0..self.outline.segments.len());
-        let found = calls.iter().find(|call| {
+        let found = self.outline.calls(0..self.outline.segments.len()).find(|call| {
             let called = self.uses.imports.get(&call.namespace).unwrap_or(&own);
             call.name == *name && called == place
         });
