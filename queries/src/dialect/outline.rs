@@ -9,40 +9,10 @@ use serde::{Deserialize, Serialize};
 use super::lexer::{Kind, Segment, SyntaxError, Token, TokenKind, scan, tokens};
 use super::rewrite::{mark, mark_at};
 
-/// Words that are no names of variables.
-const WORDS: [&str; 32] = [
-    "and",
-    "as",
-    "block",
-    "break",
-    "continue",
-    "elif",
-    "else",
-    "endblock",
-    "endfilter",
-    "endfor",
-    "endif",
-    "endmacro",
-    "extends",
-    "false",
-    "filter",
-    "for",
-    "if",
-    "import",
-    "in",
-    "include",
-    "is",
-    "loop",
-    "macro",
-    "matrix",
-    "none",
-    "not",
-    "or",
-    "otel",
-    "self",
-    "set",
-    "set_global",
-    "true",
+/// Words of expressions that are no names of variables.
+const WORDS: [&str; 16] = [
+    "False", "True", "and", "else", "false", "if", "in", "is", "loop", "matrix", "none", "not",
+    "or", "otel", "self", "true",
 ];
 
 /// Stands for every name there is.
@@ -209,35 +179,44 @@ impl<'a> Outline<'a> {
         let mut bound: Vec<Vec<&str>> = Vec::new();
         for segment in segments {
             let tokens = self.tokens(segment);
-            let binds = tokens.binds();
-            match tokens.word(0) {
+            let is_statement = self.segments[segment].kind == Kind::Statement;
+            let statement = if is_statement { tokens.word(0) } else { "" };
+            let binds = tokens.binds(statement);
+            let first = match statement {
+                "" => 0,
                 // What comes after the last round has no loop variable.
-                "else" => bound.last_mut().into_iter().for_each(Vec::clear),
-                word if word.starts_with("end") => drop(bound.pop()),
-                _ => {}
-            }
-            for at in 0..tokens.tokens.len() {
-                let (before, after) = (tokens.sign(at.wrapping_sub(1)), tokens.sign(at + 1));
-                if tokens.is_string(at) && before == "[" {
-                    names.insert(tokens.string(at).to_owned());
+                "else" => {
+                    bound.last_mut().into_iter().for_each(Vec::clear);
+                    1
                 }
+                "filter" => 2,
+                // Their words are names of templates, macros and blocks.
+                "block" | "extends" | "import" | "include" => tokens.tokens.len(),
+                word if word.starts_with("end") => {
+                    bound.pop();
+                    tokens.tokens.len()
+                }
+                _ => 1,
+            };
+            for at in first..tokens.tokens.len() {
+                let (before, after) = (tokens.sign(at.wrapping_sub(1)), tokens.sign(at + 1));
                 let word = tokens.word(at);
-                let is_read = !matches!(after, "(" | "=" | "::") && !matches!(before, "|" | "::");
+                let is_read =
+                    !matches!(after, "(" | "=" | "::") && !matches!(before, "." | "|" | "::");
                 let is_bound = || bound.iter().flatten().any(|name| *name == word);
-                let is_own = before != "." && (WORDS.contains(&word) || is_bound());
-                if word.is_empty() || !is_read || is_own || binds.contains(&at) {
+                let is_own = WORDS.contains(&word) || binds.contains(&at) || is_bound();
+                if word.is_empty() || !is_read || is_own {
                     continue;
                 }
-                let whole = word == "vars" && before != "." && !matches!(after, "." | "[");
-                let by_variable = word == "vars" && after == "[" && !tokens.is_string(at + 2);
-                let everything = whole || by_variable || word == "__tera_context";
-                if everything {
-                    names.insert(EVERYTHING.to_owned());
-                } else if before == "." || word != "vars" {
-                    names.insert(word.to_owned());
-                }
+                let name = match (word, after) {
+                    ("vars", ".") => tokens.word(at + 2),
+                    ("vars", "[") if tokens.is_string(at + 2) => tokens.string(at + 2),
+                    ("vars" | "__tera_context", _) => EVERYTHING,
+                    (name, _) => name,
+                };
+                names.insert(name.to_owned());
             }
-            if matches!(tokens.word(0), "block" | "filter" | "for" | "if" | "macro") {
+            if matches!(statement, "block" | "filter" | "for" | "if" | "macro") {
                 bound.push(binds.into_iter().map(|at| tokens.word(at)).collect());
             }
         }
@@ -348,8 +327,8 @@ impl<'a> Tokens<'a> {
     }
 
     /// Where the head of a `for` or `macro` has the names that its body has of its own.
-    fn binds(&self) -> Vec<usize> {
-        match self.word(0) {
+    fn binds(&self, statement: &str) -> Vec<usize> {
+        match statement {
             "for" if self.sign(2) == "," => vec![1, 3],
             "for" => vec![1],
             "macro" => {

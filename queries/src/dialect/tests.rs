@@ -517,15 +517,25 @@ fn names_that_are_read_are_known() {
         names.into_iter().collect::<Vec<_>>().join(" ")
     };
     assert_eq!(names("{{ a }}{{ vars.b }}{{ vars[\"c\"] | default(value=d) }}"), "a b c d");
-    assert_eq!(names("{% for x in x %}{{ x.y }}{% else %}{{ x }}{% endfor %}"), "x y");
+    assert_eq!(names("{% for x in x %}{{ x.y }}{% else %}{{ x }}{% endfor %}"), "x");
     assert_eq!(
         names("{% for x in l %}{% if a %}{{ x }}{% else %}{{ x }}{% endif %}{% endfor %}"),
         "a l"
     );
     assert_eq!(names("{% macro m(p, q=r) %}{{ p }}{{ q }}{{ s }}{% endmacro %}{{ p }}"), "p r s");
+    assert_eq!(
+        names("{% import \"a\" as m %}{% include \"b\" ignore missing %}{% endmacro m %}"),
+        ""
+    );
+    assert_eq!(
+        names("{{ endpoint }}{{ block }}{% for x in y %}{{ ends }}{{ x }}"),
+        "block endpoint ends y"
+    );
+    assert_eq!(names("{% filter indent(width=a) %}{{ b }}{% endfilter %}"), "a b");
     assert_eq!(names("{{ vars }}"), "*");
     assert_eq!(names("{{ vars[a] }}"), "* a");
-    assert_eq!(names("{{ f(name=a) | g(h=b) }}{{ m::n(o=c) }}{{ loop.index }}"), "a b c index");
+    assert_eq!(names("{{ a[\"b\"][\"c\"] }}{{ m::n(o=[\"p\"]) }}{{ [\"q\"] }}"), "a");
+    assert_eq!(names("{{ f(name=a) | g(h=b) }}{{ m::n(o=c) }}{{ loop.index }}"), "a b c");
 }
 
 /// What a plain Tera 1 makes of a template, if anything.
