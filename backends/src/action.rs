@@ -171,6 +171,8 @@ pub enum BackendKind {
     Sandbox,
     /// Podman over its socket.
     Podman,
+    /// Docker over its socket.
+    Docker,
 }
 
 impl BackendKind {
@@ -180,6 +182,7 @@ impl BackendKind {
             BackendKind::Fake => "fake",
             BackendKind::Sandbox => "sandbox",
             BackendKind::Podman => "podman",
+            BackendKind::Docker => "docker",
         }
     }
 }

@@ -2,16 +2,18 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::{Backend, BackendError, Podman, Sandbox};
+use crate::{Backend, BackendError, Docker, Podman, Sandbox, docker};
 
 /// What the user asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Choice {
-    /// The first that is there: Podman where a socket answers, else the sandbox.
+    /// The first that is there: Podman or Docker where a socket answers, else the sandbox.
     #[default]
     Auto,
     /// Podman, or a failure.
     Podman,
+    /// Docker, or a failure.
+    Docker,
     /// The sandbox, or a failure.
     Sandbox,
 }
@@ -29,62 +31,79 @@ pub struct Chosen {
 /// # Errors
 /// When the one asked for is not there, or none is.
 pub fn choose(choice: Choice, workspace: &Path, program: &Path) -> Result<Chosen, BackendError> {
-    let podman = |socket: &Path| Podman::connect(socket, workspace);
-    let sandbox = || {
-        Sandbox::probe()?;
-        Ok::<_, BackendError>(Sandbox::new(workspace, program))
-    };
     match choice {
-        Choice::Podman => {
-            let mut refusal = None;
-            for socket in sockets() {
-                match podman(&socket) {
-                    Ok(podman) => {
-                        let reason = format!("Podman at {}", socket.display());
-                        return Ok(Chosen { backend: Box::new(podman), reason });
-                    }
-                    Err(error) => refusal = refusal.or(Some(error)),
-                }
-            }
-            Err(refusal.unwrap_or_else(no_socket))
-        }
-        Choice::Sandbox => {
-            let reason = "the built-in sandbox".to_owned();
-            Ok(Chosen { backend: Box::new(sandbox()?), reason })
-        }
+        Choice::Podman => podman(workspace),
+        Choice::Docker => docker(workspace),
+        Choice::Sandbox => sandbox(workspace, program, "the built-in sandbox"),
         Choice::Auto => {
-            if let Some((socket, podman)) = sockets()
-                .into_iter()
-                .find_map(|socket| Some((socket.clone(), podman(&socket).ok()?)))
-            {
-                let reason = format!("Podman answers at {}", socket.display());
-                return Ok(Chosen { backend: Box::new(podman), reason });
-            }
-            let reason = "no Podman socket answers: the built-in sandbox".to_owned();
-            Ok(Chosen { backend: Box::new(sandbox()?), reason })
+            // Who names one engine and not the other has that one in mind.
+            let named =
+                |variable: &str| std::env::var_os(variable).is_some_and(|it| !it.is_empty());
+            let docker_first = named("DOCKER_HOST") && !named("CONTAINER_HOST");
+            let engines = if docker_first { [docker, podman] } else { [podman, docker] };
+            let found = engines.into_iter().find_map(|engine| engine(workspace).ok());
+            let no_engine = "neither Podman nor Docker answers: the built-in sandbox";
+            found.map_or_else(|| sandbox(workspace, program, no_engine), Ok)
         }
     }
 }
 
+fn podman(workspace: &Path) -> Result<Chosen, BackendError> {
+    first("Podman", podman_sockets(), PODMAN_PLACES, |socket| {
+        Ok(Box::new(Podman::connect(socket, workspace)?))
+    })
+}
+
+fn docker(workspace: &Path) -> Result<Chosen, BackendError> {
+    first("Docker", docker::sockets(), DOCKER_PLACES, |socket| {
+        Ok(Box::new(Docker::connect(socket, workspace)?))
+    })
+}
+
+fn sandbox(workspace: &Path, program: &Path, reason: &str) -> Result<Chosen, BackendError> {
+    Sandbox::probe()?;
+    let backend = Box::new(Sandbox::new(workspace, program));
+    Ok(Chosen { backend, reason: reason.to_owned() })
+}
+
+/// The engine at the first of these sockets that answers.
+fn first(
+    name: &str,
+    sockets: Result<Vec<PathBuf>, String>,
+    places: &str,
+    connect: impl Fn(&Path) -> Result<Box<dyn Backend>, BackendError>,
+) -> Result<Chosen, BackendError> {
+    let unavailable = |reason| BackendError::Unavailable { engine: name.to_owned(), reason };
+    let mut refusal = None;
+    for socket in sockets.map_err(unavailable)? {
+        match connect(&socket) {
+            Ok(backend) => {
+                let reason = format!("{name} answers at {}", socket.display());
+                return Ok(Chosen { backend, reason });
+            }
+            Err(error) => refusal = refusal.or(Some(error)),
+        }
+    }
+    Err(refusal.unwrap_or_else(|| unavailable(format!("no socket at {places}"))))
+}
+
+const PODMAN_PLACES: &str =
+    "$CONTAINER_HOST, $XDG_RUNTIME_DIR/podman/podman.sock or /run/podman/podman.sock";
+const DOCKER_PLACES: &str = "$DOCKER_HOST, the current context's place, $XDG_RUNTIME_DIR/docker.sock or /var/run/docker.sock";
+
 /// Where a Podman service may listen, the user's own word first.
-fn sockets() -> Vec<PathBuf> {
-    if let Some(host) = std::env::var_os("CONTAINER_HOST") {
-        let host = host.to_string_lossy().into_owned();
-        return vec![PathBuf::from(host.strip_prefix("unix://").unwrap_or(&host))];
+fn podman_sockets() -> Result<Vec<PathBuf>, String> {
+    if let Some(host) = std::env::var("CONTAINER_HOST").ok().filter(|host| !host.is_empty()) {
+        return match host.strip_prefix("unix://") {
+            Some(path) => Ok(vec![PathBuf::from(path)]),
+            None if host.starts_with('/') => Ok(vec![PathBuf::from(host)]),
+            None => Err(format!(
+                "$CONTAINER_HOST is {host}; only sockets of this machine (unix://…) are used"
+            )),
+        };
     }
     let user = std::env::var_os("XDG_RUNTIME_DIR")
         .map(|folder| PathBuf::from(folder).join("podman/podman.sock"));
-    user.into_iter()
-        .chain([PathBuf::from("/run/podman/podman.sock")])
-        .filter(|socket| socket.exists())
-        .collect()
-}
-
-fn no_socket() -> BackendError {
-    BackendError::Unavailable {
-        engine: "Podman".to_owned(),
-        reason: "no socket at $CONTAINER_HOST, $XDG_RUNTIME_DIR/podman/podman.sock \
-                 or /run/podman/podman.sock"
-            .to_owned(),
-    }
+    let all = user.into_iter().chain([PathBuf::from("/run/podman/podman.sock")]);
+    Ok(all.filter(|socket| socket.exists()).collect())
 }

@@ -15,6 +15,8 @@ mod agent;
 mod cell;
 mod choose;
 pub mod conformance;
+mod docker;
+mod engine;
 mod error;
 mod fake;
 mod host;
@@ -32,6 +34,7 @@ pub use action::{
     Readiness, Retry, ServicePlan, StepPlan, differences,
 };
 pub use choose::{Choice, Chosen, choose};
+pub use docker::Docker;
 pub use error::BackendError;
 pub use fake::Fake;
 pub use otlp::otlp_spans;

@@ -7,6 +7,7 @@
 mod child;
 mod loopback;
 mod root;
+mod syscalls;
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -154,7 +155,7 @@ impl Cell for SandboxCell<'_> {
         ["user", "mount", "pid", "net", "ipc", "uts", "cgroup"]
             .map(|kind| format!("{kind} namespace"))
             .into_iter()
-            .chain(["no capabilities".to_owned(), "no new privileges".to_owned()])
+            .chain(["no capabilities", "no new privileges", "a seccomp filter"].map(str::to_owned))
             .collect()
     }
 

@@ -335,10 +335,12 @@ pub(crate) enum GraphFormat {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum BackendArg {
-    /// Podman where it answers, else the sandbox.
+    /// Podman or Docker where one answers, else the sandbox.
     Auto,
     /// Podman over its socket.
     Podman,
+    /// Docker over its socket.
+    Docker,
     /// Linux namespaces, built in.
     Sandbox,
 }
@@ -348,6 +350,7 @@ impl BackendArg {
         match self {
             BackendArg::Auto => Choice::Auto,
             BackendArg::Podman => Choice::Podman,
+            BackendArg::Docker => Choice::Docker,
             BackendArg::Sandbox => Choice::Sandbox,
         }
     }

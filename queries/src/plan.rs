@@ -173,7 +173,7 @@ impl Planner<'_> {
                 let message =
                     format!("the {backend} backend does not have the image `{reference}`");
                 Problem::error("image/unavailable", at, message).hint(match backend {
-                    "sandbox" => "the sandbox has the image `host` only; use `--backend podman`",
+                    "sandbox" => "the sandbox has the image `host` only; use Podman or Docker",
                     _ => "pull or build it, or use the image `host`",
                 })
             }

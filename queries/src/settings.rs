@@ -14,7 +14,7 @@ use crate::report::Locator;
 pub const FILES: [&str; 2] = ["clnrm.toml", "cleanroom.toml"];
 
 /// What `backend` may be.
-const BACKENDS: [&str; 3] = ["auto", "podman", "sandbox"];
+const BACKENDS: [&str; 4] = ["auto", "podman", "docker", "sandbox"];
 
 /// The workspace's settings; ask for [`unit`].
 pub static SETTINGS: Query<Settings> = Query::new("settings", 2, settings).kept();

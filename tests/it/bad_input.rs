@@ -433,7 +433,7 @@ fn an_image_the_sandbox_does_not_have() {
             |
           5 | image = "localhost/clnrm/no-such-image:1"
             | ^^^^^
-            hint: the sandbox has the image `host` only; use `--backend podman`
+            hint: the sandbox has the image `host` only; use Podman or Docker
         PASS  b.clnrm.toml  b  [TIME]
 
         1 passed, 1 not run in [TIME]
@@ -451,7 +451,7 @@ fn an_image_the_sandbox_does_not_have() {
 #[test]
 fn an_image_podman_does_not_have() {
     let test = "bad_input::an_image_podman_does_not_have";
-    let Some(case) = On::Host.case(test, NAMED_IMAGE) else { return };
+    let Some(case) = On::Podman("host").case(test, NAMED_IMAGE) else { return };
     case.run(&[]).check(expect![[r#"
         exit 5
         broken  a.clnrm.toml

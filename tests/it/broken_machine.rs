@@ -9,7 +9,7 @@ use std::time::Duration;
 use expect_test::{Expect, expect};
 
 use crate::case::{Case, ONE, Ran, clnrm, masked, wait_until};
-use crate::engines::{Line, On, podman, processes, with_argument};
+use crate::engines::{BUSYBOX, Line, On, podman, processes, with_argument};
 
 /// Damages a store of one run; the next run is cold and green, and the one after that is warm.
 #[track_caller]
@@ -159,16 +159,23 @@ fn a_store_that_goes_away_under_way() {
 }
 
 #[test]
-fn podman_that_is_not_there() {
+fn engines_that_are_not_there() {
     let mut case = Case::new(ONE);
     case.set_env("CONTAINER_HOST", "unix:///nowhere/podman.sock");
+    case.set_env("DOCKER_HOST", "unix:///nowhere/docker.sock");
     case.clnrm(&["run", "--backend", "podman"]).check(expect![[r#"
         exit 5
         -- stderr
         error: cannot reach Podman at /nowhere/podman.sock: there is no such socket
           hint: start the engine, or use `--backend sandbox`, which needs none
     "#]]);
-    // Nobody asked for Podman here.
+    case.clnrm(&["run", "--backend", "docker"]).check(expect![[r#"
+        exit 5
+        -- stderr
+        error: cannot reach Docker at /nowhere/docker.sock: there is no such socket
+          hint: start the engine, or use `--backend sandbox`, which needs none
+    "#]]);
+    // Nobody asked for an engine here.
     assert_eq!(case.clnrm(&["run"]).exit, Some(0));
     let auto = case.run(&["--backend", "auto"]);
     auto.check(expect![[r#"
@@ -176,7 +183,7 @@ fn podman_that_is_not_there() {
         passed  a.clnrm.toml
         0 started, 1 reused, no queries executed
     "#]]);
-    assert_eq!(auto.json["backend"], "no Podman socket answers: the built-in sandbox");
+    assert_eq!(auto.json["backend"], "neither Podman nor Docker answers: the built-in sandbox");
 }
 
 #[test]
@@ -211,7 +218,7 @@ name = "quick"
 run = "sleep 1"
 "#
     );
-    let Some(mut case) = On::Busybox.case(test, &fixture) else { return };
+    let Some(mut case) = On::Podman(BUSYBOX).case(test, &fixture) else { return };
     let known = case.run(&["known.clnrm.toml"]);
     assert_eq!(known.exit, Some(0), "{}", known.seen());
 

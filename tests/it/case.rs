@@ -15,6 +15,8 @@ use regex::Regex;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::nobody::Nobody;
+
 /// Nothing in these tests takes longer, unless it hangs.
 const LIMIT: Duration = Duration::from_secs(60);
 /// Between two looks at something that is waited for.
@@ -38,6 +40,7 @@ run = "echo a"
 pub(crate) struct Case {
     folder: TempDir,
     env: BTreeMap<String, String>,
+    unprivileged: bool,
 }
 
 /// A program under way; it is killed when nobody waits for it any more.
@@ -85,7 +88,7 @@ impl Case {
         let own = |name: &str| folder.path().join(name).display().to_string();
         let env = [("HOME", own("home")), ("TMPDIR", own("tmp")), ("PATH", PATH.to_owned())];
         let env = env.map(|(name, value)| (name.to_owned(), value));
-        Case { folder, env: env.into() }
+        Case { folder, env: env.into(), unprivileged: false }
     }
 
     /// The workspace.
@@ -130,6 +133,14 @@ impl Case {
         self.env.insert(name.to_owned(), value.to_owned());
     }
 
+    /// From now on clnrm is run by a user without privileges, to whom all of this belongs.
+    pub(crate) fn give_to_nobody(&mut self) {
+        self.unprivileged = true;
+        for name in ["w", "home", "tmp"] {
+            Nobody::owns(&self.beside(name));
+        }
+    }
+
     /// A program in the workspace, with this case's environment and no other.
     pub(crate) fn program(&self, program: &str, args: &[&str]) -> Command {
         let mut command = Command::new(program);
@@ -139,7 +150,13 @@ impl Case {
 
     /// Starts clnrm.
     pub(crate) fn start(&self, args: &[&str]) -> Running {
-        self.start_program(self.program(clnrm(), args))
+        if !self.unprivileged {
+            return self.start_program(self.program(clnrm(), args));
+        }
+        let program = Nobody::program(self.folder.path());
+        let mut command = self.program(program.to_str().unwrap(), args);
+        Nobody::runs(&mut command);
+        self.start_program(command)
     }
 
     pub(crate) fn start_program(&self, mut command: Command) -> Running {

@@ -1,16 +1,19 @@
 //! The backends' own suite, on all of them.
 
 use std::fmt::Write;
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Mutex;
 use std::thread;
 
 use clnrm_backends::conformance::{Bench, Case, cases};
-use clnrm_backends::{Backend, Fake, Podman, Sandbox};
+use clnrm_backends::{Backend, Docker, Fake, Podman, Sandbox};
+use rustix::process::geteuid;
 
-use crate::case::{clnrm, tell};
-use crate::engines::{BUSYBOX, podman};
+use crate::case::tell;
+use crate::engines::{BUSYBOX, docker, podman};
+use crate::nobody::Nobody;
 
 /// A column of the table.
 struct Column<'a> {
@@ -18,6 +21,8 @@ struct Column<'a> {
     backend: &'a dyn Backend,
     image: &'static str,
     cases: fn(&Case) -> bool,
+    /// Whether its runs are those of a user without privileges.
+    unprivileged: bool,
 }
 
 #[test]
@@ -25,17 +30,34 @@ fn every_backend_passes_every_case() {
     let folder = tempfile::Builder::new().prefix("clnrm-it-").tempdir().unwrap();
     fs::create_dir(folder.path().join("data")).unwrap();
     fs::write(folder.path().join("data/note"), "from the workspace\n").unwrap();
+    // A copy has the owner and the mode of what it is a copy of, and everybody is to write to it.
+    if geteuid().is_root() {
+        Nobody::owns(&folder.path().join("data"));
+        Nobody::owns(&folder.path().join("data/note"));
+    }
+    for (path, mode) in [("data", 0o777), ("data/note", 0o666)] {
+        fs::set_permissions(folder.path().join(path), Permissions::from_mode(mode)).unwrap();
+    }
     let fake = Fake::default();
-    let sandbox = Sandbox::new(folder.path(), Path::new(clnrm()));
-    let mut columns = vec![
-        Column { name: "fake", backend: &fake, image: "host", cases: |case| !case.real },
-        Column { name: "sandbox", backend: &sandbox, image: "host", cases: |_| true },
-    ];
+    let program = Nobody::program(folder.path());
+    let [sandbox, users] = [(); 2].map(|()| Sandbox::new(folder.path(), &program));
+    let mut columns = vec![column("fake", &fake, "host"), column("sandbox", &sandbox, "host")];
+    columns[0].cases = |case| !case.real;
+    if Nobody::can_be("conformance of the sandbox without privileges") {
+        let column = column("sandbox, a user", &users, "host");
+        columns.push(Column { unprivileged: true, ..column });
+    }
     let podman = podman("conformance on Podman")
         .map(|found| Podman::connect(&found.socket, folder.path()).unwrap());
     if let Some(backend) = &podman {
-        let column = |name, image| Column { name, backend, image, cases: |_| true };
-        columns.extend([column("podman busybox", BUSYBOX), column("podman host", "host")]);
+        let busybox = column("podman busybox", backend, BUSYBOX);
+        columns.extend([busybox, column("podman host", backend, "host")]);
+    }
+    let docker = docker("conformance on Docker")
+        .map(|found| Docker::connect(&found.socket, folder.path()).unwrap());
+    if let Some(backend) = &docker {
+        let busybox = column("docker busybox", backend, BUSYBOX);
+        columns.extend([busybox, column("docker host", backend, "host")]);
     }
     let results: Vec<_> = columns.iter().map(|column| run(column, folder.path())).collect();
     show(&columns, &results);
@@ -51,6 +73,10 @@ fn every_backend_passes_every_case() {
     assert!(failures.is_empty(), "\n{failures}");
 }
 
+fn column<'a>(name: &'static str, backend: &'a dyn Backend, image: &'static str) -> Column<'a> {
+    Column { name, backend, image, cases: |_| true, unprivileged: false }
+}
+
 /// A case's name, and what came of it if it was run.
 type Row = (&'static str, Option<Result<(), String>>);
 
@@ -64,6 +90,9 @@ fn run(column: &Column<'_>, workspace: &Path) -> Vec<Row> {
     thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
+                if column.unprivileged {
+                    Nobody::become_it();
+                }
                 while let Some(index) = { next.lock().unwrap().next() } {
                     let case = &cases[index];
                     let result = (column.cases)(case).then(|| case.run(&bench));

@@ -11,6 +11,7 @@ use std::thread;
 use serde_json::Value;
 
 use crate::case::{Case, tell};
+use crate::nobody::Nobody;
 
 /// An image with a shell and little else, made by whoever set up the engine.
 pub(crate) const BUSYBOX: &str = "localhost/clnrm/busybox:1";
@@ -20,47 +21,61 @@ pub(crate) const BUSYBOX: &str = "localhost/clnrm/busybox:1";
 pub(crate) enum On {
     /// The sandbox, in the image `host`.
     Sandbox,
-    /// Podman, in a small image.
-    Busybox,
-    /// Podman, in the image `host`.
-    Host,
+    /// The same, run by a user without privileges.
+    Unprivileged,
+    /// Podman, in this image.
+    Podman(&'static str),
+    /// Docker, in this image.
+    Docker(&'static str),
 }
 
 impl On {
-    /// Settings that make a workspace run there.
-    fn settings(self) -> String {
-        let (backend, image) = match self {
-            On::Sandbox => ("sandbox", "host"),
-            On::Busybox => ("podman", BUSYBOX),
-            On::Host => ("podman", "host"),
-        };
-        format!("backend = \"{backend}\"\ndefault_image = \"{image}\"\n")
-    }
-
     /// A case that runs there, or `None`, loudly, when that is not possible on this machine.
     pub(crate) fn case(self, test: &str, fixture: &str) -> Option<Case> {
         let mut case = Case::new(fixture);
-        if !matches!(self, On::Sandbox) {
-            podman(test)?.show_to(&mut case);
+        let (backend, image) = match self {
+            On::Sandbox | On::Unprivileged => ("sandbox", "host"),
+            On::Podman(image) => ("podman", image),
+            On::Docker(image) => ("docker", image),
+        };
+        case.write("clnrm.toml", format!("backend = \"{backend}\"\ndefault_image = \"{image}\"\n"));
+        match self {
+            On::Sandbox => {}
+            On::Unprivileged if !Nobody::can_be(test) => return None,
+            On::Unprivileged => case.give_to_nobody(),
+            On::Podman(_) | On::Docker(_) => self.engine(test)?.show_to(&mut case),
         }
-        case.write("clnrm.toml", self.settings());
         Some(case)
+    }
+
+    /// The engine, if it is one; loudly when it is not there.
+    pub(crate) fn engine(self, test: &str) -> Option<Engine> {
+        match self {
+            On::Sandbox | On::Unprivileged => None,
+            On::Podman(_) => podman(test),
+            On::Docker(_) => docker(test),
+        }
     }
 }
 
 /// Defines each function that takes an [`On`] as a test on every one of them.
 macro_rules! on_every_engine {
     ($($name:ident),+ $(,)?) => {
-        on_every_engine!(@ sandbox Sandbox $($name)+);
-        on_every_engine!(@ podman_busybox Busybox $($name)+);
-        on_every_engine!(@ podman_host Host $($name)+);
+        on_every_engine!(@ sandbox (On::Sandbox) $($name)+);
+        on_every_engine!(@ unprivileged (On::Unprivileged) $($name)+);
+        on_every_engine!(@ podman_busybox (On::Podman(BUSYBOX)) $($name)+);
+        on_every_engine!(@ podman_host (On::Podman("host")) $($name)+);
+        on_every_engine!(@ docker_busybox (On::Docker(BUSYBOX)) $($name)+);
+        on_every_engine!(@ docker_host (On::Docker("host")) $($name)+);
     };
-    (@ $module:ident $on:ident $($name:ident)+) => {
+    (@ $module:ident ($on:expr) $($name:ident)+) => {
         mod $module {
+            #[allow(unused_imports, reason = "not every one of them is in an image by name")]
+            use crate::engines::{BUSYBOX, On};
             $(
                 #[test]
                 fn $name() {
-                    super::$name(crate::engines::On::$on);
+                    super::$name($on);
                 }
             )+
         }
@@ -68,25 +83,45 @@ macro_rules! on_every_engine {
 }
 pub(crate) use on_every_engine;
 
-/// Podman's service.
-pub(crate) struct Podman {
+/// The same, in the sandbox only.
+macro_rules! in_every_sandbox {
+    ($($name:ident),+ $(,)?) => {
+        on_every_engine!(@ sandbox (On::Sandbox) $($name)+);
+        on_every_engine!(@ unprivileged (On::Unprivileged) $($name)+);
+    };
+}
+pub(crate) use in_every_sandbox;
+
+/// An engine's service.
+pub(crate) struct Engine {
     pub(crate) socket: PathBuf,
+    /// By which programs are told where it is.
+    variable: &'static str,
 }
 
 /// Podman, or a loud word that `test` did not run without it.
-pub(crate) fn podman(test: &str) -> Option<Podman> {
-    let host = std::env::var("CONTAINER_HOST").unwrap_or_default();
+pub(crate) fn podman(test: &str) -> Option<Engine> {
+    engine("Podman", "CONTAINER_HOST", "/run/podman/podman.sock", test)
+}
+
+/// Docker, or a loud word that `test` did not run without it.
+pub(crate) fn docker(test: &str) -> Option<Engine> {
+    engine("Docker", "DOCKER_HOST", "/run/docker.sock", test)
+}
+
+fn engine(name: &str, variable: &'static str, usual: &'static str, test: &str) -> Option<Engine> {
+    let host = std::env::var(variable).unwrap_or_default();
     let socket = match host.strip_prefix("unix://").unwrap_or(&host) {
-        "" => "/run/podman/podman.sock",
+        "" => usual,
         socket => socket,
     };
-    let podman = Podman { socket: socket.into() };
-    let missing = if UnixStream::connect(&podman.socket).is_err() {
-        format!("Podman at {socket}")
-    } else if !podman.has(BUSYBOX) {
-        format!("the image {BUSYBOX} in Podman")
+    let engine = Engine { socket: socket.into(), variable };
+    let missing = if UnixStream::connect(&engine.socket).is_err() {
+        format!("{name} at {socket}")
+    } else if !engine.has(BUSYBOX) {
+        format!("the image {BUSYBOX} in {name}")
     } else {
-        return Some(podman);
+        return Some(engine);
     };
     let required = std::env::var("CI").is_ok_and(|value| value == "true");
     assert!(!required, "{test} needs {missing}");
@@ -94,10 +129,10 @@ pub(crate) fn podman(test: &str) -> Option<Podman> {
     None
 }
 
-impl Podman {
+impl Engine {
     /// Lets clnrm find it in `case`.
     pub(crate) fn show_to(&self, case: &mut Case) {
-        case.set_env("CONTAINER_HOST", &format!("unix://{}", self.socket.display()));
+        case.set_env(self.variable, &format!("unix://{}", self.socket.display()));
     }
 
     /// The names of all containers, running or not, that the clnrm with this process id made.
@@ -112,13 +147,14 @@ impl Podman {
     }
 
     fn has(&self, image: &str) -> bool {
-        self.get(&format!("images/{image}/exists")).contains(" 204 ")
+        self.get(&format!("images/{image}/json")).contains(" 200 ")
     }
 
+    /// What is answered in the language that both speak.
     fn get(&self, path: &str) -> String {
         let mut stream = UnixStream::connect(&self.socket).unwrap();
         // The older HTTP: an answer ends with the connection.
-        write!(stream, "GET /v4.0.0/libpod/{path} HTTP/1.0\r\nHost: d\r\n\r\n").unwrap();
+        write!(stream, "GET /{path} HTTP/1.0\r\nHost: d\r\n\r\n").unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         answer

@@ -42,7 +42,7 @@ fn a_new_folder_is_green_on_podman() {
         passed  tests/hello.clnrm.toml
         3 started, 0 reused, some queries executed
     "#]]);
-    assert!(report.json["backend"].as_str().unwrap().starts_with("Podman at "));
+    assert!(report.json["backend"].as_str().unwrap().starts_with("Podman answers at "));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use expect_test::expect;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::case::{Case, Running, wait_until};
-use crate::engines::{On, podman, processes, with_argument};
+use crate::engines::{BUSYBOX, On, processes, with_argument};
 
 /// A quick test and one that does not end, which has `marker` among its arguments.
 fn fixture(marker: &str) -> String {
@@ -76,12 +76,21 @@ fn ctrl_c_ends_the_sandbox() {
 
 #[test]
 fn ctrl_c_leaves_no_container_in_podman() {
-    let test = "interrupt::ctrl_c_leaves_no_container_in_podman";
-    let Some(podman) = podman(test) else { return };
-    let marker = marker(2);
-    let Some(case) = On::Busybox.case(test, &fixture(&marker)) else { return };
+    ctrl_c_leaves_no_container(On::Podman(BUSYBOX), 2);
+}
+
+#[test]
+fn ctrl_c_leaves_no_container_in_docker() {
+    ctrl_c_leaves_no_container(On::Docker(BUSYBOX), 7);
+}
+
+fn ctrl_c_leaves_no_container(on: On, number: u32) {
+    let test = "interrupt::ctrl_c_leaves_no_container";
+    let Some(engine) = on.engine(test) else { return };
+    let marker = marker(number);
+    let Some(case) = on.case(test, &fixture(&marker)) else { return };
     let running = case.start(&["run", "--jobs", "2"]);
-    let containers = || podman.containers_of(running.pid()).len();
+    let containers = || engine.containers_of(running.pid()).len();
     wait_until("both are running", Duration::from_secs(20), || containers() == 2);
     wait_until("only the endless one is left", Duration::from_secs(20), || {
         containers() == 1 && with_argument(&marker) >= 2
@@ -91,7 +100,7 @@ fn ctrl_c_leaves_no_container_in_podman() {
     let ran = running.finish();
     assert!(interrupted.elapsed() < Duration::from_secs(5), "{:?}", interrupted.elapsed());
     assert_eq!(ran.exit, Some(130), "{}", ran.seen());
-    assert!(podman.containers_of(pid).is_empty());
+    assert!(engine.containers_of(pid).is_empty());
     assert_eq!(with_argument(&marker), 0);
     assert_eq!(case.leftovers(), Vec::<PathBuf>::new());
     case.run(&["quick.clnrm.toml"]).check(expect![[r#"
@@ -186,16 +195,25 @@ fn nothing_survives_a_kill() {
 
 #[test]
 fn nothing_survives_a_kill_in_podman() {
-    let test = "interrupt::nothing_survives_a_kill_in_podman";
-    let Some(podman) = podman(test) else { return };
-    let marker = marker(5);
-    let Some(case) = On::Busybox.case(test, &fixture(&marker)) else { return };
+    nothing_survives_a_kill_in(On::Podman(BUSYBOX), 5);
+}
+
+#[test]
+fn nothing_survives_a_kill_in_docker() {
+    nothing_survives_a_kill_in(On::Docker(BUSYBOX), 8);
+}
+
+fn nothing_survives_a_kill_in(on: On, number: u32) {
+    let test = "interrupt::nothing_survives_a_kill_in";
+    let Some(engine) = on.engine(test) else { return };
+    let marker = marker(number);
+    let Some(case) = on.case(test, &fixture(&marker)) else { return };
     let mut running = case.start(&["run", "endless.clnrm.toml"]);
     wait_until("it is running", Duration::from_secs(20), || with_argument(&marker) >= 2);
     let pid = running.pid();
     running.kill();
     wait_until("its step is gone", Duration::from_secs(2), || with_argument(&marker) == 0);
     wait_until("its container is gone", Duration::from_secs(20), || {
-        podman.containers_of(pid).is_empty()
+        engine.containers_of(pid).is_empty()
     });
 }

@@ -1,31 +1,118 @@
 //! The line to Podman's service: `podman-api`, and raw HTTP for the one request it cannot make.
 
-use std::error::Error;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use podman_api::models::ContainerStatus;
+use podman_api::opts::{
+    ContainerDeleteOpts, ContainerListFilter, ContainerListOpts, ImageImportOpts,
+};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
-use crate::error::BackendError;
+use super::spec;
+use crate::engine::{Engine, Files, ImageFacts, Plan, Refusal, STARTED_LABEL, chain, explain};
 
 /// More than the engine has to say about the making of a container.
 const LONGEST_ANSWER: u64 = 1 << 20;
+/// How it says that it does not have an image.
+const UNKNOWN: [&str; 3] = ["no such image", "image not known", "failed to find image"];
+
 /// Podman's service at a socket.
 #[derive(Clone)]
 pub(super) struct Service {
     socket: PathBuf,
     /// For all requests but [`Service::create`].
-    pub(super) api: podman_api::Podman,
+    api: podman_api::Podman,
 }
 
-/// Why a request came to nothing.
-pub(super) enum Refusal {
-    /// The engine's own words, with the HTTP status.
-    Answer(u16, String),
-    /// There was no answer.
-    Unreachable(String),
+impl Engine for Service {
+    const NAME: &'static str = "Podman";
+
+    type Spec = Value;
+
+    fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    async fn greet(&self) -> Result<(), Refusal> {
+        self.connect().await?;
+        let unusable = |reason: String| Refusal::Unreachable(reason);
+        let greeting =
+            self.api.ping().await.map_err(|error| {
+                unusable(format!("what answers is not Podman ({})", chain(&error)))
+            })?;
+        let version = greeting.libpod_api_version;
+        let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
+        if major.is_some_and(|major| major < 4) {
+            return Err(unusable(format!("it is version {version}; 4 or newer is needed")));
+        }
+        Ok(())
+    }
+
+    async fn inspect(&self, reference: &str) -> Result<Option<ImageFacts>, Refusal> {
+        let image = match self.api.images().get(reference).inspect().await.map_err(Refusal::from) {
+            Ok(image) => image,
+            Err(Refusal::Answer(404 | 500, message))
+                if UNKNOWN.iter().any(|unknown| message.contains(unknown)) =>
+            {
+                return Ok(None);
+            }
+            Err(refusal) => return Err(refusal),
+        };
+        let id = image.id.ok_or_else(|| Refusal::Answer(200, "the image has no id".to_owned()))?;
+        let config = image.config;
+        let user = config.as_ref().and_then(|config| config.user.clone()).unwrap_or_default();
+        let [entrypoint, command] =
+            config.map_or([None, None], |config| [config.entrypoint, config.cmd]);
+        let command = entrypoint.into_iter().chain(command).flatten().collect();
+        Ok(Some(ImageFacts { id, command, user }))
+    }
+
+    async fn import(&self, reference: &str, root: Vec<u8>) -> Result<(), Refusal> {
+        let options = ImageImportOpts::builder().reference(reference).changes(["WORKDIR /"]);
+        self.api.images().import(&options.build(), root).await?;
+        Ok(())
+    }
+
+    fn spec(&self, plan: &Plan<'_>, files: Files) -> io::Result<Value> {
+        Ok(spec::spec(plan, files))
+    }
+
+    async fn start(self, name: String, spec: Value) -> Result<(), Refusal> {
+        self.create(&spec).await?;
+        Ok(self.api.containers().get(&name).start(None).await?)
+    }
+
+    async fn is_there(&self, name: &str) -> bool {
+        self.api.containers().get(name).exists().await.unwrap_or(true)
+    }
+
+    fn last_words(&self, _: &str, folder: &Path) -> Vec<String> {
+        let log = std::fs::read_to_string(folder.join(spec::LOG)).unwrap_or_default();
+        // Each line begins with the time, the stream and a mark.
+        log.lines().filter_map(|line| line.splitn(4, ' ').nth(3)).map(str::to_owned).collect()
+    }
+
+    async fn remove(&self, name: &str, force: bool) -> Result<(), Refusal> {
+        let options = ContainerDeleteOpts::builder().volumes(true).timeout(0).force(force);
+        Ok(self.api.containers().get(name).delete(&options.build()).await?)
+    }
+
+    async fn abandoned(&self) -> Result<Vec<(String, Duration)>, Refusal> {
+        let options = ContainerListOpts::builder().all(true).filter([
+            ContainerListFilter::LabelKey(STARTED_LABEL.to_owned()),
+            ContainerListFilter::Status(ContainerStatus::Created),
+        ]);
+        let containers = self.api.containers().list(&options.build()).await?;
+        let made = containers.into_iter().filter_map(|container| {
+            let started = container.labels?.remove(STARTED_LABEL)?.parse().ok()?;
+            Some((container.id?, Duration::from_secs(started)))
+        });
+        Ok(made.collect())
+    }
 }
 
 impl Service {
@@ -34,24 +121,10 @@ impl Service {
         Service { socket: socket.to_owned(), api: podman_api::Podman::unix(socket) }
     }
 
-    /// Asks for the version, and refuses one that is too old.
-    pub(super) async fn greet(&self) -> Result<(), BackendError> {
-        self.connect().await.map_err(|refusal| self.error("connect", refusal))?;
-        let greeting = self.api.ping().await.map_err(|error| {
-            self.unavailable(format!("what answers is not Podman ({})", chain(&error)))
-        })?;
-        let version = greeting.libpod_api_version;
-        let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
-        if major.is_some_and(|major| major < 4) {
-            return Err(self.unavailable(format!("it is version {version}; 4 or newer is needed")));
-        }
-        Ok(())
-    }
-
     /// Makes a container of a specification.
     ///
     /// `podman-api` does this too, but misspells `no_new_privileges`, which the engine ignores.
-    pub(super) async fn create(&self, spec: &Value) -> Result<(), Refusal> {
+    async fn create(&self, spec: &Value) -> Result<(), Refusal> {
         let lost = |error| Refusal::Unreachable(explain(&error));
         let mut stream = self.connect().await?;
         let body = spec.to_string();
@@ -71,25 +144,6 @@ impl Service {
         UnixStream::connect(&self.socket)
             .await
             .map_err(|error| Refusal::Unreachable(explain(&error)))
-    }
-
-    pub(super) fn error(&self, operation: &str, refusal: Refusal) -> BackendError {
-        match refusal {
-            Refusal::Answer(_, message) => self.failed(operation, message),
-            Refusal::Unreachable(reason) => self.unavailable(reason),
-        }
-    }
-
-    pub(super) fn failed(&self, operation: &str, reason: impl ToString) -> BackendError {
-        BackendError::Engine {
-            engine: "Podman".to_owned(),
-            operation: operation.to_owned(),
-            reason: reason.to_string(),
-        }
-    }
-
-    pub(super) fn unavailable(&self, reason: String) -> BackendError {
-        BackendError::Unavailable { engine: format!("Podman at {}", self.socket.display()), reason }
     }
 }
 
@@ -122,29 +176,6 @@ fn judge(answer: &str) -> Result<(), Refusal> {
 fn without_echo(message: &str) -> &str {
     let split = message.match_indices(": ").map(|(at, _)| (&message[..at], &message[at + 2..]));
     split.into_iter().find(|(said, cause)| said.ends_with(cause)).map_or(message, |(said, _)| said)
-}
-
-/// What lies under the errors of HTTP libraries.
-fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut cause = error;
-    loop {
-        if let Some(error) = cause.downcast_ref::<io::Error>() {
-            return explain(error);
-        }
-        match cause.source() {
-            Some(source) => cause = source,
-            None => return cause.to_string(),
-        }
-    }
-}
-
-fn explain(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::NotFound => "there is no such socket".to_owned(),
-        io::ErrorKind::ConnectionRefused => "no service listens there".to_owned(),
-        io::ErrorKind::PermissionDenied => "this user may not use the socket".to_owned(),
-        _ => error.to_string(),
-    }
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use nix::sched::{CloneFlags, unshare};
 use rustix::fs::Mode;
 use rustix::thread::{CapabilitySet, CapabilitySets, LinkNameSpaceType};
 
-use super::{Spec, loopback, root};
+use super::{Spec, loopback, root, syscalls};
 use crate::{agent, host};
 
 /// The argument that asks for [`sandbox_main`].
@@ -92,6 +92,7 @@ fn inside(listen: bool) -> Result<(), String> {
     attempt("start a session", rustix::process::setsid())?;
     set_limits()?;
     give_up_privileges()?;
+    syscalls::restrict()?;
     agent::serve(Path::new(agent::FOLDER), listen)
 }
 

@@ -129,6 +129,7 @@ fn choice(argument: Option<BackendArg>, settings: &Settings) -> Choice {
     match (argument, settings.backend.as_deref()) {
         (Some(argument), _) => argument.choice(),
         (None, Some("podman")) => Choice::Podman,
+        (None, Some("docker")) => Choice::Docker,
         (None, Some("sandbox")) => Choice::Sandbox,
         (None, _) => Choice::Auto,
     }

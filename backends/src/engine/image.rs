@@ -5,16 +5,22 @@ use std::fs;
 use std::path::Path;
 use std::sync::Mutex;
 
-use podman_api::opts::ImageImportOpts;
 use tar::{EntryType, Header};
 
-use super::service::{Refusal, Service};
+use super::{Engine, Refusal, failed};
 use crate::action::Image;
 use crate::error::BackendError;
 use crate::host;
 
-/// How engines say that they do not have an image.
-const UNKNOWN: [&str; 3] = ["no such image", "image not known", "failed to find image"];
+/// What an engine says of an image.
+pub(crate) struct ImageFacts {
+    /// What the engine knows it by, whatever its names come to mean.
+    pub(crate) id: String,
+    /// Entry point and command.
+    pub(crate) command: Vec<String>,
+    /// Whose user it runs as.
+    pub(crate) user: String,
+}
 
 /// What has been learnt of images; an id never changes its meaning.
 #[derive(Default)]
@@ -26,99 +32,87 @@ pub(super) struct Images {
 
 /// What matters of an image when a container is made of it.
 #[derive(Clone)]
-pub(super) struct Facts {
+pub(crate) struct Facts {
     /// What the engine knows it by.
-    pub(super) reference: String,
+    pub(crate) reference: String,
     /// Entry point and command.
     pub(super) command: Vec<String>,
     /// Whether it is the engine's image and runs as root.
-    pub(super) as_root: bool,
+    pub(crate) as_root: bool,
     /// Whether it shows this machine's folders.
-    pub(super) of_host: bool,
+    pub(crate) of_host: bool,
+}
+
+impl From<ImageFacts> for Facts {
+    fn from(ImageFacts { id, command, user }: ImageFacts) -> Facts {
+        let as_root = matches!(user.split(':').next(), None | Some("" | "0" | "root"));
+        Facts { reference: id, command, as_root, of_host: false }
+    }
 }
 
 impl Images {
     /// The id of an image the engine has.
-    pub(super) async fn find(
+    pub(super) async fn find<E: Engine>(
         &self,
-        service: &Service,
+        engine: &E,
         reference: &str,
     ) -> Result<Option<String>, BackendError> {
         let operation = format!("look for the image `{reference}`");
         let plain = |c: char| c.is_ascii_alphanumeric() || "._-/:@".contains(c);
         if reference.is_empty() || !reference.chars().all(plain) {
-            return Err(service.failed(&operation, "that is not an image reference"));
+            return Err(failed::<E>(&operation, "that is not an image reference"));
         }
-        match inspect(service, reference).await {
-            Ok((id, facts)) => {
-                self.facts.lock().expect("no holder panics").insert(id.clone(), facts);
-                Ok(Some(id))
-            }
-            Err(Refusal::Answer(404 | 500, message))
-                if UNKNOWN.iter().any(|unknown| message.contains(unknown)) =>
-            {
-                Ok(None)
-            }
-            Err(refusal) => Err(service.error(&operation, refusal)),
-        }
+        let found = engine.inspect(reference).await;
+        let found = found.map_err(|refusal| refusal.error(engine, &operation))?;
+        Ok(found.map(|image| self.learn(image)))
     }
 
     /// What matters of `image`; the image `host` is made if the engine does not have it.
-    pub(super) async fn facts(
+    pub(super) async fn facts<E: Engine>(
         &self,
-        service: &Service,
+        engine: &E,
         image: &Image,
     ) -> Result<Facts, BackendError> {
         let id = match image {
             Image::Host(_) => {
-                let reference = self.host(service).await.map_err(|refusal| {
-                    service.error("take in the image of this machine", refusal)
+                let reference = self.host(engine).await.map_err(|refusal| {
+                    refusal.error(engine, "take in the image of this machine")
                 })?;
                 return Ok(Facts { reference, command: Vec::new(), as_root: false, of_host: true });
             }
             Image::Id(id) => id,
         };
-        let known = self.facts.lock().expect("no holder panics").get(id).cloned();
-        if let Some(facts) = known {
+        if let Some(facts) = self.known(id) {
             return Ok(facts);
         }
-        let (_, facts) = inspect(service, id)
-            .await
-            .map_err(|refusal| service.error("look at an image", refusal))?;
-        self.facts.lock().expect("no holder panics").insert(id.clone(), facts.clone());
-        Ok(facts)
+        let operation = "look at an image";
+        let found = engine.inspect(id).await.map_err(|refusal| refusal.error(engine, operation))?;
+        let found = found.ok_or_else(|| failed::<E>(operation, format!("{id} is gone")))?;
+        let id = self.learn(found);
+        Ok(self.known(&id).expect("it was just learnt"))
+    }
+
+    fn known(&self, id: &str) -> Option<Facts> {
+        self.facts.lock().expect("no holder panics").get(id).cloned()
+    }
+
+    fn learn(&self, image: ImageFacts) -> String {
+        let id = image.id.clone();
+        self.facts.lock().expect("no holder panics").insert(id.clone(), image.into());
+        id
     }
 
     /// The name of the image `host`, which is there afterwards.
-    async fn host(&self, service: &Service) -> Result<String, Refusal> {
+    async fn host<E: Engine>(&self, engine: &E) -> Result<String, Refusal> {
         let layout = layout();
         let digest = blake3::hash(&layout).to_hex();
         let reference = format!("localhost/clnrm/host:{}", &digest[..16]);
         let _guard = self.host.lock().await;
-        let images = service.api.images();
-        if !images.get(&reference).exists().await? {
-            let options =
-                ImageImportOpts::builder().reference(&reference).changes(["WORKDIR /"]).build();
-            images.import(&options, layout).await?;
+        if engine.inspect(&reference).await?.is_none() {
+            engine.import(&reference, layout).await?;
         }
         Ok(reference)
     }
-}
-
-async fn inspect(service: &Service, reference: &str) -> Result<(String, Facts), Refusal> {
-    let image = service.api.images().get(reference).inspect().await?;
-    let id = image.id.ok_or_else(|| Refusal::Answer(200, "the image has no id".to_owned()))?;
-    let config = image.config;
-    let user = config.as_ref().and_then(|config| config.user.clone()).unwrap_or_default();
-    let [entrypoint, command] =
-        config.map_or([None, None], |config| [config.entrypoint, config.cmd]);
-    let facts = Facts {
-        reference: id.clone(),
-        command: entrypoint.into_iter().chain(command).flatten().collect(),
-        as_root: matches!(user.split(':').next(), None | Some("" | "0" | "root")),
-        of_host: false,
-    };
-    Ok((id, facts))
 }
 
 /// An archive of the folders and links of this machine's root, without anything in them.

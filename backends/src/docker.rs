@@ -1,0 +1,42 @@
+//! Docker over its socket, and whatever else speaks Docker's language.
+
+mod find;
+mod service;
+mod spec;
+
+use std::path::Path;
+
+pub(crate) use self::find::sockets;
+use self::service::Service;
+use crate::action::{Action, BackendKind, Image};
+use crate::engine::Engaged;
+use crate::error::BackendError;
+use crate::outcome::Outcome;
+use crate::{Backend, Cancel};
+
+/// Runs actions in Docker's containers.
+pub struct Docker(Engaged<Service>);
+
+impl Docker {
+    /// The service at `socket`, for mounts relative to `workspace`.
+    ///
+    /// # Errors
+    /// [`BackendError::Unavailable`] when no Docker answers there.
+    pub fn connect(socket: &Path, workspace: &Path) -> Result<Docker, BackendError> {
+        Engaged::connect(Service::at(socket), workspace).map(Docker)
+    }
+}
+
+impl Backend for Docker {
+    fn kind(&self) -> BackendKind {
+        BackendKind::Docker
+    }
+
+    fn image(&self, reference: &str) -> Result<Option<Image>, BackendError> {
+        self.0.image(reference)
+    }
+
+    fn run(&self, action: &Action, cancel: &Cancel) -> Result<Outcome, BackendError> {
+        self.0.run(action, cancel)
+    }
+}

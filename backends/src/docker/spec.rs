@@ -1,0 +1,120 @@
+//! What Docker is asked to make.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use bollard::models::{
+    ContainerCreateBody, HealthConfig, HostConfig, HostConfigLogConfig, Mount, MountType,
+    MountVolumeOptions, MountVolumeOptionsDriverConfig,
+};
+
+use crate::engine::{Bind, Files, Layer, Plan};
+
+/// A container's specification.
+pub(crate) struct Spec {
+    pub(super) body: ContainerCreateBody,
+    /// Folders that are copied into volumes of the container, which take the writes.
+    pub(super) copies: Vec<Copy>,
+}
+
+/// A folder to be copied.
+pub(super) struct Copy {
+    pub(super) source: PathBuf,
+    pub(super) target: String,
+    /// Where the archive of it is made.
+    pub(super) archive: PathBuf,
+}
+
+pub(super) fn spec(plan: &Plan<'_>, files: Files) -> io::Result<Spec> {
+    let folder = plan.container.folder;
+    let mut mounts: Vec<Mount> = Vec::new();
+    let mut copies = Vec::new();
+    for (index, Layer { source, target, of_host }) in files.layers.into_iter().enumerate() {
+        if of_host {
+            mounts.push(layer(&source, target, &folder.join(format!("layer{index}")))?);
+        } else {
+            mounts.push(volume(target.clone(), None));
+            copies.push(Copy { source, target, archive: folder.join(format!("copy{index}.tar")) });
+        }
+    }
+    mounts.extend(files.binds.into_iter().map(bind));
+    let env = plan.env().into_iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let body = ContainerCreateBody {
+        image: Some(plan.facts.reference.clone()),
+        entrypoint: Some(plan.entrypoint()),
+        cmd: Some(Vec::new()),
+        // One that joins another's network has that one's name.
+        hostname: plan.joins.is_none().then(|| plan.container.service.name.clone()),
+        env: Some(env),
+        labels: Some(plan.labels().into()),
+        healthcheck: Some(HealthConfig { test: Some(vec!["NONE".to_owned()]), ..default() }),
+        stop_timeout: Some(0),
+        host_config: Some(HostConfig {
+            network_mode: Some(match plan.joins {
+                None => "none".to_owned(),
+                Some(first) => format!("container:{first}"),
+            }),
+            mounts: Some(mounts),
+            cap_drop: Some(vec!["ALL".to_owned()]),
+            cap_add: Some(plan.capabilities()),
+            security_opt: Some(vec!["no-new-privileges".to_owned(), "label=disable".to_owned()]),
+            sysctls: Some(plan.sysctls().into_iter().collect()),
+            log_config: Some(HostConfigLogConfig { typ: Some("none".to_owned()), ..default() }),
+            auto_remove: Some(true),
+            init: Some(false),
+            ..default()
+        }),
+        ..default()
+    };
+    Ok(Spec { body, copies })
+}
+
+fn bind(Bind { source, target, read_only }: Bind) -> Mount {
+    Mount {
+        typ: Some(MountType::BIND),
+        source: Some(source.display().to_string()),
+        target: Some(target),
+        read_only: Some(read_only),
+        ..default()
+    }
+}
+
+/// A volume that goes with the container.
+fn volume(target: String, driver_config: Option<MountVolumeOptionsDriverConfig>) -> Mount {
+    Mount {
+        typ: Some(MountType::VOLUME),
+        target: Some(target),
+        volume_options: Some(MountVolumeOptions {
+            no_copy: Some(true),
+            driver_config,
+            ..default()
+        }),
+        ..default()
+    }
+}
+
+/// A folder of this machine under a layer, which lies in the folder `own`.
+fn layer(lower: &Path, target: String, own: &Path) -> io::Result<Mount> {
+    let (upper, work) = (own.join("upper"), own.join("work"));
+    for folder in [&upper, &work] {
+        fs::create_dir_all(folder)?;
+    }
+    let layers = format!(
+        "lowerdir={},upperdir={},workdir={}",
+        lower.display(),
+        upper.display(),
+        work.display()
+    );
+    let options = [("type", "overlay"), ("device", "overlay"), ("o", layers.as_str())];
+    let options: HashMap<_, _> =
+        options.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    let driver =
+        MountVolumeOptionsDriverConfig { name: Some("local".to_owned()), options: Some(options) };
+    Ok(volume(target, Some(driver)))
+}
+
+fn default<T: Default>() -> T {
+    T::default()
+}

@@ -1,0 +1,339 @@
+//! Containers of an engine that is there already: what Podman and Docker have in common.
+//!
+//! Each container runs the agent as its process 1. The engine removes a container by itself when
+//! its agent ends, so nothing is left of a run that was killed.
+
+mod containers;
+mod image;
+mod plan;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Once;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+use tokio::runtime::Runtime;
+use tokio_util::task::TaskTracker;
+
+pub(crate) use self::image::ImageFacts;
+use self::image::{Facts, Images};
+pub(crate) use self::plan::{Bind, Files, Layer, Plan, STARTED_LABEL};
+use crate::action::{Action, Image};
+use crate::cell::{Cell, Container, Started};
+use crate::error::BackendError;
+use crate::link::Link;
+use crate::outcome::Outcome;
+use crate::{Cancel, host, scenario};
+
+/// How long an engine may take to say which version it is.
+const GREETING_LIMIT: Duration = Duration::from_secs(2);
+/// How long a container may take to come up.
+const START_LIMIT: Duration = Duration::from_secs(20);
+
+/// An engine's service, as far as a cell needs it.
+pub(crate) trait Engine: Clone + Send + Sync + 'static {
+    /// Its name, for messages.
+    const NAME: &'static str;
+
+    /// What it is asked to make.
+    type Spec: Send + 'static;
+
+    /// Where its service listens.
+    fn socket(&self) -> &Path;
+
+    /// Whether this user may put layers over the machine's folders.
+    fn layers_host() -> bool {
+        true
+    }
+
+    /// Asks which version it is.
+    ///
+    /// # Errors
+    /// When something else answers, or one that is too old.
+    fn greet(&self) -> impl Future<Output = Result<(), Refusal>> + Send;
+
+    /// The image of a reference; `None` when the engine does not have it.
+    fn inspect(
+        &self,
+        reference: &str,
+    ) -> impl Future<Output = Result<Option<ImageFacts>, Refusal>> + Send;
+
+    /// Makes an image of an archive of its root.
+    fn import(
+        &self,
+        reference: &str,
+        root: Vec<u8>,
+    ) -> impl Future<Output = Result<(), Refusal>> + Send;
+
+    /// What to ask for.
+    ///
+    /// # Errors
+    /// When a file for it cannot be written.
+    fn spec(&self, plan: &Plan<'_>, files: Files) -> io::Result<Self::Spec>;
+
+    /// Makes a container and starts it.
+    fn start(
+        self,
+        name: String,
+        spec: Self::Spec,
+    ) -> impl Future<Output = Result<(), Refusal>> + Send + 'static;
+
+    /// Whether a container is there.
+    fn is_there(&self, name: &str) -> impl Future<Output = bool> + Send;
+
+    /// What the agent of a container said that has ended.
+    fn last_words(&self, name: &str, folder: &Path) -> Vec<String>;
+
+    /// Removes a container with its volumes; with `force`, one that still runs.
+    fn remove(&self, name: &str, force: bool) -> impl Future<Output = Result<(), Refusal>> + Send;
+
+    /// Containers of ours that were made and never started, with the time of their making since the
+    /// epoch.
+    fn abandoned(&self) -> impl Future<Output = Result<Vec<(String, Duration)>, Refusal>> + Send;
+}
+
+/// Why a request came to nothing.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// The engine's own words, with the HTTP status.
+    Answer(u16, String),
+    /// There was no answer.
+    Unreachable(String),
+}
+
+impl Refusal {
+    fn error<E: Engine>(self, engine: &E, operation: &str) -> BackendError {
+        match self {
+            Refusal::Answer(_, message) => failed::<E>(operation, message),
+            Refusal::Unreachable(reason) => unavailable(engine, reason),
+        }
+    }
+}
+
+/// What lies under an error of the line to an engine.
+pub(crate) fn explain(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "there is no such socket".to_owned(),
+        io::ErrorKind::ConnectionRefused => "no service listens there".to_owned(),
+        io::ErrorKind::PermissionDenied => "this user may not use the socket".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+/// What lies under the errors of HTTP libraries.
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut cause = error;
+    loop {
+        if let Some(error) = cause.downcast_ref::<io::Error>() {
+            return explain(error);
+        }
+        match cause.source() {
+            Some(source) => cause = source,
+            None => return cause.to_string(),
+        }
+    }
+}
+
+/// Runs actions in an engine's containers.
+pub(crate) struct Engaged<E> {
+    engine: E,
+    workspace: PathBuf,
+    images: Images,
+    swept: Once,
+    /// Whether this engine refuses to put layers over the machine's folders.
+    read_only_host: AtomicBool,
+    runtime: Runtime,
+}
+
+impl<E: Engine> Engaged<E> {
+    /// An engine that answers, for mounts relative to `workspace`.
+    pub(crate) fn connect(engine: E, workspace: &Path) -> Result<Engaged<E>, BackendError> {
+        let workspace = std::path::absolute(workspace).unwrap_or_else(|_| workspace.to_owned());
+        let runtime = crate::runtime();
+        runtime.block_on(async {
+            let silent = || Refusal::Unreachable(format!("no answer within {GREETING_LIMIT:?}"));
+            let greeting = tokio::time::timeout(GREETING_LIMIT, engine.greet()).await;
+            let greeting = greeting.unwrap_or_else(|_| Err(silent()));
+            greeting.map_err(|refusal| match refusal {
+                Refusal::Answer(_, reason) | Refusal::Unreachable(reason) => {
+                    unavailable(&engine, reason)
+                }
+            })
+        })?;
+        Ok(Engaged {
+            engine,
+            workspace,
+            images: Images::default(),
+            swept: Once::new(),
+            read_only_host: AtomicBool::new(!E::layers_host()),
+            runtime,
+        })
+    }
+
+    /// See [`Backend::image`](crate::Backend::image).
+    pub(crate) fn image(&self, reference: &str) -> Result<Option<Image>, BackendError> {
+        if reference == "host" {
+            let digest =
+                host::digest().map_err(|error| failed::<E>("read the machine's image", error))?;
+            return Ok(Some(Image::Host(digest)));
+        }
+        let id = self.runtime.block_on(self.images.find(&self.engine, reference))?;
+        Ok(id.map(Image::Id))
+    }
+
+    /// See [`Backend::run`](crate::Backend::run).
+    pub(crate) fn run(&self, action: &Action, cancel: &Cancel) -> Result<Outcome, BackendError> {
+        self.swept.call_once(|| {
+            self.runtime.spawn(containers::sweep(self.engine.clone()));
+        });
+        let mut cell = EngineCell {
+            engaged: self,
+            run: run_id(),
+            names: Vec::new(),
+            making: TaskTracker::new(),
+            as_root: false,
+            read_only_host: self.read_only_host.load(Relaxed),
+        };
+        self.runtime.block_on(scenario::run(&mut cell, action, cancel))
+    }
+}
+
+/// The containers of one run.
+struct EngineCell<'a, E> {
+    engaged: &'a Engaged<E>,
+    run: String,
+    /// Names are chosen before the engine is asked, so that all it may have made can be removed.
+    names: Vec<String>,
+    /// Requests under way; one that was not waited for may still make a container.
+    making: TaskTracker,
+    /// Whether a container kept the one capability that root of an image is lost without.
+    as_root: bool,
+    /// Whether the machine's folders refuse writes.
+    read_only_host: bool,
+}
+
+impl<E: Engine> Cell for EngineCell<'_, E> {
+    async fn start(&mut self, container: &Container<'_>) -> Result<Started, BackendError> {
+        let Engaged { engine, images, .. } = self.engaged;
+        let limit = tokio::time::sleep(START_LIMIT);
+        let started = async {
+            let facts = images.facts(engine, &container.service.image).await?;
+            self.as_root |= facts.as_root;
+            let link = match self.make(container, &facts).await {
+                Err(error) if self.may_show_read_only(&facts, &error) => {
+                    self.discard_last().await?;
+                    self.read_only_host = true;
+                    let link = self.make(container, &facts).await?;
+                    self.engaged.read_only_host.store(true, Relaxed);
+                    link
+                }
+                link => link?,
+            };
+            Ok(Started { link, command: facts.command })
+        };
+        tokio::select! {
+            started = started => started,
+            () = limit => {
+                Err(failed::<E>("make a container", format!("it was not up within {START_LIMIT:?}")))
+            }
+        }
+    }
+
+    fn isolation(&self) -> Vec<String> {
+        let capabilities =
+            if self.as_root { "no capabilities but CAP_DAC_OVERRIDE" } else { "no capabilities" };
+        ["mount", "pid", "net", "ipc", "uts"]
+            .map(|kind| format!("{kind} namespace"))
+            .into_iter()
+            .chain(
+                [capabilities, "no new privileges", "the engine's seccomp filter"]
+                    .into_iter()
+                    .chain(self.read_only_host.then_some("the machine's folders read-only"))
+                    .map(str::to_owned),
+            )
+            .collect()
+    }
+
+    async fn destroy(&mut self) -> Result<(), BackendError> {
+        self.making.close();
+        let _ = tokio::time::timeout(START_LIMIT, self.making.wait()).await;
+        containers::remove(&self.engaged.engine, &self.names).await
+    }
+}
+
+impl<E: Engine> EngineCell<'_, E> {
+    /// Has a container made and started, and waits for its agent to call.
+    async fn make(
+        &mut self,
+        container: &Container<'_>,
+        facts: &Facts,
+    ) -> Result<Link, BackendError> {
+        const OPERATION: &str = "make a container";
+        let engine = &self.engaged.engine;
+        let name = format!("clnrm-{}-{}", self.run, container.index);
+        let plan = Plan {
+            name: &name,
+            run: &self.run,
+            workspace: &self.engaged.workspace,
+            container,
+            facts,
+            joins: self.names.first().map(String::as_str),
+            read_only_host: self.read_only_host,
+        };
+        let spec = plan.lay_out().and_then(|files| engine.spec(&plan, files));
+        let spec = spec.map_err(|error| failed::<E>("lay out a container", error))?;
+        self.names.push(name.clone());
+        let up = self.making.spawn(engine.clone().start(name.clone(), spec));
+        let complaint = async {
+            match up.await.expect("making a container does not panic") {
+                Ok(()) => {
+                    let words = containers::until_gone(engine, &name, container.folder).await;
+                    failed::<E>(OPERATION, words)
+                }
+                Err(refusal) => refusal.error(engine, OPERATION),
+            }
+        };
+        tokio::select! {
+            biased;
+            link = Link::accept(container.listener) => {
+                link.map_err(|error| failed::<E>("reach a container's agent", error))
+            }
+            error = complaint => Err(error),
+        }
+    }
+
+    /// Whether the engine may have failed for the layers over the machine's folders.
+    fn may_show_read_only(&self, facts: &Facts, error: &BackendError) -> bool {
+        facts.of_host && !self.read_only_host && error.to_string().contains("overlay")
+    }
+
+    /// Removes the container that was made last.
+    async fn discard_last(&mut self) -> Result<(), BackendError> {
+        let last = &self.names[self.names.len() - 1..];
+        containers::remove(&self.engaged.engine, last).await?;
+        self.names.pop();
+        Ok(())
+    }
+}
+
+/// Names a run among all that ever shared the service.
+fn run_id() -> String {
+    let mut bytes = [0; 8];
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
+        .expect("the kernel gives a few random bytes at any time");
+    bytes.map(|byte| format!("{byte:02x}")).concat()
+}
+
+fn failed<E: Engine>(operation: &str, reason: impl ToString) -> BackendError {
+    BackendError::Engine {
+        engine: E::NAME.to_owned(),
+        operation: operation.to_owned(),
+        reason: reason.to_string(),
+    }
+}
+
+fn unavailable<E: Engine>(engine: &E, reason: String) -> BackendError {
+    let engine = format!("{} at {}", E::NAME, engine.socket().display());
+    BackendError::Unavailable { engine, reason }
+}

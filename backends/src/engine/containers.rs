@@ -1,0 +1,73 @@
+//! The life of a container: watched, removed, and swept up after a crash.
+
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use futures_util::future::join_all;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::{Engine, Refusal};
+use crate::error::BackendError;
+
+/// How often a container that has not called yet is looked after.
+const GLANCE: Duration = Duration::from_millis(200);
+/// How long a container may take to end by itself; to end one by force takes the engine longer.
+const PATIENCE: Duration = Duration::from_millis(150);
+/// How long the removal of a container may take.
+const REMOVE_LIMIT: Duration = Duration::from_secs(20);
+/// A container that was not started for this long never will be.
+const ABANDONED: Duration = Duration::from_secs(30);
+
+/// Waits until a container has ended; says what its agent said.
+pub(super) async fn until_gone<E: Engine>(engine: &E, name: &str, folder: &Path) -> String {
+    while engine.is_there(name).await {
+        sleep(GLANCE).await;
+    }
+    match engine.last_words(name, folder).join("; ") {
+        said if said.is_empty() => "its process 1 ended at once".to_owned(),
+        said => said,
+    }
+}
+
+/// Removes the containers of a cell, of which the first is removed last: the others joined it.
+pub(super) async fn remove<E: Engine>(engine: &E, names: &[String]) -> Result<(), BackendError> {
+    let Some((first, others)) = names.split_first() else { return Ok(()) };
+    let others = join_all(others.iter().map(|name| remove_one(engine, name))).await;
+    let first = remove_one(engine, first).await;
+    others.into_iter().chain([first]).collect()
+}
+
+async fn remove_one<E: Engine>(engine: &E, name: &str) -> Result<(), BackendError> {
+    let began = Instant::now();
+    let mut pause = Duration::from_millis(2);
+    loop {
+        let force = began.elapsed() > PATIENCE;
+        let refusal = match timeout(REMOVE_LIMIT, engine.remove(name, force)).await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(refusal)) => refusal,
+            Err(_) => Refusal::Unreachable(format!("no answer within {REMOVE_LIMIT:?}")),
+        };
+        match refusal {
+            Refusal::Answer(404, _) => return Ok(()),
+            // It is ending, or being removed, at this very moment.
+            Refusal::Answer(..) if began.elapsed() < REMOVE_LIMIT => sleep(pause).await,
+            refusal => return Err(refusal.error(engine, "remove a container")),
+        }
+        if force {
+            pause = (pause * 2).min(GLANCE);
+        }
+    }
+}
+
+/// Removes what killed runs have left: containers that were made and never started.
+///
+/// Those that were started end with their run, and the engine removes them. The age keeps away
+/// from what other processes are making at this moment.
+pub(super) async fn sweep<E: Engine>(engine: E) {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    for (id, started) in engine.abandoned().await.unwrap_or_default() {
+        if now.saturating_sub(started) > ABANDONED {
+            let _ = remove_one(&engine, &id).await;
+        }
+    }
+}
