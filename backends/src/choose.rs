@@ -87,6 +87,12 @@ fn first(
     Err(refusal.unwrap_or_else(|| unavailable(format!("no socket at {places}"))))
 }
 
+/// Where an engine of this machine may listen.
+pub(crate) fn sockets() -> Vec<PathBuf> {
+    let found = podman_sockets().into_iter().chain(docker::sockets());
+    found.flatten().collect()
+}
+
 const PODMAN_PLACES: &str =
     "$CONTAINER_HOST, $XDG_RUNTIME_DIR/podman/podman.sock or /run/podman/podman.sock";
 const DOCKER_PLACES: &str = "$DOCKER_HOST, the current context's place, $XDG_RUNTIME_DIR/docker.sock or /var/run/docker.sock";

@@ -3,6 +3,7 @@
 //! Each container runs the agent as its process 1. The engine removes a container by itself when
 //! its agent ends, so nothing is left of a run that was killed.
 
+pub(crate) mod archive;
 mod containers;
 mod image;
 mod plan;
@@ -22,6 +23,7 @@ pub(crate) use self::plan::{Bind, Files, Layer, Plan, STARTED_LABEL};
 use crate::action::{Action, Image};
 use crate::cell::{Cell, Container, Started};
 use crate::error::BackendError;
+use crate::image::{self as image_file, Shelf};
 use crate::link::Link;
 use crate::outcome::Outcome;
 use crate::{Cancel, host, scenario};
@@ -140,6 +142,8 @@ pub(crate) struct Engaged<E> {
     engine: E,
     workspace: PathBuf,
     images: Images,
+    /// Images in files.
+    shelf: Shelf,
     swept: Once,
     /// Whether this engine refuses to put layers over the machine's folders.
     read_only_host: AtomicBool,
@@ -165,6 +169,7 @@ impl<E: Engine> Engaged<E> {
             engine,
             workspace,
             images: Images::default(),
+            shelf: Shelf::of_user(),
             swept: Once::new(),
             read_only_host: AtomicBool::new(!E::layers_host()),
             runtime,
@@ -178,8 +183,27 @@ impl<E: Engine> Engaged<E> {
                 host::digest().map_err(|error| failed::<E>("read the machine's image", error))?;
             return Ok(Some(Image::Host(digest)));
         }
-        let id = self.runtime.block_on(self.images.find(&self.engine, reference))?;
+        let id = match reference.strip_prefix(image_file::PREFIX) {
+            Some(path) => {
+                let id = self.image_file(&self.workspace.join(path));
+                let operation = || format!("take in the image `{reference}`");
+                id.map_err(|reason| failed::<E>(&operation(), reason))?
+            }
+            None => self.runtime.block_on(self.images.find(&self.engine, reference))?,
+        };
         Ok(id.map(Image::Id))
+    }
+
+    /// The id of an image in a file, which the engine has afterwards.
+    fn image_file(&self, path: &Path) -> Result<Option<String>, String> {
+        let Some(id) = self.shelf.find(path)? else { return Ok(None) };
+        let socket = self.engine.socket();
+        if self.runtime.block_on(archive::find(socket, &id)).is_none() {
+            let file = tempfile::NamedTempFile::new().map_err(|error| error.to_string())?;
+            self.shelf.save(&id, file.path())?;
+            self.runtime.block_on(archive::load(socket, file.path()))?;
+        }
+        Ok(Some(id))
     }
 
     /// See [`Backend::run`](crate::Backend::run).

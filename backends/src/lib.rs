@@ -20,6 +20,7 @@ mod engine;
 mod error;
 mod fake;
 mod host;
+mod image;
 mod link;
 mod otlp;
 mod outcome;

@@ -5,13 +5,14 @@
 //! so does process 1, and the kernel ends the rest.
 
 mod child;
+mod lend;
 mod loopback;
 mod root;
 mod syscalls;
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -23,6 +24,7 @@ pub use self::child::sandbox_main;
 use crate::action::{Action, BackendKind, Image};
 use crate::cell::{Cell, Container, Started};
 use crate::error::BackendError;
+use crate::image::{self, Shelf, Unpacked, User};
 use crate::link::Link;
 use crate::outcome::Outcome;
 use crate::{Backend, Cancel, host, scenario};
@@ -35,6 +37,7 @@ pub struct Sandbox {
     workspace: PathBuf,
     program: PathBuf,
     runtime: OnceLock<Runtime>,
+    shelf: Arc<Shelf>,
 }
 
 impl Sandbox {
@@ -46,7 +49,17 @@ impl Sandbox {
             workspace: workspace.to_owned(),
             program: program.to_owned(),
             runtime: OnceLock::new(),
+            shelf: Arc::new(Shelf::of_user()),
         }
+    }
+
+    /// Unpacks images below `folder` instead of in this user's folder for caches.
+    pub fn keep_images_in(self, folder: &Path) -> Sandbox {
+        Sandbox { shelf: Arc::new(Shelf::at(folder.to_owned())), ..self }
+    }
+
+    fn runtime(&self) -> &Runtime {
+        self.runtime.get_or_init(crate::runtime)
     }
 
     /// Whether this machine lets this user make the namespaces; otherwise why not.
@@ -73,16 +86,24 @@ impl Backend for Sandbox {
     }
 
     fn image(&self, reference: &str) -> Result<Option<Image>, BackendError> {
-        if reference != "host" {
-            return Ok(None);
+        if reference == "host" {
+            let digest =
+                host::digest().map_err(|error| failed("read the machine's image", error))?;
+            return Ok(Some(Image::Host(digest)));
         }
-        let digest = host::digest().map_err(|error| failed("read the machine's image", error))?;
-        Ok(Some(Image::Host(digest)))
+        let id = match reference.strip_prefix(image::PREFIX) {
+            Some(path) => {
+                let id = self.shelf.find(&self.workspace.join(path));
+                id.map_err(|reason| failed(&format!("read the image `{reference}`"), reason))?
+            }
+            None => self.runtime().block_on(lend::find(&self.shelf, reference)),
+        };
+        Ok(id.map(Image::Id))
     }
 
     fn run(&self, action: &Action, cancel: &Cancel) -> Result<Outcome, BackendError> {
-        let runtime = self.runtime.get_or_init(crate::runtime);
-        let mut cell = SandboxCell { sandbox: self, children: Vec::new() };
+        let runtime = self.runtime();
+        let mut cell = SandboxCell { sandbox: self, children: Vec::new(), as_owner: false };
         runtime.block_on(scenario::run(&mut cell, action, cancel))
     }
 }
@@ -90,6 +111,8 @@ impl Backend for Sandbox {
 struct SandboxCell<'a> {
     sandbox: &'a Sandbox,
     children: Vec<Child>,
+    /// Whether an image has another user than the one that there is.
+    as_owner: bool,
 }
 
 /// What the child needs to know; sent to it as one line of JSON.
@@ -102,6 +125,18 @@ struct Spec {
     /// The folder with the host's sockets.
     folder: PathBuf,
     mounts: Vec<SpecMount>,
+    /// The machine's own folders when `None`.
+    image: Option<SpecImage>,
+}
+
+/// The image of a container.
+#[derive(Serialize, Deserialize)]
+struct SpecImage {
+    root: PathBuf,
+    /// `NAME=value` of every variable.
+    env: Vec<String>,
+    workdir: String,
+    user: User,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -111,9 +146,24 @@ struct SpecMount {
     read_only: bool,
 }
 
+impl SpecImage {
+    /// How processes start in the machine's own folders.
+    fn host() -> SpecImage {
+        SpecImage {
+            root: PathBuf::new(),
+            env: vec!["LANG=C.UTF-8".to_owned()],
+            workdir: String::new(),
+            user: User { id: 0, group: 0, home: "/root".to_owned() },
+        }
+    }
+}
+
 impl Cell for SandboxCell<'_> {
     async fn start(&mut self, container: &Container<'_>) -> Result<Started, BackendError> {
-        let spec = self.spec(container);
+        let image = self.image(container).await?;
+        let command = image.as_ref().map(|image| image.config.command.clone());
+        let command = command.unwrap_or_default();
+        let spec = self.spec(container, image.as_deref());
         let mut child = self.spawn()?;
         let pid = child.id().expect("it was not waited for");
         let mut stdin = child.stdin.take().expect("it is piped");
@@ -141,7 +191,7 @@ impl Cell for SandboxCell<'_> {
         tokio::select! {
             biased;
             link = talk => match link {
-                Ok(link) => Ok(Started { link, command: Vec::new() }),
+                Ok(link) => Ok(Started { link, command }),
                 Err(error) => Err(self.explain(stderr, error).await),
             },
             reason = complaint => Err(failed("make a container", reason)),
@@ -156,6 +206,10 @@ impl Cell for SandboxCell<'_> {
             .map(|kind| format!("{kind} namespace"))
             .into_iter()
             .chain(["no capabilities", "no new privileges", "a seccomp filter"].map(str::to_owned))
+            .chain(
+                self.as_owner
+                    .then(|| "the image's user is root, as only root has others".to_owned()),
+            )
             .collect()
     }
 
@@ -186,7 +240,22 @@ impl SandboxCell<'_> {
             .map_err(|error| failed("start itself again", error))
     }
 
-    fn spec(&self, container: &Container<'_>) -> Spec {
+    /// The image of a container, unpacked; `None` for the machine's own folders.
+    async fn image(
+        &mut self,
+        container: &Container<'_>,
+    ) -> Result<Option<Arc<Unpacked>>, BackendError> {
+        let Image::Id(id) = &container.service.image else { return Ok(None) };
+        let (shelf, id) = (self.sandbox.shelf.clone(), id.clone());
+        let unpacking = tokio::task::spawn_blocking(move || shelf.image(&id));
+        let image = unpacking.await.expect("unpacking does not panic");
+        let image = image.map_err(|reason| failed("unpack an image", reason))?;
+        let of_user = rustix::process::geteuid().is_root() || image.user.id == 0;
+        self.as_owner |= !of_user;
+        Ok(Some(image))
+    }
+
+    fn spec(&self, container: &Container<'_>, image: Option<&Unpacked>) -> Spec {
         let workspace = &self.sandbox.workspace;
         let mounts = container.service.mounts.iter().map(|mount| SpecMount {
             source: workspace.join(&mount.source),
@@ -199,6 +268,12 @@ impl SandboxCell<'_> {
             hosts: container.hosts.to_vec(),
             folder: container.folder.to_owned(),
             mounts: mounts.collect(),
+            image: image.map(|image| SpecImage {
+                root: image.root.clone(),
+                env: image.config.env.clone(),
+                workdir: image.config.workdir.clone(),
+                user: image.user.clone(),
+            }),
         }
     }
 

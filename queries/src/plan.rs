@@ -169,14 +169,21 @@ impl Planner<'_> {
         let backend = self.backend().name();
         let problem = match answer {
             Ok(Some(image)) => return image,
-            Ok(None) => {
-                let message =
-                    format!("the {backend} backend does not have the image `{reference}`");
-                Problem::error("image/unavailable", at, message).hint(match backend {
-                    "sandbox" => "the sandbox has the image `host` only; use Podman or Docker",
-                    _ => "pull or build it, or use the image `host`",
-                })
-            }
+            Ok(None) => match reference.strip_prefix("oci:") {
+                Some(path) => {
+                    let message = format!("there is no image at `{path}`");
+                    let problem = Problem::error("image/unavailable", at, message);
+                    problem.hint("the path of an archive or folder, from the workspace on")
+                }
+                None => {
+                    let message =
+                        format!("the {backend} backend does not have the image `{reference}`");
+                    Problem::error("image/unavailable", at, message).hint(match backend {
+                        "sandbox" => "it takes images from a Podman or Docker of this machine, or from a file: `oci:image.tar`",
+                        _ => "pull or build it, or use the image `host`",
+                    })
+                }
+            },
             Err(error) => {
                 let message = format!("the image `{reference}` cannot be looked up: {error}");
                 Problem::error("backend/failed", at, message)

@@ -38,23 +38,36 @@ fn every_backend_passes_every_case() {
     for (path, mode) in [("data", 0o777), ("data/note", 0o666)] {
         fs::set_permissions(folder.path().join(path), Permissions::from_mode(mode)).unwrap();
     }
+    let (podman, docker) = (podman("conformance on Podman"), docker("conformance on Docker"));
     let fake = Fake::default();
     let program = Nobody::program(folder.path());
-    let [sandbox, users] = [(); 2].map(|()| Sandbox::new(folder.path(), &program));
-    let mut columns = vec![column("fake", &fake, "host"), column("sandbox", &sandbox, "host")];
+    let [root, user] = ["root's images", "a user's images"].map(|images| {
+        let images = folder.path().join(images);
+        fs::create_dir(&images).unwrap();
+        Sandbox::new(folder.path(), &program).keep_images_in(&images)
+    });
+    let mut columns = vec![column("fake", &fake, "host"), column("sandbox host", &root, "host")];
     columns[0].cases = |case| !case.real;
-    if Nobody::can_be("conformance of the sandbox without privileges") {
-        let column = column("sandbox, a user", &users, "host");
-        columns.push(Column { unprivileged: true, ..column });
+    let mut images = vec!["host"];
+    if let Some(engine) = podman.as_ref().or(docker.as_ref()) {
+        engine.save(BUSYBOX, &folder.path().join("busybox.tar"));
+        columns.push(column("… busybox", &root, "oci:busybox.tar"));
+        images.push("oci:busybox.tar");
     }
-    let podman = podman("conformance on Podman")
-        .map(|found| Podman::connect(&found.socket, folder.path()).unwrap());
+    if Nobody::can_be("conformance of the sandbox without privileges") {
+        Nobody::owns(&folder.path().join("a user's images"));
+        let names = ["… a user, host", "… a user, busyb."];
+        columns.extend(names.into_iter().zip(images).map(|(name, image)| {
+            let column = column(name, &user, image);
+            Column { unprivileged: true, ..column }
+        }));
+    }
+    let podman = podman.map(|found| Podman::connect(&found.socket, folder.path()).unwrap());
     if let Some(backend) = &podman {
         let busybox = column("podman busybox", backend, BUSYBOX);
         columns.extend([busybox, column("podman host", backend, "host")]);
     }
-    let docker = docker("conformance on Docker")
-        .map(|found| Docker::connect(&found.socket, folder.path()).unwrap());
+    let docker = docker.map(|found| Docker::connect(&found.socket, folder.path()).unwrap());
     if let Some(backend) = &docker {
         let busybox = column("docker busybox", backend, BUSYBOX);
         columns.extend([busybox, column("docker host", backend, "host")]);
@@ -107,7 +120,7 @@ fn run(column: &Column<'_>, workspace: &Path) -> Vec<Row> {
 fn show(columns: &[Column<'_>], results: &[Vec<Row>]) {
     let mut table = format!("{:70}", "");
     for column in columns {
-        let _ = write!(table, "{:16}", column.name);
+        let _ = write!(table, "{:17}", column.name);
     }
     for (index, (case, _)) in results[0].iter().enumerate() {
         let _ = write!(table, "\n{case:70}");
@@ -117,7 +130,7 @@ fn show(columns: &[Column<'_>], results: &[Vec<Row>]) {
                 Some(Err(_)) => "FAILED",
                 None => "-",
             };
-            let _ = write!(table, "{word:16}");
+            let _ = write!(table, "{word:17}");
         }
     }
     tell(&table);

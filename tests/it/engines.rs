@@ -150,13 +150,24 @@ impl Engine {
         self.get(&format!("images/{image}/json")).contains(" 200 ")
     }
 
-    /// What is answered in the language that both speak.
+    /// Writes an image as an archive.
+    pub(crate) fn save(&self, image: &str, archive: &Path) {
+        let answer = self.get_bytes(&format!("images/{image}/get"));
+        let head = answer.windows(4).position(|four| four == b"\r\n\r\n").expect("it is HTTP");
+        fs::write(archive, &answer[head + 4..]).unwrap();
+    }
+
     fn get(&self, path: &str) -> String {
+        String::from_utf8(self.get_bytes(path)).expect("it answers in UTF-8")
+    }
+
+    /// What is answered in the language that both speak.
+    fn get_bytes(&self, path: &str) -> Vec<u8> {
         let mut stream = UnixStream::connect(&self.socket).unwrap();
         // The older HTTP: an answer ends with the connection.
         write!(stream, "GET /{path} HTTP/1.0\r\nHost: d\r\n\r\n").unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
         answer
     }
 }

@@ -14,6 +14,7 @@ mod docs;
 mod edits;
 mod engines;
 mod escape;
+mod images;
 mod init;
 mod interrupt;
 mod language;

@@ -1,6 +1,7 @@
 //! The life of a container's first processes: `__sandbox` makes the namespaces and the root,
 //! `__sandbox-init` is process 1 in them.
 
+use std::ffi::OsString;
 use std::fmt::Display;
 use std::fs::File;
 use std::io::{Read, Write};
@@ -11,8 +12,10 @@ use std::process::Command;
 use nix::sched::{CloneFlags, unshare};
 use rustix::fs::Mode;
 use rustix::thread::{CapabilitySet, CapabilitySets, LinkNameSpaceType};
+use serde::{Deserialize, Serialize};
 
-use super::{Spec, loopback, root, syscalls};
+use super::{Spec, SpecImage, loopback, root, syscalls};
+use crate::image::User;
 use crate::{agent, host};
 
 /// The argument that asks for [`sandbox_main`].
@@ -30,7 +33,7 @@ pub fn sandbox_main() {
     let result = if word == WORD {
         outside()
     } else if word == INIT_WORD {
-        inside(arguments.next().is_some_and(|word| word == "listen"))
+        arguments.next().ok_or_else(|| "it is told nothing".to_owned()).and_then(inside)
     } else {
         return;
     };
@@ -72,14 +75,30 @@ fn outside() -> Result<(), String> {
     let new_root = root::build(&spec)?;
     attempt("enter the new root", std::env::set_current_dir(&new_root))?;
     let mut init = Command::new("/proc/self/exe");
-    init.arg(INIT_WORD).args(first.then_some("listen")).env_clear();
-    init.envs([("PATH", host::PATH), ("HOME", "/root"), ("LANG", "C.UTF-8")]);
+    let image = spec.image.unwrap_or_else(SpecImage::host);
+    let told = Init { listen: first, user: image.user, workdir: image.workdir };
+    init.arg(INIT_WORD).arg(serde_json::to_string(&told).expect("it is plain data"));
+    init.env_clear().envs([("PATH", host::PATH), ("HOME", &told.user.home)]);
+    init.envs(image.env.iter().filter_map(|variable| variable.split_once('=')));
     let status = attempt("start process 1", init.status())?;
     std::process::exit(status.code().unwrap_or(125));
 }
 
+/// What process 1 needs to know; its argument.
+#[derive(Serialize, Deserialize)]
+struct Init {
+    /// Whether it takes OTLP.
+    listen: bool,
+    /// Who it becomes.
+    user: User,
+    /// Where processes start.
+    workdir: String,
+}
+
 /// Process 1: makes the new root the only one, gives up all privileges and serves.
-fn inside(listen: bool) -> Result<(), String> {
+fn inside(told: OsString) -> Result<(), String> {
+    let Init { listen, user, workdir } =
+        attempt("read what to do", serde_json::from_slice(told.as_encoded_bytes()))?;
     use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     attempt("mount /proc", mount("proc", "proc", "proc", flags, None))?;
@@ -91,6 +110,10 @@ fn inside(listen: bool) -> Result<(), String> {
     attempt("enter the new root", std::env::set_current_dir("/"))?;
     attempt("start a session", rustix::process::setsid())?;
     set_limits()?;
+    let workdir = if workdir.is_empty() { "/" } else { &workdir };
+    attempt("make the image's working directory", std::fs::create_dir_all(workdir))?;
+    attempt("enter the image's working directory", std::env::set_current_dir(workdir))?;
+    become_user(&user)?;
     give_up_privileges()?;
     syscalls::restrict()?;
     agent::serve(Path::new(agent::FOLDER), listen)
@@ -144,6 +167,30 @@ fn join(pid: u32) -> Result<(), String> {
         attempt("join the cell", joined)?;
     }
     Ok(())
+}
+
+/// Becomes the user an image runs as, where this user namespace has others than its maker.
+fn become_user(user: &User) -> Result<(), String> {
+    use rustix::process::{Gid, Uid};
+    let ids = attempt("see the ids", std::fs::read_to_string("/proc/self/uid_map"))?;
+    if !has_others(&ids) {
+        return Ok(());
+    }
+    let (id, group) = (Uid::from_raw(user.id), Gid::from_raw(user.group));
+    attempt("leave all groups", rustix::thread::set_thread_groups(&[]))?;
+    attempt("take the group", rustix::thread::set_thread_res_gid(group, group, group))?;
+    // Kept until they are given up on purpose: what is left to do needs them.
+    attempt("keep capabilities", rustix::thread::set_keep_capabilities(true))?;
+    attempt("become the user", rustix::thread::set_thread_res_uid(id, id, id))?;
+    let held = attempt("see capabilities", rustix::thread::capabilities(None))?;
+    let again = CapabilitySets { effective: held.permitted, ..held };
+    attempt("take capabilities up", rustix::thread::set_capabilities(None, again))
+}
+
+/// Whether a map of ids has more than one.
+fn has_others(map: &str) -> bool {
+    let counts = map.lines().filter_map(|line| line.split_whitespace().nth(2)?.parse::<u64>().ok());
+    counts.sum::<u64>() > 1
 }
 
 /// No capabilities, now or by any program started later.

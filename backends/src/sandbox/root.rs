@@ -1,5 +1,5 @@
-//! Builds a container's root: the machine's system folders under throw-away layers, and nothing
-//! else of the machine but what was mounted on purpose.
+//! Builds a container's root: an image, or the machine's system folders, under throw-away layers,
+//! and nothing else of the machine but what was mounted on purpose.
 
 use std::fs::{self, File};
 use std::io;
@@ -27,25 +27,21 @@ pub(super) fn build(spec: &Spec) -> Result<PathBuf, String> {
     let folder = Tree::open(&spec.folder)?;
     let mounts =
         spec.mounts.iter().map(|mount| Tree::open(&mount.source)).collect::<Result<Vec<_>, _>>()?;
+    let image = spec.image.as_ref().map(|image| Tree::open(&image.root)).transpose()?;
     let stage = Path::new(STAGE);
     mount_tmpfs(stage, "mode=0755")?;
     let root = stage.join("root");
     for part in ["root", "upper", "work"] {
         attempt("make the stage", fs::create_dir(stage.join(part)))?;
     }
-    mount_tmpfs(&root, "mode=0755")?;
-    for path in host::EMPTY {
-        attempt("make folders", fs::create_dir_all(inside(&root, path)))?;
+    attempt("make masks", File::create(stage.join(EMPTY_FILE)))?;
+    attempt("make masks", fs::create_dir(stage.join(EMPTY_FOLDER)))?;
+    match image {
+        Some(image) => lay_image(image, stage, &root)?,
+        None => lay_host(stage, &root)?,
     }
-    for path in host::SHOWN {
-        show(stage, &root, Path::new(path))?;
-    }
-    mask(stage, &root)?;
     write_names(&root, spec)?;
     make_dev(&root)?;
-    for (path, mode) in [("/tmp", "mode=1777"), ("/var/tmp", "mode=1777"), ("/run", "mode=0755")] {
-        mount_tmpfs(&inside(&root, path), mode)?;
-    }
     folder.attach(&root, Path::new(agent::FOLDER), true, stage)?;
     for (mount, tree) in spec.mounts.iter().zip(mounts) {
         let SpecMount { source, target, read_only } = mount;
@@ -53,6 +49,41 @@ pub(super) fn build(spec: &Spec) -> Result<PathBuf, String> {
             .map_err(|reason| format!("{} at {}: {reason}", source.display(), target.display()))?;
     }
     Ok(root)
+}
+
+/// What covers a file, and what a folder.
+const EMPTY_FILE: &str = "empty-file";
+const EMPTY_FOLDER: &str = "empty-folder";
+
+/// An image under a layer that takes the writes.
+fn lay_image(image: Tree, stage: &Path, root: &Path) -> Result<(), String> {
+    let lower = stage.join("image");
+    attempt("make the stage", image.make_place(&lower))?;
+    image.move_to(&lower)?;
+    overlay(stage, &lower, root)?;
+    for path in ["dev", "etc", "proc", "sys", "tmp"] {
+        let folder = root.join(path);
+        if !folder.is_dir() {
+            attempt("make folders", fs::create_dir(&folder))?;
+        }
+    }
+    Ok(())
+}
+
+/// The machine's system folders.
+fn lay_host(stage: &Path, root: &Path) -> Result<(), String> {
+    mount_tmpfs(root, "mode=0755")?;
+    for path in host::EMPTY {
+        attempt("make folders", fs::create_dir_all(inside(root, path)))?;
+    }
+    for path in host::SHOWN {
+        show(stage, root, Path::new(path))?;
+    }
+    mask(stage, root)?;
+    for (path, mode) in [("/tmp", "mode=1777"), ("/var/tmp", "mode=1777"), ("/run", "mode=0755")] {
+        mount_tmpfs(&inside(root, path), mode)?;
+    }
+    Ok(())
 }
 
 /// Shows one of the machine's folders: under a layer that takes the writes or, where the kernel
@@ -94,9 +125,7 @@ fn overlay(stage: &Path, lower: &Path, target: &Path) -> Result<(), String> {
 
 /// Covers what is secret on the machine.
 fn mask(stage: &Path, root: &Path) -> Result<(), String> {
-    let (file, folder) = (stage.join("empty-file"), stage.join("empty-folder"));
-    attempt("make masks", File::create(&file))?;
-    attempt("make masks", fs::create_dir(&folder))?;
+    let (file, folder) = (stage.join(EMPTY_FILE), stage.join(EMPTY_FOLDER));
     for path in host::masked() {
         let target = inside(root, path);
         let Ok(meta) = fs::symlink_metadata(&target) else { continue };
@@ -209,7 +238,7 @@ fn hide_store(place: &Path, stage: &Path) -> Result<(), String> {
     if !store.is_dir() {
         return Ok(());
     }
-    attempt("hide the store", mount_bind(stage.join("empty-folder"), &store))
+    attempt("hide the store", mount_bind(stage.join(EMPTY_FOLDER), &store))
 }
 
 /// Makes a mount read-only, with everything that is mounted below it.

@@ -1,0 +1,45 @@
+//! Images in files: OCI layouts, archives of them, docker-archives, and folders that are a root.
+//!
+//! An image is known by its id, the digest of its configuration, which names the digests of its
+//! layers. It is unpacked once, into a folder of this user by the name of the id.
+
+mod manifest;
+mod place;
+mod save;
+mod shelf;
+mod unpack;
+mod user;
+
+use serde::{Deserialize, Serialize};
+
+pub(crate) use self::shelf::{Shelf, Source, Unpacked};
+pub(crate) use self::user::User;
+
+/// How references to images in files begin.
+pub(crate) const PREFIX: &str = "oci:";
+
+/// What an image says of how it is run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Config {
+    /// `NAME=value` of every variable.
+    pub(crate) env: Vec<String>,
+    /// Entry point and command.
+    pub(crate) command: Vec<String>,
+    /// Where processes start; the root when empty.
+    pub(crate) workdir: String,
+    /// `user[:group]` as names or numbers; root when empty.
+    pub(crate) user: String,
+}
+
+/// The name of this machine's architecture in images.
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "x86" => "386",
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests;
