@@ -125,7 +125,16 @@ impl Agent {
                 thread::spawn(move || {
                     let killed = agent.stop(Duration::from_millis(grace_ms.into()));
                     let drained = agent.relay.drain(DRAIN);
-                    agent.reply(&Reply::Stopped { drained, killed, unrouted: unrouted() });
+                    agent.reply(&Reply::Stopped {
+                        drained,
+                        killed,
+                        unrouted: unrouted(),
+                        out_of_memory: met(
+                            ["memory.events", "memory/memory.oom_control"],
+                            "oom_kill",
+                        ),
+                        out_of_processes: met(["pids.events", "pids/pids.events"], "max"),
+                    });
                 });
             }
         }
@@ -141,6 +150,8 @@ impl Agent {
             format!("cannot start `{}`: {error}", spawn.argv.first().map_or("", |word| word))
         })?;
         let pid = child.id() as i32;
+        // When memory runs out, the container's own process is not the one to go.
+        let _ = std::fs::write(format!("/proc/{pid}/oom_score_adj"), "500");
         running.told.insert(pid, (spawn.id, tell));
         running.pids.insert(spawn.id, pid);
         running.alive = true;
@@ -333,6 +344,15 @@ fn expand_word(word: &str, lookup: &impl Fn(&str) -> Option<String>) -> String {
         }
     }
     expanded + rest
+}
+
+/// How often a limit was met, as the container's control group counts it, by version 2 or 1.
+fn met(files: [&str; 2], counted: &str) -> u32 {
+    let read = |file| std::fs::read_to_string(Path::new("/sys/fs/cgroup").join(file)).ok();
+    let Some(text) = files.into_iter().find_map(read) else { return 0 };
+    let counts = text.lines().filter_map(|line| line.split_once(' '));
+    let mut count = counts.filter(|(name, _)| *name == counted);
+    count.next().and_then(|(_, number)| number.parse().ok()).unwrap_or(0)
 }
 
 /// How often something in this network namespace was sent to where no route leads, as the kernel

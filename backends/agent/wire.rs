@@ -47,7 +47,13 @@ pub(crate) enum Reply {
     /// All processes have ended; whether all they exported was carried out, whether some had to be
     /// killed, and how often something was sent to where no route leads ([`UNTOLD`] when the kernel
     /// does not say).
-    Stopped { drained: bool, killed: bool, unrouted: u32 },
+    Stopped {
+        drained: bool,
+        killed: bool,
+        unrouted: u32,
+        out_of_memory: u32,
+        out_of_processes: u32,
+    },
 }
 
 /// A number nobody counts to.
@@ -129,9 +135,9 @@ impl Reply {
             Reply::Connected { id, status } => {
                 Frame::new(7).number(*id).number((*status).into()).end()
             }
-            Reply::Stopped { drained, killed, unrouted } => {
+            Reply::Stopped { drained, killed, unrouted, out_of_memory, out_of_processes } => {
                 let frame = Frame::new(8).number((*drained).into()).number((*killed).into());
-                frame.number(*unrouted).end()
+                frame.number(*unrouted).number(*out_of_memory).number(*out_of_processes).end()
             }
         }
     }
@@ -163,6 +169,8 @@ impl Reply {
                 drained: fields.number()? != 0,
                 killed: fields.number()? != 0,
                 unrouted: fields.number()?,
+                out_of_memory: fields.number()?,
+                out_of_processes: fields.number()?,
             },
             _ => return None,
         })

@@ -22,10 +22,23 @@ pub struct Action {
     pub clock: Option<i64>,
     /// Limit of the whole run.
     pub time_limit: Duration,
+    /// What each of its containers may use.
+    pub limits: Limits,
     /// Containers, in the order they start.
     pub services: Vec<ServicePlan>,
     /// Steps, in order.
     pub steps: Vec<StepPlan>,
+}
+
+/// What a container may use at most; `None` leaves it to the backend.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Processor time, in thousandths of a core.
+    pub cpu_millicores: Option<u32>,
+    /// Memory, in MiB.
+    pub memory_mb: Option<u64>,
+    /// Processes and threads.
+    pub pids: Option<u32>,
 }
 
 /// One container of a cell.

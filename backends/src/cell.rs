@@ -4,7 +4,7 @@ use std::path::Path;
 
 use tokio::net::UnixListener;
 
-use crate::action::ServicePlan;
+use crate::action::{Limits, ServicePlan};
 use crate::error::BackendError;
 use crate::link::Link;
 
@@ -26,6 +26,8 @@ pub(crate) trait Cell {
 pub(crate) struct Container<'a> {
     /// What it is.
     pub(crate) service: &'a ServicePlan,
+    /// What it may use.
+    pub(crate) limits: &'a Limits,
     /// Its place in the start order; 0 owns the network.
     pub(crate) index: usize,
     /// Host names of the cell, all on its loopback.

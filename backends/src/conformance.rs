@@ -28,6 +28,8 @@ pub struct Bench<'a> {
     pub image: Image,
     /// A folder of the workspace with a file `data/note` that reads `from the workspace`.
     pub workspace: &'a std::path::Path,
+    /// Whether whoever runs it may set limits.
+    pub privileged: bool,
 }
 
 impl Case {
@@ -271,6 +273,44 @@ pub fn cases() -> Vec<Case> {
                 ["app.exec", "app.start", "app.stop", "clnrm.scenario", "clnrm.step:step 0"];
             b.same(names, expected.to_vec())
         }),
+        real("no more processes than the test allows", |b| {
+            let many = "for i in $(seq 60); do sleep 2 & done; wait";
+            let mut action = b.action(&[&["sh", "-c", many]]);
+            action.limits.pids = Some(25);
+            let outcome = b.run(&action)?;
+            let errors = outcome.steps[0].stderr.text();
+            b.holds(errors.contains("fork"), &format!("all could be started: {errors}"))?;
+            let told = outcome.doubts.iter().any(|doubt| doubt.contains("25 processes"));
+            // Without a group there is nobody who counts.
+            b.holds(told || !b.privileged, &format!("{:?}", outcome.doubts))
+        }),
+        real("no more memory than the test allows", |b| {
+            let mut action =
+                b.action(&[&["dd", "if=/dev/zero", "of=/dev/null", "bs=100M", "count=1"]]);
+            action.limits.memory_mb = Some(40);
+            let outcome = b.run(&action)?;
+            if !b.privileged {
+                let told = |words: &String| words.starts_with("no limit of memory");
+                return b.holds(outcome.isolation.iter().any(told), "what is missing is not told");
+            }
+            b.holds(outcome.steps[0].ended != Ended::Code(0), "it had all it wanted")?;
+            let told = outcome.doubts.iter().any(|doubt| doubt.contains("40 MiB of memory"));
+            b.holds(told, &format!("{:?}", outcome.doubts))
+        }),
+        real("no more time than the test allows", |b| {
+            let busy = "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done
+                cd /sys/fs/cgroup; cat cpu.stat cpu/cpu.stat 2>&1";
+            let mut action = b.action(&[&["sh", "-c", busy]]);
+            action.limits.cpu_millicores = Some(100);
+            let outcome = b.run(&action)?;
+            if !b.privileged {
+                let told = |words: &String| words.starts_with("no limit of CPU");
+                return b.holds(outcome.isolation.iter().any(told), "what is missing is not told");
+            }
+            let stat = outcome.steps[0].stdout.text();
+            let throttled = stat.lines().find_map(|line| line.strip_prefix("nr_throttled "));
+            b.holds(throttled.is_some_and(|times| times != "0"), &stat)
+        }),
         real("a cancelled run ends soon", |b| {
             let action = b.action(&[&["sleep", "1000"]]);
             let cancel = Cancel::default();
@@ -307,6 +347,7 @@ impl Bench<'_> {
             seed: 42,
             clock: Some(1_735_689_600),
             time_limit: Duration::from_secs(30),
+            limits: crate::Limits::default(),
             services: vec![ServicePlan {
                 name: "app".into(),
                 image: self.image.clone(),

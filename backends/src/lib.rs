@@ -31,7 +31,7 @@ mod scenario;
 mod trace;
 
 pub use action::{
-    Action, ActionKey, BackendKind, Difference, Expected, Image, Mount, Network, Process,
+    Action, ActionKey, BackendKind, Difference, Expected, Image, Limits, Mount, Network, Process,
     Readiness, Retry, ServicePlan, StepPlan, differences,
 };
 pub use choose::{Choice, Chosen, choose};

@@ -11,6 +11,7 @@ use tokio::net::UnixListener;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc;
 
+use crate::action::Limits;
 use crate::agent::wire::{Reply, Request, Spawn, UNTOLD};
 use crate::outcome::Ended;
 
@@ -85,9 +86,9 @@ impl Link {
         let mut replies = self.expect(AGENT);
         self.ask(&Request::Stop { grace_ms: grace.as_millis() as u32 }).await?;
         match replies.recv().await {
-            Some(Reply::Stopped { drained, killed, unrouted }) => {
+            Some(Reply::Stopped { drained, killed, unrouted, out_of_memory, out_of_processes }) => {
                 let unrouted = (unrouted != UNTOLD).then_some(unrouted.into());
-                Ok(Stopped { drained, killed, unrouted })
+                Ok(Stopped { drained, killed, unrouted, out_of_memory, out_of_processes })
             }
             _ => Err(Lost),
         }
@@ -114,6 +115,29 @@ pub(crate) struct Stopped {
     /// How often something was sent to where no route leads, in all of the cell; `None` when the
     /// kernel does not say.
     pub(crate) unrouted: Option<u64>,
+    /// How often a process was killed because the container had no memory left.
+    out_of_memory: u32,
+    /// How often a process was not started because the container had too many.
+    out_of_processes: u32,
+}
+
+impl Stopped {
+    /// What is to be told of limits that the container called `name` has met.
+    pub(crate) fn limits_met(&self, name: &str, limits: &Limits) -> Vec<String> {
+        let mut met = Vec::new();
+        if self.out_of_memory > 0 {
+            let limit =
+                limits.memory_mb.map_or("its".to_owned(), |limit| format!("{limit} MiB of"));
+            met.push(format!("service `{name}` used up {limit} memory, and a process was killed"));
+        }
+        if self.out_of_processes > 0 {
+            let limit = limits.pids.map_or("its".to_owned(), |limit| format!("its {limit}"));
+            met.push(format!(
+                "service `{name}` used up {limit} processes, and one was not started"
+            ));
+        }
+        met
+    }
 }
 
 /// A process in a container.

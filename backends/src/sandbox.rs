@@ -4,15 +4,17 @@
 //! namespaces, builds a root of its own and becomes the agent. When the line to the agent ends,
 //! so does process 1, and the kernel ends the rest.
 
+mod cgroup;
 mod child;
 mod lend;
 mod loopback;
 mod root;
 mod syscalls;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Once, OnceLock};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -20,6 +22,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 use tokio::runtime::Runtime;
 
+use self::cgroup::Cgroup;
 pub use self::child::sandbox_main;
 use crate::action::{Action, BackendKind, Image};
 use crate::cell::{Cell, Container, Started};
@@ -38,6 +41,7 @@ pub struct Sandbox {
     program: PathBuf,
     runtime: OnceLock<Runtime>,
     shelf: Arc<Shelf>,
+    swept: Once,
 }
 
 impl Sandbox {
@@ -50,6 +54,7 @@ impl Sandbox {
             program: program.to_owned(),
             runtime: OnceLock::new(),
             shelf: Arc::new(Shelf::of_user()),
+            swept: Once::new(),
         }
     }
 
@@ -102,8 +107,10 @@ impl Backend for Sandbox {
     }
 
     fn run(&self, action: &Action, cancel: &Cancel) -> Result<Outcome, BackendError> {
+        self.swept.call_once(cgroup::sweep);
         let runtime = self.runtime();
-        let mut cell = SandboxCell { sandbox: self, children: Vec::new(), as_owner: false };
+        let (children, cgroups) = (Vec::new(), Vec::new());
+        let mut cell = SandboxCell { sandbox: self, children, cgroups, as_owner: false };
         runtime.block_on(scenario::run(&mut cell, action, cancel))
     }
 }
@@ -111,6 +118,7 @@ impl Backend for Sandbox {
 struct SandboxCell<'a> {
     sandbox: &'a Sandbox,
     children: Vec<Child>,
+    cgroups: Vec<Cgroup>,
     /// Whether an image has another user than the one that there is.
     as_owner: bool,
 }
@@ -127,6 +135,8 @@ struct Spec {
     mounts: Vec<SpecMount>,
     /// The machine's own folders when `None`.
     image: Option<SpecImage>,
+    /// How many processes it may have, where no control group holds that.
+    processes: Option<u32>,
 }
 
 /// The image of a container.
@@ -163,7 +173,8 @@ impl Cell for SandboxCell<'_> {
         let image = self.image(container).await?;
         let command = image.as_ref().map(|image| image.config.command.clone());
         let command = command.unwrap_or_default();
-        let spec = self.spec(container, image.as_deref());
+        let cgroup = Cgroup::make(container.limits);
+        let spec = self.spec(container, image.as_deref(), &cgroup);
         let mut child = self.spawn()?;
         let pid = child.id().expect("it was not waited for");
         let mut stdin = child.stdin.take().expect("it is piped");
@@ -171,6 +182,9 @@ impl Cell for SandboxCell<'_> {
         let mut stderr = child.stderr.take().expect("it is piped");
         let first = spec.join.is_none();
         self.children.push(child);
+        // Before it starts anything itself.
+        cgroup.take(pid).map_err(|error| failed("set limits", error))?;
+        self.cgroups.push(cgroup);
         let talk = async {
             let mut line = serde_json::to_vec(&spec).expect("a specification is plain data");
             line.push(b'\n');
@@ -202,13 +216,19 @@ impl Cell for SandboxCell<'_> {
     }
 
     fn isolation(&self) -> Vec<String> {
+        let missing: BTreeSet<_> = self.cgroups.iter().flat_map(|group| &group.missing).collect();
         ["user", "mount", "pid", "net", "ipc", "uts", "cgroup"]
             .map(|kind| format!("{kind} namespace"))
             .into_iter()
             .chain(["no capabilities", "no new privileges", "a seccomp filter"].map(str::to_owned))
             .chain(
+                missing
+                    .into_iter()
+                    .map(|limit| format!("no limit of {limit} as this user may set none")),
+            )
+            .chain(
                 self.as_owner
-                    .then(|| "the image's user is root, as only root has others".to_owned()),
+                    .then(|| "the user root for the image's as only root has others".to_owned()),
             )
             .collect()
     }
@@ -255,19 +275,25 @@ impl SandboxCell<'_> {
         Ok(Some(image))
     }
 
-    fn spec(&self, container: &Container<'_>, image: Option<&Unpacked>) -> Spec {
+    fn spec(&self, container: &Container<'_>, image: Option<&Unpacked>, cgroup: &Cgroup) -> Spec {
         let workspace = &self.sandbox.workspace;
         let mounts = container.service.mounts.iter().map(|mount| SpecMount {
             source: workspace.join(&mount.source),
             target: PathBuf::from(&mount.target),
             read_only: mount.read_only,
         });
+        let groups = cgroup.seen().map(|(source, target)| SpecMount {
+            source: source.to_owned(),
+            target: PathBuf::from(target),
+            read_only: true,
+        });
         Spec {
             join: self.children.first().and_then(Child::id),
             hostname: container.service.name.clone(),
             hosts: container.hosts.to_vec(),
             folder: container.folder.to_owned(),
-            mounts: mounts.collect(),
+            mounts: groups.chain(mounts).collect(),
+            processes: cgroup.processes,
             image: image.map(|image| SpecImage {
                 root: image.root.clone(),
                 env: image.config.env.clone(),

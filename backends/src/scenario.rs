@@ -149,6 +149,7 @@ impl<'a> Run<'a> {
             let listener = listen(&folder)?;
             let container = Container {
                 service: plan,
+                limits: &self.action.limits,
                 index,
                 hosts: &hosts,
                 folder: &folder,
@@ -232,6 +233,8 @@ impl<'a> Run<'a> {
                      spans it had not exported by then are lost"
                 ));
             }
+            let (name, limits) = (&self.action.services[index].name, &self.action.limits);
+            self.doubts.extend(stopped.limits_met(name, limits));
             self.lifecycle.close(span, true);
             outcomes.push(service.outcome(before).await);
         }

@@ -9,6 +9,7 @@ mod service;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use clnrm_backends::Limits;
 use clnrm_engine::{Cx, Query, Unit};
 use serde::{Deserialize, Serialize};
 
@@ -22,7 +23,7 @@ pub(crate) use self::scenario::{Exit, Scenario, Step};
 pub(crate) use self::service::{Service, Volume, Wait};
 
 /// The test in a file, or why there is none.
-pub(crate) static MODEL: Query<Model> = Query::new("model", 2, model);
+pub(crate) static MODEL: Query<Model> = Query::new("model", 3, model);
 
 /// See [`MODEL`].
 pub(crate) type Model = Result<Test, Problem>;
@@ -42,6 +43,8 @@ pub(crate) struct Test {
     pub tags: Vec<String>,
     /// Limit of the whole test.
     pub time_limit: Option<Duration>,
+    /// What each container may use.
+    pub limits: Limits,
     /// Seed of all generators.
     pub seed: u64,
     /// Frozen clock, seconds since the epoch.
@@ -168,8 +171,24 @@ fn limits(root: &Table<'_>, test: &mut Test) {
     let Some(table) = root.table(&["limits"]) else { return };
     let limit = table.duration(&["max_duration_seconds"], Duration::from_secs(1));
     test.time_limit = test.time_limit.or(limit);
-    table.leave_out(&["cpu_millicores", "group", "memory_mb", "pids"]);
+    test.limits = Limits {
+        cpu_millicores: positive(&table, "cpu_millicores"),
+        memory_mb: positive(&table, "memory_mb"),
+        pids: positive(&table, "pids"),
+    };
+    table.leave_out(&["group"]);
     table.finish();
+}
+
+/// A number that is not 0.
+fn positive<N: TryFrom<u64>>(table: &Table<'_>, key: &'static str) -> Option<N> {
+    let number = table.count(&[key])?;
+    let fits = N::try_from(number).ok().filter(|_| number > 0);
+    if fits.is_none() {
+        let message = format!("{number} is no limit that anything could run with");
+        table.problem(Problem::error("parse/range", At::Key(table.path().key(key)), message));
+    }
+    fits
 }
 
 fn determinism(root: &Table<'_>, test: &mut Test) {

@@ -16,7 +16,7 @@ use crate::settings::{SETTINGS, Settings};
 use crate::shape;
 
 /// The run a scenario asks for; the unit's part is the scenario's index.
-pub static PLAN: Query<Plan> = Query::new("plan", 2, plan);
+pub static PLAN: Query<Plan> = Query::new("plan", 3, plan);
 
 /// See [`PLAN`].
 pub type Plan = Result<Action, Vec<Problem>>;
@@ -109,6 +109,7 @@ impl Planner<'_> {
             seed: test.seed,
             clock: test.clock,
             time_limit: limits.into_iter().flatten().min().unwrap_or(RUN_LIMIT.max(needed)),
+            limits: test.limits.clone(),
             services,
             steps,
         }

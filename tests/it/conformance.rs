@@ -96,7 +96,8 @@ type Row = (&'static str, Option<Result<(), String>>);
 /// Runs a column, a few cases at once.
 fn run(column: &Column<'_>, workspace: &Path) -> Vec<Row> {
     let image = column.backend.image(column.image).unwrap().expect(column.image);
-    let bench = Bench { backend: column.backend, image, workspace };
+    let privileged = !column.unprivileged;
+    let bench = Bench { backend: column.backend, image, workspace, privileged };
     let cases = cases();
     let next = Mutex::new(0..cases.len());
     let results = Mutex::new(vec![None; cases.len()]);

@@ -18,6 +18,7 @@ mod images;
 mod init;
 mod interrupt;
 mod language;
+mod limits;
 mod nobody;
 mod odd_files;
 mod output;

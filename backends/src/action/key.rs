@@ -8,7 +8,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Action, Expected, Image, Mount, Network, Process, Readiness, Retry, ServicePlan, StepPlan,
+    Action, Expected, Image, Limits, Mount, Network, Process, Readiness, Retry, ServicePlan,
+    StepPlan,
 };
 
 /// The digest of an [`Action`]: two actions have one key exactly when they would do the same.
@@ -44,7 +45,7 @@ impl Action {
     ///
     /// Everything is in it but where mounts come from: what they hold is.
     pub fn key(&self) -> ActionKey {
-        let mut hasher = blake3::Hasher::new_derive_key("clnrm 2026-11 action v2");
+        let mut hasher = blake3::Hasher::new_derive_key("clnrm 2026-11 action v3");
         let mut frame = |bytes: &[u8]| {
             hasher.update(&(bytes.len() as u64).to_le_bytes());
             hasher.update(bytes);
@@ -86,7 +87,7 @@ impl Action {
     }
 
     fn walk(&self, write: &mut dyn FnMut(&str, Value<'_>)) {
-        let Action { backend, network, seed, clock, time_limit, services, steps } = self;
+        let Action { backend, network, seed, clock, time_limit, limits, services, steps } = self;
         let mut walk = Walk { part: String::new(), write };
         walk.text("platform", std::env::consts::ARCH);
         walk.text("backend", backend.name());
@@ -99,6 +100,11 @@ impl Action {
         walk.number("seed", *seed);
         walk.value("clock", clock.map_or(Value::Unset, |clock| Value::Number(clock.into())));
         walk.duration("time_limit", *time_limit);
+        let Limits { cpu_millicores, memory_mb, pids } = limits;
+        let limit = |limit: Option<i128>| limit.map_or(Value::Unset, Value::Number);
+        walk.value("limits.cpu_millicores", limit(cpu_millicores.map(Into::into)));
+        walk.value("limits.memory_mb", limit(memory_mb.map(Into::into)));
+        walk.value("limits.pids", limit(pids.map(Into::into)));
         walk.list("services", services, Walk::service);
         walk.list("steps", steps, Walk::step);
     }

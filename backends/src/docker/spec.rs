@@ -40,6 +40,10 @@ pub(super) fn spec(plan: &Plan<'_>, files: Files) -> io::Result<Spec> {
         }
     }
     mounts.extend(files.binds.into_iter().map(bind));
+    let limits = plan.container.limits;
+    let memory = limits
+        .memory_mb
+        .map(|megabytes| i64::try_from(megabytes).unwrap_or(i64::MAX).saturating_mul(1 << 20));
     let env = plan.env().into_iter().map(|(name, value)| format!("{name}={value}")).collect();
     let body = ContainerCreateBody {
         image: Some(plan.facts.reference.clone()),
@@ -62,6 +66,11 @@ pub(super) fn spec(plan: &Plan<'_>, files: Files) -> io::Result<Spec> {
             security_opt: Some(vec!["no-new-privileges".to_owned(), "label=disable".to_owned()]),
             sysctls: Some(plan.sysctls().into_iter().collect()),
             log_config: Some(HostConfigLogConfig { typ: Some("none".to_owned()), ..default() }),
+            nano_cpus: limits.cpu_millicores.map(|thousandths| i64::from(thousandths) * 1_000_000),
+            memory,
+            // With swap: nothing may be put elsewhere instead.
+            memory_swap: memory,
+            pids_limit: limits.pids.map(i64::from),
             auto_remove: Some(true),
             init: Some(false),
             ..default()

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::action::Limits;
 use crate::engine::{Bind, Files, Layer, Plan};
 
 /// The file in a container's folder for what its agent says when it cannot serve.
@@ -49,10 +50,27 @@ pub(super) fn spec(plan: &Plan<'_>, files: Files) -> Value {
         "sysctl": object(plan.sysctls()),
         "labels": object(plan.labels().to_vec()),
     });
+    spec["resource_limits"] = limits(plan.container.limits);
     if plan.facts.of_host {
         spec["env"] = plan.env().into_iter().collect();
         // The machine's own /etc/passwd, not one the engine makes up.
         spec["manage_password"] = json!(false);
     }
     spec
+}
+
+/// Limits, as the OCI runtime specification has them.
+fn limits(Limits { cpu_millicores, memory_mb, pids }: &Limits) -> Value {
+    let mut limits = json!({});
+    if let Some(millicores) = cpu_millicores {
+        limits["cpu"] = json!({"period": 100_000, "quota": u64::from(*millicores) * 100});
+    }
+    if let Some(bytes) = memory_mb.map(|megabytes| megabytes.saturating_mul(1 << 20)) {
+        // Memory and swap together: nothing may be put elsewhere instead.
+        limits["memory"] = json!({"limit": bytes, "swap": bytes});
+    }
+    if let Some(most) = pids {
+        limits["pids"] = json!({"limit": most});
+    }
+    limits
 }

@@ -76,7 +76,8 @@ fn outside() -> Result<(), String> {
     attempt("enter the new root", std::env::set_current_dir(&new_root))?;
     let mut init = Command::new("/proc/self/exe");
     let image = spec.image.unwrap_or_else(SpecImage::host);
-    let told = Init { listen: first, user: image.user, workdir: image.workdir };
+    let processes = spec.processes;
+    let told = Init { listen: first, user: image.user, workdir: image.workdir, processes };
     init.arg(INIT_WORD).arg(serde_json::to_string(&told).expect("it is plain data"));
     init.env_clear().envs([("PATH", host::PATH), ("HOME", &told.user.home)]);
     init.envs(image.env.iter().filter_map(|variable| variable.split_once('=')));
@@ -93,11 +94,13 @@ struct Init {
     user: User,
     /// Where processes start.
     workdir: String,
+    /// How many there may be.
+    processes: Option<u32>,
 }
 
 /// Process 1: makes the new root the only one, gives up all privileges and serves.
 fn inside(told: OsString) -> Result<(), String> {
-    let Init { listen, user, workdir } =
+    let Init { listen, user, workdir, processes } =
         attempt("read what to do", serde_json::from_slice(told.as_encoded_bytes()))?;
     use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
@@ -109,7 +112,7 @@ fn inside(told: OsString) -> Result<(), String> {
     attempt("leave the old root", unmount(".", UnmountFlags::DETACH))?;
     attempt("enter the new root", std::env::set_current_dir("/"))?;
     attempt("start a session", rustix::process::setsid())?;
-    set_limits()?;
+    set_limits(processes)?;
     let workdir = if workdir.is_empty() { "/" } else { &workdir };
     attempt("make the image's working directory", std::fs::create_dir_all(workdir))?;
     attempt("enter the image's working directory", std::env::set_current_dir(workdir))?;
@@ -136,14 +139,17 @@ fn protect_kernel(part: &Path) -> Result<(), String> {
 }
 
 /// What every run starts with, whoever starts it.
-fn set_limits() -> Result<(), String> {
+fn set_limits(processes: Option<u32>) -> Result<(), String> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, umask};
     umask(Mode::from_raw_mode(0o022));
     let none = Rlimit { current: Some(0), maximum: Some(0) };
     attempt("set limits", setrlimit(Resource::Core, none))?;
     let most = getrlimit(Resource::Nofile).maximum.map_or(MOST_FILES, |hard| hard.min(MOST_FILES));
     let files = Rlimit { current: Some(most), maximum: Some(most) };
-    attempt("set limits", setrlimit(Resource::Nofile, files))
+    attempt("set limits", setrlimit(Resource::Nofile, files))?;
+    let Some(most) = processes.map(u64::from) else { return Ok(()) };
+    let most = Rlimit { current: Some(most), maximum: Some(most) };
+    attempt("set limits", setrlimit(Resource::Nproc, most))
 }
 
 fn read_spec() -> Result<Spec, String> {

@@ -113,14 +113,17 @@ fn backend() -> impl Strategy<Value = BackendKind> {
 }
 
 fn action() -> impl Strategy<Value = Action> {
-    let how = (backend(), 0..2u64, option::of(-1..2i64), duration());
+    let limits = (option::of(1..3u32), option::of(1..3u64), option::of(1..3u32))
+        .prop_map(|(cpu_millicores, memory_mb, pids)| Limits { cpu_millicores, memory_mb, pids });
+    let how = (backend(), 0..2u64, option::of(-1..2i64), duration(), limits);
     (how, vec(service(), 0..3), vec(step(), 0..3)).prop_map(
-        |((backend, seed, clock, time_limit), services, steps)| Action {
+        |((backend, seed, clock, time_limit, limits), services, steps)| Action {
             backend,
             network: Network::Isolated,
             seed,
             clock,
             time_limit,
+            limits,
             services,
             steps,
         },
@@ -129,7 +132,7 @@ fn action() -> impl Strategy<Value = Action> {
 
 /// Puts one field of another action into `action`.
 fn graft(action: &mut Action, other: Action, field: usize) {
-    let Action { backend, network: _, seed, clock, time_limit, services, steps } = other;
+    let Action { backend, network: _, seed, clock, time_limit, limits, services, steps } = other;
     match field {
         0 => action.backend = backend,
         1 => action.seed = seed,
@@ -141,6 +144,7 @@ fn graft(action: &mut Action, other: Action, field: usize) {
         7 => action.steps.extend(steps),
         8 => drop(action.services.pop()),
         9 => drop(action.steps.pop()),
+        29 => action.limits = limits,
         10..=19 => {
             let (Some(at), Some(from)) = (action.services.first_mut(), services.into_iter().next())
             else {
@@ -172,13 +176,14 @@ fn graft(action: &mut Action, other: Action, field: usize) {
                 25 => at.workdir = from.workdir,
                 26 => at.time_limit = from.time_limit,
                 27 => at.goes_on_after = from.goes_on_after,
-                _ => at.retry = from.retry,
+                28 => at.retry = from.retry,
+                _ => unreachable!(),
             }
         }
     }
 }
 
-const FIELDS: usize = 29;
+const FIELDS: usize = 30;
 
 /// Where mounts come from means nothing; all else does.
 fn would_do_the_same(a: &Action, b: &Action) -> bool {
