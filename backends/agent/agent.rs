@@ -14,7 +14,7 @@ use std::io::{PipeWriter, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
@@ -29,6 +29,8 @@ pub(crate) const FOLDER: &str = "/run/clnrm";
 pub(crate) const HOST_SOCKET: &str = "host.sock";
 /// The host's OTLP socket in that folder.
 pub(crate) const OTLP_SOCKET: &str = "otlp.sock";
+/// The socket in that folder for connections to hosts outside that the test allows.
+pub(crate) const OUTSIDE_SOCKET: &str = "outside.sock";
 /// The ports of the container's loopback on which OTLP is taken.
 pub(crate) const OTLP_PORTS: [u16; 2] = [4317, 4318];
 
@@ -52,6 +54,7 @@ pub(crate) fn serve(folder: &Path, listen: bool) -> ! {
         host: Arc::new(Mutex::new(host.try_clone().expect("a connected socket can be cloned"))),
         children: Arc::default(),
         relay,
+        outside: Arc::new(folder.join(OUTSIDE_SOCKET)),
     };
     agent.reap();
     agent.reply(&Reply::Hello { refused_ports: taken });
@@ -73,6 +76,8 @@ struct Agent {
     host: Arc<Mutex<UnixStream>>,
     children: Arc<Children>,
     relay: Relay,
+    /// Where connections go that the test allows.
+    outside: Arc<PathBuf>,
 }
 
 /// The running processes, and a signal for whoever waits for a change among them.
@@ -119,6 +124,10 @@ impl Agent {
                 thread::spawn(move || {
                     agent.reply(&Reply::Connected { id, status: relay::connect(port, &get) });
                 });
+            }
+            Request::Listen { id, at, port, target } => {
+                let status = relay::offer(at.into(), port, &self.outside, target).into();
+                self.reply(&Reply::Connected { id, status });
             }
             Request::Stop { grace_ms } => {
                 let agent = self.clone();

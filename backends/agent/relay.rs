@@ -1,7 +1,7 @@
 //! Carries TCP connections on the container's loopback to a unix socket outside.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex};
@@ -65,6 +65,22 @@ impl Relay {
         }
         true
     }
+}
+
+/// Carries connections to an address of the loopback to a socket outside, each after the number of
+/// its target; says whether the address was free.
+pub(super) fn offer(at: Ipv4Addr, port: u16, socket: &Path, target: u32) -> bool {
+    let Ok(listener) = TcpListener::bind((at, port)) else { return false };
+    let socket = socket.to_owned();
+    thread::spawn(move || {
+        for inside in listener.incoming().flatten() {
+            let Ok(mut outside) = UnixStream::connect(&socket) else { continue };
+            if outside.write_all(&target.to_le_bytes()).is_ok() {
+                thread::spawn(move || carry(inside, outside));
+            }
+        }
+    });
+    true
 }
 
 /// Copies both ways until both sides have ended.

@@ -11,6 +11,8 @@ pub(crate) enum Request {
     Kill { id: u32 },
     /// Try a port of the loopback; with a path, send it a GET.
     Connect { id: u32, port: u16, get: String },
+    /// Carry connections to an address of the loopback outside, with this number of their target.
+    Listen { id: u32, at: u32, port: u16, target: u32 },
     /// End all processes, then say whether all they sent has been carried out.
     Stop { grace_ms: u32 },
 }
@@ -74,6 +76,9 @@ impl Request {
                 Frame::new(3).number(*id).number((*port).into()).text(get).end()
             }
             Request::Stop { grace_ms } => Frame::new(4).number(*grace_ms).end(),
+            Request::Listen { id, at, port, target } => {
+                Frame::new(5).number(*id).number(*at).number((*port).into()).number(*target).end()
+            }
         }
     }
 
@@ -97,6 +102,12 @@ impl Request {
                 get: fields.text()?,
             },
             4 => Request::Stop { grace_ms: fields.number()? },
+            5 => Request::Listen {
+                id: fields.number()?,
+                at: fields.number()?,
+                port: fields.number()?.try_into().ok()?,
+                target: fields.number()?,
+            },
             _ => return None,
         })
     }

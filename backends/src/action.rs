@@ -16,10 +16,18 @@ pub struct Action {
     pub backend: BackendKind,
     /// What the cell may reach.
     pub network: Network,
+    /// Hosts outside that may be reached all the same, by name.
+    pub allowed: Vec<Host>,
+    /// Whether what comes of it says anything about a later run.
+    pub lasting: bool,
     /// Seed of every generator in the run (`CLNRM_SEED`).
     pub seed: u64,
     /// Frozen clock, seconds since the epoch (`SOURCE_DATE_EPOCH`); `None` leaves it unset.
     pub clock: Option<i64>,
+    /// Whether lines of OTLP in JSON on standard output are spans.
+    pub spans_on_stdout: bool,
+    /// How often it is run again when its test fails.
+    pub retries: u32,
     /// Limit of the whole run.
     pub time_limit: Duration,
     /// What each of its containers may use.
@@ -56,6 +64,8 @@ pub struct ServicePlan {
     pub mounts: Vec<Mount>,
     /// Working directory; the image's own when `None`.
     pub workdir: Option<String>,
+    /// Ports it listens on.
+    pub ports: Vec<u16>,
     /// What must hold before the next service or step starts.
     pub ready: Vec<Readiness>,
     /// How long readiness may take.
@@ -111,6 +121,8 @@ pub enum Readiness {
     },
     /// The service's output matches this regular expression.
     Log(String),
+    /// The code under test has exported a span of this name, in any container.
+    Span(String),
     /// A command in its container ends with 0; tried again after `interval`.
     Exec {
         /// Argument vector.
@@ -168,10 +180,24 @@ pub enum Expected {
 }
 
 /// What a cell may reach.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub enum Network {
-    /// Its own loopback only, on which its services find each other.
+    /// Its own services only.
+    #[default]
     Isolated,
+    /// Nothing: not even its services find each other.
+    None,
+    /// Whatever the machine can reach.
+    Open,
+}
+
+/// A port of a host outside.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Host {
+    /// Its name.
+    pub name: String,
+    /// The port.
+    pub port: u16,
 }
 
 /// Which backend.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use tokio::net::UnixListener;
 
-use crate::action::{Limits, ServicePlan};
+use crate::action::{Limits, Network, ServicePlan};
 use crate::error::BackendError;
 use crate::link::Link;
 
@@ -12,7 +12,7 @@ use crate::link::Link;
 pub(crate) trait Cell {
     /// Makes a container with the agent as its process 1 and waits until the agent has connected.
     ///
-    /// The first container owns the cell's network and its agent takes OTLP; the others join it.
+    /// The agent of each network's first container takes OTLP.
     async fn start(&mut self, container: &Container<'_>) -> Result<Started, BackendError>;
 
     /// What separates the cell from the machine, for the report.
@@ -28,10 +28,14 @@ pub(crate) struct Container<'a> {
     pub(crate) service: &'a ServicePlan,
     /// What it may use.
     pub(crate) limits: &'a Limits,
-    /// Its place in the start order; 0 owns the network.
+    /// Its place in the start order.
     pub(crate) index: usize,
-    /// Host names of the cell, all on its loopback.
-    pub(crate) hosts: &'a [String],
+    /// Whether it shares the network of the first one.
+    pub(crate) joins: bool,
+    /// What the cell may reach.
+    pub(crate) network: Network,
+    /// The text of its `/etc/hosts`.
+    pub(crate) hosts: &'a str,
     /// The folder on this machine that it sees as [`agent::FOLDER`](crate::agent::FOLDER).
     pub(crate) folder: &'a Path,
     /// The socket in that folder on which its agent calls.

@@ -1,14 +1,16 @@
 //! The cases every backend must pass, whatever it is made of.
 //!
 //! Each case runs one action and looks at its outcome. They use nothing but a POSIX shell and its
-//! usual companions, so they run in the host image and in a busybox image alike.
+//! usual companions, and busybox for its servers, so they run in the host image and in a busybox image alike.
 
 use std::collections::BTreeMap;
+use std::io::Write;
+use std::net::{TcpListener, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
 use crate::{
-    Action, Backend, BackendError, Cancel, Ended, Expected, Image, Mount, Network, Outcome,
-    Process, Readiness, ServicePlan, Source, StepPlan,
+    Action, Backend, BackendError, BackendKind, Cancel, Ended, Expected, Host, Image, Mount,
+    Network, Outcome, Process, Readiness, ServicePlan, Source, StepPlan,
 };
 
 /// One thing that must hold.
@@ -248,6 +250,52 @@ pub fn cases() -> Vec<Case> {
             let outcome = b.run(&action)?;
             b.same(outcome.steps[1].stdout.text(), "1\n")
         }),
+        real("services reach each other by name", |b| {
+            let action = b.two_servers([7001, 7002]);
+            let outcome = b.run(&action)?;
+            b.same(outcome.steps[0].stdout.text(), "app\nother\n")?;
+            b.same(outcome.steps[1].stdout.text(), "app\nother\n")?;
+            b.same(outcome.attempts, Some(0))
+        }),
+        real("without a network they do not", |b| {
+            let mut action = b.two_servers([7001, 7002]);
+            action.network = Network::None;
+            let outcome = b.run(&action)?;
+            b.same(outcome.steps[0].stdout.text(), "app\n")?;
+            b.same(outcome.steps[1].stdout.text(), "other\n")
+        }),
+        real("an open network has a way outside", |b| {
+            let mut action = b.action(&[&["cat", "/proc/net/route"]]);
+            action.network = Network::Open;
+            if b.backend.kind() == BackendKind::Sandbox {
+                // No plan gets so far; the sandbox has no such network.
+                return Ok(());
+            }
+            let outcome = b.run(&action)?;
+            let routes = outcome.steps[0].stdout.text();
+            let default = |line: &str| line.split_whitespace().nth(1) == Some("00000000");
+            b.holds(routes.lines().any(default), &routes)?;
+            b.same(outcome.attempts, None)
+        }),
+        real("a host that is allowed is reached, and no other", |b| {
+            let server = TcpListener::bind("[::]:0").map_err(|error| error.to_string())?;
+            let port = server.local_addr().map_err(|error| error.to_string())?.port();
+            std::thread::spawn(move || {
+                for stream in server.incoming().flatten() {
+                    let _ = (&stream).write_all(b"from outside\n");
+                }
+            });
+            // A name of this machine that no container has by itself.
+            let own = rustix::system::uname().nodename().to_string_lossy().into_owned();
+            let known = |name: &String| (name.as_str(), port).to_socket_addrs().is_ok();
+            let name = [own, "ip6-localhost".to_owned()].into_iter().find(known);
+            let name = name.ok_or("this machine knows no name of its own")?;
+            let ask = format!("busybox nc {name} {port}; busybox nc other.example {port}; true");
+            let mut action = b.action(&[&["sh", "-c", &ask]]);
+            action.allowed = vec![Host { name, port }];
+            let outcome = b.run(&action)?;
+            b.same(outcome.steps[0].stdout.text(), "from outside\n")
+        }),
         real("a service ends itself when it is asked to", |b| {
             let mut action = b.action(&[&["echo", "stop"]]);
             let script = "trap 'echo bye; exit 0' TERM; echo up; while :; do sleep 0.05; done";
@@ -344,6 +392,10 @@ impl Bench<'_> {
         Action {
             backend: self.backend.kind(),
             network: Network::Isolated,
+            allowed: Vec::new(),
+            lasting: true,
+            spans_on_stdout: false,
+            retries: 0,
             seed: 42,
             clock: Some(1_735_689_600),
             time_limit: Duration::from_secs(30),
@@ -355,11 +407,30 @@ impl Bench<'_> {
                 env: BTreeMap::new(),
                 mounts: Vec::new(),
                 workdir: None,
+                ports: Vec::new(),
                 ready: Vec::new(),
                 ready_limit: Duration::from_secs(10),
             }],
             steps: steps.iter().enumerate().map(step).collect(),
         }
+    }
+
+    /// Two services that tell their names on a port each, and a step in each that asks both.
+    fn two_servers(&self, ports: [u16; 2]) -> Action {
+        let [one, two] = ports;
+        let ask = format!("busybox nc app {one}; busybox nc other {two}; true");
+        let mut action = self.action(&[&["sh", "-c", &ask], &["sh", "-c", &ask]]);
+        action.services.push(action.services[0].clone());
+        action.services[1].name = "other".to_owned();
+        action.steps[1].service = 1;
+        for (service, port) in action.services.iter_mut().zip(ports) {
+            let tell =
+                ["busybox", "nc", "-ll", "-p", &port.to_string(), "-e", "echo", &service.name];
+            service.process = argv(&tell);
+            service.ports = vec![port];
+            service.ready = vec![Readiness::Port(port)];
+        }
+        action
     }
 
     fn run(&self, action: &Action) -> Result<Outcome, String> {

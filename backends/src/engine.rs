@@ -302,7 +302,7 @@ impl<E: Engine> EngineCell<'_, E> {
             workspace: &self.engaged.workspace,
             container,
             facts,
-            joins: self.names.first().map(String::as_str),
+            joins: container.joins.then(|| self.names.first().map(String::as_str)).flatten(),
             read_only_host: self.read_only_host,
         };
         let spec = plan.lay_out().and_then(|files| engine.spec(&plan, files));

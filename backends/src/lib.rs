@@ -31,8 +31,8 @@ mod scenario;
 mod trace;
 
 pub use action::{
-    Action, ActionKey, BackendKind, Difference, Expected, Image, Limits, Mount, Network, Process,
-    Readiness, Retry, ServicePlan, StepPlan, differences,
+    Action, ActionKey, BackendKind, Difference, Expected, Host, Image, Limits, Mount, Network,
+    Process, Readiness, Retry, ServicePlan, StepPlan, differences,
 };
 pub use choose::{Choice, Chosen, choose};
 pub use docker::Docker;

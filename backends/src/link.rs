@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
+use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -79,6 +80,15 @@ impl Link {
             Some(Reply::Connected { status, .. }) => Ok(Some(status)),
             _ => Err(Lost),
         }
+    }
+
+    /// Has connections to an address of the loopback carried outside, with this number of their
+    /// target. When it is taken already, whoever connects reaches what took it.
+    pub(crate) async fn listen(&self, at: Ipv4Addr, port: u16, target: u32) -> Result<(), Lost> {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let mut replies = self.expect(id);
+        self.ask(&Request::Listen { id, at: at.into(), port, target }).await?;
+        replies.recv().await.map(drop).ok_or(Lost)
     }
 
     /// Ends all processes, and waits until all they exported has left the container.

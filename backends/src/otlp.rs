@@ -82,6 +82,11 @@ impl Receiver {
         Ok(Receiver { sink, stop, serving: AbortOnDropHandle::new(serving) })
     }
 
+    /// What takes spans that come another way, and knows of those that came.
+    pub(crate) fn inbox(&self) -> Inbox {
+        Inbox(self.sink.clone())
+    }
+
     /// Stops accepting new connections after those already queued were taken, waits until the
     /// open connections have ended (at most `settle`), and gives what has arrived.
     pub(crate) async fn finish(self, settle: Duration) -> Received {
@@ -93,6 +98,29 @@ impl Receiver {
             received.incomplete.push(format!("the OTLP receiver broke: {error}"));
         }
         received
+    }
+}
+
+/// Another way into a receiver than its socket.
+#[derive(Clone)]
+pub(crate) struct Inbox(Arc<Sink>);
+
+impl Inbox {
+    /// Takes a line of output, if it is an export in JSON.
+    pub(crate) fn line(&self, line: &[u8]) {
+        if let Err(refusal) = self.0.take(line, decode::Encoding::Json) {
+            self.0.tell(&format_args!("a line of spans on standard output: {refusal}"));
+        }
+    }
+
+    /// Notes something that may have cost spans.
+    pub(crate) fn tell(&self, sentence: &str) {
+        self.0.tell(&sentence);
+    }
+
+    /// Resolves when a span of this name has arrived.
+    pub(crate) async fn heard_of(&self, name: &str) {
+        self.0.heard_of(name).await;
     }
 }
 

@@ -129,7 +129,8 @@ struct Spec {
     /// Whose network and user namespaces to join; makes its own when `None`.
     join: Option<u32>,
     hostname: String,
-    hosts: Vec<String>,
+    /// The text of `/etc/hosts`.
+    hosts: String,
     /// The folder with the host's sockets.
     folder: PathBuf,
     mounts: Vec<SpecMount>,
@@ -288,9 +289,9 @@ impl SandboxCell<'_> {
             read_only: true,
         });
         Spec {
-            join: self.children.first().and_then(Child::id),
+            join: container.joins.then(|| self.children.first().and_then(Child::id)).flatten(),
             hostname: container.service.name.clone(),
-            hosts: container.hosts.to_vec(),
+            hosts: container.hosts.to_owned(),
             folder: container.folder.to_owned(),
             mounts: groups.chain(mounts).collect(),
             processes: cgroup.processes,

@@ -1,6 +1,8 @@
 //! Runs an action in a cell: the same choreography on every backend.
 
+mod allowed;
 mod lifecycle;
+mod lines;
 mod service;
 
 use std::collections::BTreeMap;
@@ -13,14 +15,16 @@ use tempfile::TempDir;
 use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 
+use self::allowed::Outside;
 use self::lifecycle::Lifecycle;
+use self::lines::Lines;
 use self::service::Service;
-use crate::action::{Action, Expected, Retry, StepPlan};
+use crate::action::{Action, Expected, Network, Retry, StepPlan};
 use crate::agent;
 use crate::cell::{Cell, Container, Started};
 use crate::error::BackendError;
 use crate::link::{Lost, Progress};
-use crate::otlp::Receiver;
+use crate::otlp::{Inbox, Receiver};
 use crate::outcome::{Ended, Outcome, Output, ServiceOutcome, StepOutcome};
 use crate::output::Capture;
 
@@ -113,6 +117,7 @@ struct Run<'a> {
     /// `None` as long as nothing is known.
     attempts: Option<u64>,
     isolation: Vec<String>,
+    outside: Outside,
 }
 
 impl<'a> Run<'a> {
@@ -136,30 +141,42 @@ impl<'a> Run<'a> {
             doubts: Vec::new(),
             attempts: None,
             isolation: Vec::new(),
+            outside: Outside::of(action),
         })
     }
 
     /// Starts the services in order; false when one of them did not become ready.
     async fn start_services(&mut self, cell: &mut impl Cell) -> Result<bool, BackendError> {
-        let hosts: Vec<String> =
-            self.action.services.iter().map(|service| service.name.clone()).collect();
+        let apart = self.action.network == Network::None;
         for (index, plan) in self.action.services.iter().enumerate() {
             let span = self.lifecycle.open(format!("{}.start", plan.name));
             let folder = self.folder.path().join(index.to_string());
             let listener = listen(&folder)?;
+            let joins = index > 0 && !apart;
+            if index > 0 && !joins {
+                let [first, own] = [&self.folder.path().join("0"), &folder]
+                    .map(|folder| folder.join(agent::OTLP_SOCKET));
+                std::fs::hard_link(first, own).map_err(unusable_folder)?;
+            }
+            self.outside.listen(&folder).map_err(unusable_folder)?;
             let container = Container {
                 service: plan,
                 limits: &self.action.limits,
                 index,
-                hosts: &hosts,
+                joins,
+                network: self.action.network,
+                hosts: &hosts(self.action, index),
                 folder: &folder,
                 listener: &listener,
             };
             let Started { link, command } = cell.start(&container).await?;
+            let link = Arc::new(link);
+            self.outside.offer(&link, self.action).await.map_err(lost)?;
             let env = self.lifecycle.environment(self.action, &plan.name, &span);
             let limit = plan.ready_limit.min(self.deadline.duration_since(Instant::now()));
-            let started = Service::start(plan, Arc::new(link), command, env).await.map_err(lost)?;
-            let ready = started.ready(plan, limit).await.map_err(lost)?;
+            let lines = Lines::new(self.stdout_inbox());
+            let started = Service::start(plan, link, command, env, lines).await.map_err(lost)?;
+            let ready = started.ready(plan, limit, &self.receiver.inbox()).await.map_err(lost)?;
             self.lifecycle.close(span, ready.is_ok());
             self.services.push(started);
             if let Err(reason) = ready {
@@ -168,6 +185,11 @@ impl<'a> Run<'a> {
             }
         }
         Ok(true)
+    }
+
+    /// Where spans on standard output go, if they are looked for.
+    fn stdout_inbox(&self) -> Option<Inbox> {
+        self.action.spans_on_stdout.then(|| self.receiver.inbox())
     }
 
     /// Tries a step as often as it takes, and may.
@@ -202,7 +224,8 @@ impl<'a> Run<'a> {
             let workdir = step.workdir.clone().or_else(|| plan.workdir.clone());
             let left = self.deadline.saturating_duration_since(began);
             let limit = step.time_limit.min(left);
-            execute(service, step, env, workdir, limit).await.map_err(lost)?
+            let lines = Lines::new(self.stdout_inbox());
+            execute(service, step, env, workdir, limit, lines).await.map_err(lost)?
         };
         if ended == Ended::TimedOut && self.deadline <= Instant::now() {
             self.incomplete
@@ -216,13 +239,18 @@ impl<'a> Run<'a> {
 
     /// Stops everything, last service first, and gathers the evidence.
     async fn end(mut self) -> Result<Outcome, BackendError> {
+        let apart = self.action.network == Network::None;
         let mut outcomes = Vec::new();
         for (index, service) in self.services.drain(..).enumerate().rev() {
             let span = self.lifecycle.open(format!("{}.stop", self.action.services[index].name));
             let before = service.ended();
             let stopped = service.link.stop(GRACE).await.map_err(lost)?;
-            // Those of one cell share what is counted.
-            self.attempts = self.attempts.max(stopped.unrouted);
+            self.attempts = match (self.attempts, stopped.unrouted) {
+                _ if self.action.network == Network::Open => None,
+                (Some(all), Some(more)) if apart => Some(all + more),
+                // Those of one network share what is counted.
+                (all, one) => all.max(one),
+            };
             if !stopped.drained {
                 self.incomplete.push("spans were still on their way when the run ended".to_owned());
             }
@@ -267,6 +295,7 @@ async fn execute(
     env: BTreeMap<String, String>,
     workdir: Option<String>,
     limit: Duration,
+    mut lines: Lines,
 ) -> Result<(Ended, Output, Output), Lost> {
     let (mut stdout, mut stderr) = (Capture::default(), Capture::default());
     let mut process = service.link.spawn(step.argv.clone(), env, workdir).await?;
@@ -278,7 +307,10 @@ async fn execute(
     let ended = loop {
         tokio::select! {
             progress = process.next() => match progress? {
-                Progress::Stdout(bytes) => stdout.push(&bytes),
+                Progress::Stdout(bytes) => {
+                    lines.push(&bytes);
+                    stdout.push(&bytes);
+                }
                 Progress::Stderr(bytes) => stderr.push(&bytes),
                 Progress::Ended(_) if timed_out => break Ended::TimedOut,
                 Progress::Ended(ended) => break ended,
@@ -291,7 +323,16 @@ async fn execute(
             () = &mut give_up => break Ended::TimedOut,
         }
     };
+    lines.end();
     Ok((ended, stdout.output(), stderr.output()))
+}
+
+/// The text of a service's `/etc/hosts`.
+fn hosts(action: &Action, service: usize) -> String {
+    let found = |index: &usize| *index == service || action.network != Network::None;
+    let names = (0..action.services.len()).filter(found).map(|index| &action.services[index].name);
+    let names: String = names.map(|name| format!(" {name}")).collect();
+    format!("127.0.0.1 localhost{names}\n::1 localhost\n{}", allowed::names(action))
 }
 
 fn skipped() -> StepOutcome {

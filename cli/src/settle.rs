@@ -63,6 +63,9 @@ pub(crate) struct Settled {
     pub(crate) reused: u64,
 }
 
+/// The pause before a failed scenario is tried again; it doubles each time, six times.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+
 /// A scenario whose mounted files change during every one of so many runs is given up.
 const MOST_ROUNDS: usize = 5;
 
@@ -147,10 +150,13 @@ impl Settle<'_> {
         let failed = |last: &[u8]| Report::<&str>::decode(last).map(|report| is_failed(&report));
         let failed_before: Vec<bool> =
             engine.last(&REPORT, units, failed).iter().map(|last| *last == Some(true)).collect();
-        let mut rounds = 0;
+        let (mut rounds, mut tries) = (0, Tries::default());
         loop {
             let reports = engine.demand(&REPORT, units);
-            let stale = self.stale(&reports, &failed_before, ran);
+            let mut stale = self.stale(&reports, &failed_before, ran);
+            if !self.cancel.is_cancelled() {
+                stale.extend(tries.again(&reports));
+            }
             if !stale.is_empty() && !self.frozen {
                 stale.iter().for_each(|key| engine.forget_effect(Digest(key.0)));
                 continue;
@@ -161,7 +167,7 @@ impl Settle<'_> {
             }
             ran.extend(pending.keys().copied());
             rounds += 1;
-            if rounds > MOST_ROUNDS {
+            if rounds > MOST_ROUNDS + tries.most() {
                 // It says nothing about what is mounted, so it takes no inputs.
                 for (key, action) in &pending {
                     let unsettled = encode(action, &unsettled());
@@ -169,7 +175,7 @@ impl Settle<'_> {
                 }
                 continue;
             }
-            *started += self.run(engine, pending);
+            *started += self.run(engine, pending, &mut tries);
             // What ran before the interruption is still judged.
             engine.cancellation().end();
         }
@@ -204,7 +210,12 @@ impl Settle<'_> {
 
     /// Runs actions on the pool, whose threads hold no handle of the engine; tells how many of
     /// them were started.
-    fn run(&self, engine: &mut Engine, pending: BTreeMap<ActionKey, Action>) -> u64 {
+    fn run(
+        &self,
+        engine: &mut Engine,
+        pending: BTreeMap<ActionKey, Action>,
+        tries: &mut Tries,
+    ) -> u64 {
         engine.commit();
         let (send, results) = channel();
         let started = AtomicU64::new(0);
@@ -212,7 +223,9 @@ impl Settle<'_> {
         self.pool.in_place_scope(|scope| {
             for (key, action) in pending {
                 let (send, started) = (send.clone(), &started);
+                let failed = tries.begin(key, &action);
                 scope.spawn(move |_| {
+                    std::thread::sleep(pause(failed));
                     let result = if cancel.is_cancelled() {
                         Err(BackendError::Cancelled)
                     } else {
@@ -220,6 +233,7 @@ impl Settle<'_> {
                         let run = AssertUnwindSafe(|| backend.run(&action, cancel));
                         catch_unwind(run).unwrap_or_else(|_| Err(panicked()))
                     };
+                    let result = result.map(|outcome| doubtful_after(failed, outcome));
                     // The receiver outlives the scope.
                     let _ = send.send((key, action, result));
                 });
@@ -239,6 +253,55 @@ impl Settle<'_> {
     }
 }
 
+/// How often actions were run whose test may be tried again.
+#[derive(Default)]
+struct Tries {
+    /// How often each failed, and how often it may.
+    failed: BTreeMap<ActionKey, (u32, u32)>,
+}
+
+impl Tries {
+    /// An action is about to run; gives how often it failed.
+    fn begin(&mut self, key: ActionKey, action: &Action) -> u32 {
+        self.failed.entry(key).or_insert((0, action.retries)).0
+    }
+
+    /// What is to be run again: failures of actions that were run here and may be tried again.
+    fn again(&mut self, reports: &[Result<Arc<Report>, Stopped>]) -> BTreeSet<ActionKey> {
+        let scenarios = reports.iter().flatten().flat_map(|report| &report.scenarios);
+        let failed = scenarios.filter(|scenario| scenario.state == State::Failed);
+        let failed: BTreeSet<ActionKey> = failed.filter_map(|scenario| scenario.key).collect();
+        let may_again = |key: &ActionKey| {
+            let Some((failed, most)) = self.failed.get_mut(key) else { return false };
+            *failed += 1;
+            *failed <= *most
+        };
+        failed.into_iter().filter(may_again).collect()
+    }
+
+    /// The most often any may be tried again.
+    fn most(&self) -> usize {
+        self.failed.values().map(|(_, most)| *most as usize).max().unwrap_or(0)
+    }
+}
+
+/// Before a try that follows so many failures.
+fn pause(failures: u32) -> Duration {
+    match failures {
+        0 => Duration::ZERO,
+        more => FIRST_PAUSE.saturating_mul(1 << (more - 1).min(6)),
+    }
+}
+
+/// What passes now and failed before is told, and proves nothing later.
+fn doubtful_after(failures: u32, mut outcome: Outcome) -> Outcome {
+    if failures > 0 {
+        let times = if failures == 1 { "once".to_owned() } else { format!("{failures} times") };
+        outcome.doubts.push(format!("the scenario failed {times} before, and was run again"));
+    }
+    outcome
+}
+
 fn take_in(
     engine: &mut Engine,
     key: ActionKey,
@@ -246,7 +309,7 @@ fn take_in(
     result: &Result<Outcome, BackendError>,
 ) {
     let keep = match result {
-        Ok(outcome) if outcome.is_complete() => Keep::Value,
+        Ok(outcome) if action.lasting && outcome.is_complete() => Keep::Value,
         Ok(_) => Keep::Nothing,
         // An engine that fails says nothing about the test.
         Err(_) => Keep::Earlier,

@@ -9,7 +9,7 @@ mod service;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use clnrm_backends::Limits;
+use clnrm_backends::{Host, Limits, Network};
 use clnrm_engine::{Cx, Query, Unit};
 use serde::{Deserialize, Serialize};
 
@@ -43,12 +43,18 @@ pub(crate) struct Test {
     pub tags: Vec<String>,
     /// Limit of the whole test.
     pub time_limit: Option<Duration>,
+    /// What can be reached; `None`: its own services.
+    pub network: Option<Network>,
+    /// Hosts outside that may be reached all the same.
+    pub allowed: Vec<Host>,
     /// What each container may use.
     pub limits: Limits,
     /// Seed of all generators.
     pub seed: u64,
     /// Frozen clock, seconds since the epoch.
     pub clock: Option<i64>,
+    /// Whether spans are looked for on standard output.
+    pub spans_on_stdout: bool,
     /// What `[otel]` sets in every container.
     pub otel: BTreeMap<String, String>,
     /// Services, in the order of the file.
@@ -110,9 +116,10 @@ pub(crate) fn read(tree: &Tree) -> Test {
         template.finish();
     }
     root.skip(&["matrix"]);
-    service::network(&root);
-    let limit = scenario::policy(&root);
-    test.time_limit = test.time_limit.or(limit);
+    test.network = service::network(&root).map(|(network, _)| network);
+    let policy = scenario::policy(&root);
+    test.time_limit = test.time_limit.or(policy.time_limit);
+    test.allowed = policy.allowed;
     limits(&root, &mut test);
     otel::read(&root, &mut test);
     root.leave_out(&["report"]);

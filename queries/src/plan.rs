@@ -103,9 +103,17 @@ impl Planner<'_> {
             (step.time_limit + delay).saturating_mul(attempts)
         };
         let needed = steps.iter().map(longest).fold(READY_LIMIT, Duration::saturating_add);
+        let network = self.network(test, scenario);
+        let mut allowed = [&test.allowed[..], &scenario.allowed].concat();
+        allowed.sort();
+        allowed.dedup();
         Action {
             backend: self.backend(),
-            network: Network::Isolated,
+            network,
+            lasting: network != Network::Open && allowed.is_empty(),
+            allowed,
+            spans_on_stdout: test.spans_on_stdout,
+            retries: scenario.retries,
             seed: test.seed,
             clock: test.clock,
             time_limit: limits.into_iter().flatten().min().unwrap_or(RUN_LIMIT.max(needed)),
@@ -113,6 +121,21 @@ impl Planner<'_> {
             services,
             steps,
         }
+    }
+
+    fn network(&mut self, test: &Test, scenario: &Scenario) -> Network {
+        let network = scenario.network.or(test.network).unwrap_or_default();
+        if network == Network::Open && self.backend() == BackendKind::Sandbox {
+            let at = At::Key(scenario.path.clone());
+            let message = "the sandbox has no way outside, and the network is to be open";
+            let problem = Problem::error("backend/network", at, message);
+            self.problems.push(
+                problem.hint(
+                    "use Podman or Docker, or name the hosts in `policy.allowed_network_hosts`",
+                ),
+            );
+        }
+        network
     }
 
     fn backend(&self) -> BackendKind {
@@ -129,6 +152,7 @@ impl Planner<'_> {
         });
         let image = self.image(reference, at);
         let process = match &service.argv {
+            Some(argv) if argv.is_empty() => Process::Idle,
             Some(argv) => Process::Argv(argv.clone()),
             None => Process::OfImage,
         };
@@ -140,6 +164,7 @@ impl Planner<'_> {
             env: service.env.clone(),
             mounts: service.volumes.iter().map(|volume| self.mount(volume)).collect(),
             workdir: service.workdir.clone(),
+            ports: service.ports.clone(),
             ready: match &service.waits {
                 Some(waits) => waits.iter().map(readiness).collect(),
                 None => ports(),
@@ -157,6 +182,7 @@ impl Planner<'_> {
             env: BTreeMap::new(),
             mounts: Vec::new(),
             workdir: None,
+            ports: Vec::new(),
             ready: Vec::new(),
             ready_limit: READY_LIMIT,
         }
@@ -241,6 +267,7 @@ fn pauses(service: &Service) -> Duration {
 fn readiness(wait: &Wait) -> Readiness {
     match wait.clone() {
         Wait::Log(pattern) => Readiness::Log(pattern),
+        Wait::Span(name) => Readiness::Span(name),
         Wait::Port(port) => Readiness::Port(port),
         Wait::Http(port, path, status) => Readiness::Http { port, path, status },
         Wait::Exec(argv, interval, limit) => Readiness::Exec { argv, interval, limit },

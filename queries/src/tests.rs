@@ -142,11 +142,11 @@ fn unknown_keys_are_warnings_with_a_guess() {
 #[test]
 fn what_is_not_supported_is_told() {
     check(
-        "[meta]\nname = \"a\"\n[limits]\npids = 1\n[[scenario]]\nname = \"s\"\n\
-         run = \"true\"\nretries = 2\n[expect.window]\nmax_duration_ms = 1\n",
+        "[meta]\nname = \"a\"\n[limits]\ngroup = \"g\"\n[[scenario]]\nname = \"s\"\n\
+         run = \"true\"\nconcurrent = true\n[expect.window]\nmax_duration_ms = 1\n",
         expect![[r#"
-            4:1 Warning[left-out] not supported yet: `pids` is left out
-            8:1 Warning[unsupported] not supported yet: `retries`; a test that says so is not run
+            4:1 Warning[left-out] not supported yet: `group` is left out
+            8:1 Warning[unsupported] not supported yet: `concurrent`; a test that says so is not run
         "#]],
     );
 }
@@ -401,11 +401,20 @@ fn a_plan_says_everything() {
             Action {
                 backend: Sandbox,
                 network: Isolated,
+                allowed: [],
+                lasting: true,
                 seed: 7,
                 clock: Some(
                     1735689600,
                 ),
+                spans_on_stdout: false,
+                retries: 0,
                 time_limit: 300s,
+                limits: Limits {
+                    cpu_millicores: None,
+                    memory_mb: None,
+                    pids: None,
+                },
                 services: [
                     ServicePlan {
                         name: "db",
@@ -420,6 +429,9 @@ fn a_plan_says_everything() {
                         env: {},
                         mounts: [],
                         workdir: None,
+                        ports: [
+                            5432,
+                        ],
                         ready: [
                             Port(
                                 5432,
@@ -450,6 +462,7 @@ fn a_plan_says_everything() {
                             },
                         ],
                         workdir: None,
+                        ports: [],
                         ready: [
                             Http {
                                 port: 80,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Action, Expected, Image, Limits, Mount, Network, Process, Readiness, Retry, ServicePlan,
+    Action, Expected, Host, Image, Limits, Mount, Network, Process, Readiness, Retry, ServicePlan,
     StepPlan,
 };
 
@@ -87,7 +87,20 @@ impl Action {
     }
 
     fn walk(&self, write: &mut dyn FnMut(&str, Value<'_>)) {
-        let Action { backend, network, seed, clock, time_limit, limits, services, steps } = self;
+        let Action {
+            backend,
+            network,
+            allowed,
+            lasting,
+            spans_on_stdout,
+            retries,
+            seed,
+            clock,
+            time_limit,
+            limits,
+            services,
+            steps,
+        } = self;
         let mut walk = Walk { part: String::new(), write };
         walk.text("platform", std::env::consts::ARCH);
         walk.text("backend", backend.name());
@@ -95,8 +108,17 @@ impl Action {
             "network",
             match network {
                 Network::Isolated => "isolated",
+                Network::None => "none",
+                Network::Open => "open",
             },
         );
+        walk.list("allowed", allowed, |walk, Host { name, port }| {
+            walk.text("name", name);
+            walk.number("port", *port);
+        });
+        walk.value("lasting", Value::Flag(*lasting));
+        walk.value("spans_on_stdout", Value::Flag(*spans_on_stdout));
+        walk.number("retries", *retries);
         walk.number("seed", *seed);
         walk.value("clock", clock.map_or(Value::Unset, |clock| Value::Number(clock.into())));
         walk.duration("time_limit", *time_limit);
@@ -146,7 +168,7 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     fn service(&mut self, service: &ServicePlan) {
-        let ServicePlan { name, image, process, env, mounts, workdir, ready, ready_limit } =
+        let ServicePlan { name, image, process, env, mounts, workdir, ports, ready, ready_limit } =
             service;
         self.text("name", name);
         match image {
@@ -161,6 +183,7 @@ impl Walk<'_> {
         self.env(env);
         self.list("mounts", mounts, Walk::mount);
         self.option("workdir", workdir.as_deref());
+        self.list("ports", ports, |walk, port| walk.number("", *port));
         self.list("ready", ready, Walk::readiness);
         self.duration("ready_limit", *ready_limit);
     }
@@ -181,6 +204,7 @@ impl Walk<'_> {
                 self.number("http.status", *status);
             }
             Readiness::Log(pattern) => self.text("log", pattern),
+            Readiness::Span(name) => self.text("span", name),
             Readiness::Exec { argv, interval, limit } => {
                 self.texts("exec.argv", argv);
                 self.duration("exec.interval", *interval);

@@ -10,6 +10,7 @@ use bollard::models::{
     MountVolumeOptions, MountVolumeOptionsDriverConfig,
 };
 
+use crate::action::Network;
 use crate::engine::{Bind, Files, Layer, Plan};
 
 /// A container's specification.
@@ -57,6 +58,7 @@ pub(super) fn spec(plan: &Plan<'_>, files: Files) -> io::Result<Spec> {
         stop_timeout: Some(0),
         host_config: Some(HostConfig {
             network_mode: Some(match plan.joins {
+                None if plan.container.network == Network::Open => "bridge".to_owned(),
                 None => "none".to_owned(),
                 Some(first) => format!("container:{first}"),
             }),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::image::Facts;
-use crate::action::Mount;
+use crate::action::{Mount, Network};
 use crate::cell::Container;
 use crate::{agent, host};
 
@@ -103,12 +103,13 @@ impl Plan<'_> {
         if self.facts.of_host {
             self.show_host(&mut files)?;
         }
-        let aliases: String = self.container.hosts.iter().map(|host| format!(" {host}")).collect();
-        let hosts = format!("127.0.0.1 localhost{aliases}\n::1 localhost\n");
-        // No resolver: there is nobody to ask.
-        for (name, target, text) in
-            [("hosts", "/etc/hosts", hosts.as_str()), ("resolv.conf", "/etc/resolv.conf", "")]
-        {
+        let names = [
+            ("hosts", "/etc/hosts", self.container.hosts),
+            ("resolv.conf", "/etc/resolv.conf", ""),
+        ];
+        // No resolver, unless there is somebody to ask.
+        let names = if self.container.network == Network::Open { &names[..1] } else { &names };
+        for (name, target, text) in names {
             fs::write(folder.join(name), text)?;
             files.bind(&folder.join(name), target, false);
         }

@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::trace::v1 as otlp;
 use prost::Message;
+use tokio::sync::Notify;
 
 use super::Received;
 use super::decode::{self, Encoding, Refusal};
@@ -27,6 +28,7 @@ const MAX_NOTE: usize = 400;
 #[derive(Default)]
 pub(super) struct Sink {
     held: Mutex<Held>,
+    changed: Notify,
 }
 
 #[derive(Default)]
@@ -60,7 +62,28 @@ impl Sink {
     /// Reads a request and keeps its spans.
     pub(super) fn take(&self, body: &[u8], encoding: Encoding) -> Result<Rejected, Refusal> {
         let request = decode::request(body, encoding)?;
-        Ok(self.held().keep(request))
+        let rejected = self.held().keep(request);
+        self.changed.notify_waiters();
+        Ok(rejected)
+    }
+
+    /// Resolves when a span of this name has arrived.
+    pub(super) async fn heard_of(&self, name: &str) {
+        let mut seen = 0;
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            // From now on; what has come before is looked at now.
+            changed.as_mut().enable();
+            {
+                let spans = &self.held().spans;
+                if spans[seen.min(spans.len())..].iter().any(|span| span.name == name) {
+                    return;
+                }
+                seen = spans.len();
+            }
+            changed.await;
+        }
     }
 
     /// Everything so far, sorted; the sink is empty afterwards.

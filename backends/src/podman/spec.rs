@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::action::Limits;
+use crate::action::{Limits, Network};
 use crate::engine::{Bind, Files, Layer, Plan};
 
 /// The file in a container's folder for what its agent says when it cannot serve.
@@ -11,6 +11,7 @@ pub(super) const LOG: &str = "agent.log";
 /// A container's specification.
 pub(super) fn spec(plan: &Plan<'_>, files: Files) -> Value {
     let netns = match plan.joins {
+        None if plan.container.network == Network::Open => json!({"nsmode": "bridge"}),
         None => json!({"nsmode": "none"}),
         Some(first) => json!({"nsmode": "container", "value": first}),
     };

@@ -137,10 +137,8 @@ fn mask(stage: &Path, root: &Path) -> Result<(), String> {
 
 /// The cell's host names. No resolver: there is nobody to ask.
 fn write_names(root: &Path, spec: &Spec) -> Result<(), String> {
-    let aliases: String = spec.hosts.iter().map(|host| format!(" {host}")).collect();
-    let hosts = format!("127.0.0.1 localhost{aliases}\n::1 localhost\n");
     for (path, content) in [
-        ("/etc/hosts", hosts.as_str()),
+        ("/etc/hosts", spec.hosts.as_str()),
         ("/etc/hostname", &format!("{}\n", spec.hostname)),
         ("/etc/resolv.conf", ""),
     ] {

@@ -9,8 +9,10 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::describe;
+use super::lines::Lines;
 use crate::action::{Process as Plan, Readiness, ServicePlan};
 use crate::link::{Link, Lost, Process, Progress};
+use crate::otlp::Inbox;
 use crate::outcome::{Ended, ServiceOutcome};
 use crate::output::Capture;
 
@@ -43,6 +45,7 @@ impl Service {
         link: Arc<Link>,
         command: Vec<String>,
         mut env: BTreeMap<String, String>,
+        lines: Lines,
     ) -> Result<Service, Lost> {
         env.extend(plan.env.clone());
         let argv = match &plan.process {
@@ -58,7 +61,7 @@ impl Service {
             state.lock().expect("no holder panics").idle = true;
         } else {
             let process = link.spawn(argv, env.clone(), plan.workdir.clone()).await?;
-            tokio::spawn(follow(process, state.clone(), tell));
+            tokio::spawn(follow(process, state.clone(), tell, lines));
         }
         Ok(Service { link, failed: None, env, state, changed })
     }
@@ -87,6 +90,7 @@ impl Service {
         &self,
         plan: &ServicePlan,
         limit: Duration,
+        inbox: &Inbox,
     ) -> Result<Result<(), String>, Lost> {
         let began = Instant::now();
         let idle = plan.process == Plan::OfImage && self.is_idle();
@@ -96,7 +100,7 @@ impl Service {
             let name = &plan.name;
             tokio::select! {
                 biased;
-                held = timeout_at(began + limit, self.holds(condition, began)) => match held {
+                held = timeout_at(began + limit, self.holds(condition, began, inbox, &plan.name)) => match held {
                     Ok(Ok(())) => {}
                     Ok(Err(Lost)) => return Err(Lost),
                     Err(_) => return Ok(Err(format!(
@@ -113,7 +117,13 @@ impl Service {
         Ok(Ok(()))
     }
 
-    async fn holds(&self, condition: &Readiness, began: Instant) -> Result<(), Lost> {
+    async fn holds(
+        &self,
+        condition: &Readiness,
+        began: Instant,
+        inbox: &Inbox,
+        service: &str,
+    ) -> Result<(), Lost> {
         match condition {
             Readiness::Port(port) => self.until_answered(*port, "", 1).await,
             Readiness::Http { port, path, status } => {
@@ -121,6 +131,14 @@ impl Service {
             }
             Readiness::Log(pattern) => {
                 self.until_logged(pattern).await;
+                Ok(())
+            }
+            Readiness::Span(name) => {
+                // Its own start is told once it is ready, and it was started.
+                let own = [format!("{service}.start"), "container.start".to_owned()];
+                if !own.contains(name) {
+                    inbox.heard_of(name).await;
+                }
                 Ok(())
             }
             Readiness::Exec { argv, interval, limit } => {
@@ -202,6 +220,7 @@ impl Readiness {
                 format!("http://localhost:{port}{path} does not answer with {status}")
             }
             Readiness::Log(pattern) => format!("its log does not match `{pattern}`"),
+            Readiness::Span(name) => format!("no span `{name}` was exported"),
             Readiness::Exec { argv, .. } => format!("`{}` does not end with 0", argv.join(" ")),
             Readiness::After(pause) => format!("it waits for {pause:?}"),
         }
@@ -217,8 +236,18 @@ async fn until_end_of(process: &mut Process) -> Result<Ended, Lost> {
 }
 
 /// Keeps a process' output and end, until both are over.
-async fn follow(mut process: Process, state: Arc<Mutex<State>>, tell: watch::Sender<()>) {
+async fn follow(
+    mut process: Process,
+    state: Arc<Mutex<State>>,
+    tell: watch::Sender<()>,
+    mut lines: Lines,
+) {
     while let Ok(progress) = process.next().await {
+        match &progress {
+            Progress::Stdout(bytes) => lines.push(bytes),
+            Progress::Stderr(_) => {}
+            Progress::Ended(_) => lines.end(),
+        }
         let mut state = state.lock().expect("no holder panics");
         match progress {
             Progress::Stdout(bytes) | Progress::Stderr(bytes) => state.log.push(&bytes),

@@ -96,7 +96,8 @@ fn attempts(index: &Index<'_>, verdict: &mut Verdict) {
             verdict.fail("no_external_services", message, None);
         }
         None => {
-            let message = "the kernel did not say whether something tried to get outside";
+            let message =
+                "nobody counts what gets outside: the network is open, or the kernel does not say";
             verdict.fail("no_external_services", message, None);
         }
     }
@@ -193,9 +194,9 @@ mod tests {
             &set(None),
             expected(),
             expect![[r#"
-            fails, 0 looked at
-            no_external_services: the kernel did not say whether something tried to get outside
-        "#]],
+                fails, 0 looked at
+                no_external_services: nobody counts what gets outside: the network is open, or the kernel does not say
+            "#]],
         );
     }
 

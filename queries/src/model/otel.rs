@@ -29,6 +29,7 @@ fn otel(table: &Table<'_>, test: &mut Test, propagators: &mut Vec<String>) {
     if let Some((value, path)) = table.value(&["exporter"]) {
         match value {
             Tree::String(name) if EXPORTERS.contains(&name.as_str()) => {
+                test.spans_on_stdout |= name == "stdout";
                 if name == "none" {
                     test.otel.insert("OTEL_TRACES_EXPORTER".to_owned(), name.clone());
                 }

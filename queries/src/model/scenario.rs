@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use clnrm_backends::{Host, Network};
 use serde::{Deserialize, Serialize};
 
 use super::read::{Table, shell};
@@ -21,6 +22,12 @@ pub(crate) struct Scenario {
     pub steps: Vec<Step>,
     /// Limit of all of it.
     pub time_limit: Option<Duration>,
+    /// What can be reached; `None`: what the test says.
+    pub network: Option<Network>,
+    /// Hosts outside that may be reached all the same, besides the test's.
+    pub allowed: Vec<Host>,
+    /// How often it is run again when it fails.
+    pub retries: u32,
     /// Whether it is expected that a step or service of it fails.
     pub expect_failure: bool,
 }
@@ -73,8 +80,7 @@ pub(super) fn read_all(root: &Table<'_>, test: &mut Test) {
     let top = steps(root);
     if !top.is_empty() {
         let (name, path) = (test.name.clone(), KeyPath::top("steps"));
-        let (time_limit, expect_failure) = (None, false);
-        test.scenarios.push(Scenario { name, path, steps: top, time_limit, expect_failure });
+        test.scenarios.push(Scenario { steps: top, ..Scenario::new(name, path) });
     }
     for key in ["scenario", "scenarios"] {
         for table in root.tables(&[key]) {
@@ -94,6 +100,9 @@ pub(super) fn share_environment(test: &mut Test) {
     let limits = scenarios.iter().map(|scenario| scenario.time_limit);
     let time_limit = limits.sum();
     let expect_failure = scenarios.iter().any(|scenario| scenario.expect_failure);
+    let retries = scenarios.iter().map(|scenario| scenario.retries).max().unwrap_or(0);
+    let network = scenarios.iter().find_map(|scenario| scenario.network);
+    let allowed = scenarios.iter().flat_map(|scenario| scenario.allowed.clone()).collect();
     let steps = scenarios.into_iter().flat_map(|scenario| {
         let named = move |mut step: Step| {
             if step.name != scenario.name {
@@ -104,7 +113,15 @@ pub(super) fn share_environment(test: &mut Test) {
         scenario.steps.into_iter().map(named)
     });
     let steps = steps.collect();
-    test.scenarios.push(Scenario { name, path, steps, time_limit, expect_failure });
+    test.scenarios.push(Scenario {
+        steps,
+        time_limit,
+        network,
+        allowed,
+        retries,
+        expect_failure,
+        ..Scenario::new(name, path)
+    });
     for placed in &mut test.expectations {
         placed.scenario = None;
     }
@@ -115,10 +132,9 @@ fn read(table: &Table<'_>, test: &mut Test) -> Scenario {
     let name = table.string(&["name"]).unwrap_or_default();
     let mut scenario = Scenario {
         steps: steps(table),
-        path: table.path().clone(),
         time_limit: table.limit(),
         expect_failure: table.boolean(&["expect_failure"]).unwrap_or(false),
-        name,
+        ..Scenario::new(name, table.path().clone())
     };
     let service = table.string(&["service"]);
     let service_path = table.path().key("service");
@@ -148,32 +164,83 @@ fn read(table: &Table<'_>, test: &mut Test) -> Scenario {
         expect::read(&expect, Some(index), test);
     }
     table.skip(&["description", "tags"]);
-    super::service::network(table);
-    if let Some(limit) = policy(table) {
-        scenario.time_limit = scenario.time_limit.or(Some(limit));
-    }
+    scenario.network = super::service::network(table).map(|(network, _)| network);
+    let policy = policy(table);
+    scenario.time_limit = scenario.time_limit.or(policy.time_limit);
+    scenario.allowed = policy.allowed;
     if let Some(table) = table.table(&["artifacts"]) {
         // Spans and logs are kept in any case.
         let collected = table.strings(&["collect"]).unwrap_or_default();
+        test.spans_on_stdout |= collected.iter().any(|what| what.starts_with("spans:"));
         if collected.iter().any(|what| !what.starts_with("spans:") && !what.starts_with("logs:")) {
             table.leave_out(&["collect"]);
         }
         table.finish();
     }
-    table.refuse(&["concurrent", "retries"]);
+    scenario.retries =
+        table.count(&["retries"]).map_or(0, |count| count.min(u64::from(MOST_RETRIES)) as u32);
+    table.refuse(&["concurrent"]);
     table.finish();
     scenario
 }
 
-/// `policy`; gives the time limit it sets.
-pub(super) fn policy(table: &Table<'_>) -> Option<Duration> {
-    let policy = table.table(&["policy"])?;
-    let limit = policy.duration(&["max_execution_time"], Duration::from_secs(1));
-    // The test's own network is all that can be reached, at every level of security.
-    policy.skip(&["security_level"]);
-    policy.leave_out(&["allowed_network_hosts"]);
-    policy.finish();
-    limit
+/// What a policy allows.
+#[derive(Default)]
+pub(super) struct Policy {
+    pub(super) time_limit: Option<Duration>,
+    pub(super) allowed: Vec<Host>,
+}
+
+/// Whoever writes more means: until it passes.
+const MOST_RETRIES: u32 = 100;
+
+/// Ports of a host that is named without one.
+const WEB: [u16; 2] = [80, 443];
+
+/// `policy`
+pub(super) fn policy(table: &Table<'_>) -> Policy {
+    let Some(table) = table.table(&["policy"]) else { return Policy::default() };
+    let time_limit = table.duration(&["max_execution_time"], Duration::from_secs(1));
+    // The same at every level of security: what is not allowed cannot be reached.
+    table.skip(&["security_level"]);
+    let mut allowed = Vec::new();
+    let hosts = table.strings(&["allowed_network_hosts"]).unwrap_or_default();
+    for (index, said) in hosts.iter().enumerate() {
+        match allowed_host(said) {
+            Ok(hosts) => allowed.extend(hosts),
+            Err(hint) => {
+                let at = At::Key(table.path().key("allowed_network_hosts").index(index));
+                let message = format!("`{said}` is no host that can be allowed");
+                table.problem(Problem::error("parse/host", at, message).hint(hint));
+            }
+        }
+    }
+    allowed.sort();
+    allowed.dedup();
+    table.finish();
+    Policy { time_limit, allowed }
+}
+
+/// A host by its name, and a port of it or those of the web; none for the container itself.
+fn allowed_host(said: &str) -> Result<Vec<Host>, &'static str> {
+    let (name, port) = match said.rsplit_once(':') {
+        Some((name, port)) => (name, Some(port.parse().map_err(|_| "write `name:port`")?)),
+        None => (said, None),
+    };
+    if name == "localhost" || name == "127.0.0.1" {
+        return Ok(Vec::new());
+    }
+    if name.parse::<std::net::IpAddr>().is_ok() {
+        return Err("only names can be allowed: an address is reached by nobody's help");
+    }
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+    if name.is_empty() || !name.chars().all(plain) {
+        return Err(
+            "name each host, without patterns: `api.example.com` or `api.example.com:8443`",
+        );
+    }
+    let ports = port.map_or(WEB.to_vec(), |port| vec![port]);
+    Ok(ports.into_iter().map(|port| Host { name: name.to_owned(), port }).collect())
 }
 
 /// `run`: shell text, or a list of `{service, command}`.
@@ -311,6 +378,21 @@ fn exit_code(table: &Table<'_>) -> Option<i32> {
         table.problem(Problem::error("parse/range", at, format!("{code} is no exit code")));
         None
     })
+}
+
+impl Scenario {
+    fn new(name: String, path: KeyPath) -> Scenario {
+        Scenario {
+            name,
+            path,
+            steps: Vec::new(),
+            time_limit: None,
+            network: None,
+            allowed: Vec::new(),
+            retries: 0,
+            expect_failure: false,
+        }
+    }
 }
 
 impl Step {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use clnrm_backends::Network;
 use serde::{Deserialize, Serialize};
 
 use super::Test;
@@ -29,6 +30,8 @@ pub(crate) struct Service {
     pub volumes: Vec<Volume>,
     /// Its working directory.
     pub workdir: Option<String>,
+    /// The network it says it is in, and where.
+    pub network: Option<(Network, KeyPath)>,
     /// Services that must be ready before it starts.
     pub depends_on: Vec<String>,
     /// When it is ready; `None`: as soon as its ports answer.
@@ -61,15 +64,16 @@ pub(crate) enum Wait {
     Http(u16, String, u16),
     /// A command ends with 0; the pause between two tries, and the limit of one.
     Exec(Vec<String>, Duration, Duration),
+    /// A span of this name was exported.
+    Span(String),
     /// A pause.
     After(Duration),
 }
 
 /// Plugins that are nothing but a container.
 const CONTAINERS: [&str; 4] = ["generic_container", "container", "generic", "alpine"];
-/// Plugins with a meaning of their own.
-const SPECIAL: [&str; 6] =
-    ["network_service", "ollama", "otel_collector", "surrealdb", "tgi", "vllm"];
+/// Plugins that are a service outside.
+const OUTSIDE: [&str; 4] = ["network_service", "ollama", "tgi", "vllm"];
 
 pub(super) fn read_all(root: &Table<'_>, test: &mut Test) {
     for key in ["services", "service"] {
@@ -90,10 +94,6 @@ pub(super) fn read_all(root: &Table<'_>, test: &mut Test) {
 fn read(id: &str, table: &Table<'_>) -> Service {
     let plugins = [table.string(&["plugin"]), table.string(&["type", "service_type"])];
     let plugin = plugins.into_iter().flatten().find(|name| !CONTAINERS.contains(&name.as_str()));
-    let special = plugin.clone().filter(|name| SPECIAL.contains(&name.as_str()));
-    if let Some(name) = &special {
-        table.unsupported(table.path().clone(), &format!("plugin {name}"));
-    }
     let argv = table.argv(&["args", "command"]);
     let mut service = Service {
         id: id.to_owned(),
@@ -104,45 +104,59 @@ fn read(id: &str, table: &Table<'_>) -> Service {
         ports: ports(table),
         volumes: volumes(table),
         workdir: table.string(&["working_dir", "workdir"]),
+        network: network(table),
         depends_on: table.strings(&["depends_on"]).unwrap_or_default(),
         waits: None,
         wait_limit: None,
     };
-    if service.image.is_none()
-        && let Some(name) = plugin.filter(|n| !SPECIAL.contains(&n.as_str()))
-    {
+    match plugin.as_deref() {
+        None => {}
+        Some("otel_collector") => {
+            // What listens on the ports of a collector in every container, by another name.
+            service.image = None;
+            service.argv = Some(Vec::new());
+        }
+        Some("surrealdb") => surrealdb(table, &mut service),
+        Some(name) if OUTSIDE.contains(&name) => {
+            table.unsupported(table.path().clone(), &format!("plugin {name}"));
+            table.skip(&["cache", "default_model", "endpoint", "model", "model_id"]);
+            table.skip(&["timeout", "url"]);
+        }
         // An unknown plugin's own name is its image's.
-        service.image = Some(name);
+        Some(name) => drop(service.image.get_or_insert(name.to_owned())),
     }
     waits(table, &mut service);
     table.skip(&["description", "name"]);
-    own_keys(table, special.as_deref());
-    network(table);
-    table.refuse(&["publish", "wait_for_span"]);
-    table.skip(&["wait_for_span_timeout_secs"]);
+    table.refuse(&["publish"]);
     table.finish();
     service
 }
 
-/// Keys of plugins that have a meaning of their own.
-fn own_keys(table: &Table<'_>, plugin: Option<&str>) {
-    table.skip(match plugin {
-        Some("surrealdb") => &["password", "strict", "username"],
-        Some("network_service" | "ollama" | "tgi" | "vllm") => {
-            &["cache", "default_model", "endpoint", "model", "model_id", "timeout", "url"]
-        }
-        _ => &[],
-    });
+/// A database in memory, with what the table says as its arguments.
+fn surrealdb(table: &Table<'_>, service: &mut Service) {
+    const PORT: u16 = 8000;
+    let named = |key, otherwise: &str| table.string(&[key]).unwrap_or(otherwise.to_owned());
+    let (user, password) = (named("username", "root"), named("password", "root"));
+    let strict = table.boolean(&["strict"]).unwrap_or(false);
+    service.image.get_or_insert("surrealdb/surrealdb:latest".to_owned());
+    service.env.entry("SURREALDB_PORT".to_owned()).or_insert(PORT.to_string());
+    if service.ports.is_empty() {
+        service.ports.push(PORT);
+    }
+    let bind = format!("0.0.0.0:{PORT}");
+    let start = ["/surreal", "start", "--user", &user, "--pass", &password, "--bind", &bind];
+    let strict = strict.then_some("--strict");
+    let argv = start.into_iter().chain(strict).chain(["memory"]).map(str::to_owned);
+    service.argv.get_or_insert(argv.collect());
 }
 
-/// The network of a test, scenario or service: its own, with nothing outside, is all there is yet.
-pub(super) fn network(table: &Table<'_>) {
-    let Some((value, path)) = table.value(&["network"]) else { return };
+/// The network of a test, scenario or service, and where that is written.
+pub(super) fn network(table: &Table<'_>) -> Option<(Network, KeyPath)> {
+    let (value, path) = table.value(&["network"])?;
     match value {
-        Tree::String(name) if name == "isolated" => {}
-        Tree::String(name) if name == "none" || name == "open" => {
-            table.unsupported(path, &format!("network = \"{name}\""));
-        }
+        Tree::String(name) if name == "isolated" => return Some((Network::Isolated, path)),
+        Tree::String(name) if name == "none" => return Some((Network::None, path)),
+        Tree::String(name) if name == "open" => return Some((Network::Open, path)),
         Tree::String(name) => {
             let problem =
                 Problem::error("parse/network", At::Key(path), format!("`{name}` is no network"));
@@ -150,6 +164,7 @@ pub(super) fn network(table: &Table<'_>) {
         }
         other => table.wrong_type(path, "a string", other),
     }
+    None
 }
 
 /// `8080` or `"8080:80"`, of which the second is the one inside.
@@ -246,6 +261,9 @@ fn waits(table: &Table<'_>, service: &mut Service) {
             None => {}
         }
     }
+    waits.extend(table.string(&["wait_for_span"]).map(Wait::Span));
+    let limit = table.duration(&["wait_for_span_timeout_secs"], Duration::from_secs(1));
+    service.wait_limit = service.wait_limit.max(limit);
     service.waits = (!waits.is_empty()).then_some(waits);
 }
 
@@ -291,7 +309,7 @@ fn wait_for(table: &Table<'_>, service: &mut Service, waits: &mut Vec<Wait>) {
     }
     let limit = table.limit();
     service.wait_limit = service.wait_limit.max(limit);
-    table.refuse(&["span"]);
+    waits.extend(table.string(&["span"]).map(Wait::Span));
     table.finish();
 }
 

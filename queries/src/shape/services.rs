@@ -1,7 +1,9 @@
 //! Services that are named are there, and can be started in some order.
 
+use clnrm_backends::Network;
+
 use crate::diagnostic::{At, Problem, SHARED_PORT};
-use crate::model::{Service, Test};
+use crate::model::{Scenario, Service, Test};
 use crate::plan::DEFAULT_SERVICE;
 
 pub(super) fn check(test: &Test, problems: &mut Vec<Problem>) {
@@ -34,7 +36,9 @@ pub(super) fn check(test: &Test, problems: &mut Vec<Problem>) {
     }
     for (index, service) in test.services.iter().enumerate() {
         let earlier = &test.services[..index];
-        for port in &service.ports {
+        // Without a network each has a loopback of its own.
+        let shared = if test.network == Some(Network::None) { &[][..] } else { &service.ports };
+        for port in shared {
             if let Some(other) = earlier.iter().find(|other| other.ports.contains(port)) {
                 let message = format!(
                     "not supported yet: services `{}` and `{}` both listen on port {port}",
@@ -43,6 +47,15 @@ pub(super) fn check(test: &Test, problems: &mut Vec<Problem>) {
                 let at = At::Key(service.path.key("ports"));
                 problems.push(Problem::warning(SHARED_PORT, at, message));
             }
+        }
+        let used = |scenario: &&Scenario| scenario.network.or(test.network).unwrap_or_default();
+        if let Some((network, path)) = &service.network
+            && let Some(scenario) = test.scenarios.iter().find(|it| used(it) != *network)
+        {
+            let (id, name) = (&service.id, &scenario.name);
+            let message = format!("the network of service `{id}` is not that of scenario `{name}`");
+            let problem = Problem::error("shape/network", At::Key(path.clone()), message);
+            problems.push(problem.hint("say `network` once, of the test or of the scenario"));
         }
         for name in service.depends_on.iter().filter(|name| !ids().any(|id| id == **name)) {
             let at = At::Key(service.path.key("depends_on"));

@@ -53,6 +53,7 @@ fn readiness() -> impl Strategy<Value = Readiness> {
             status
         }),
         text().prop_map(Readiness::Log),
+        text().prop_map(Readiness::Span),
         (texts(), duration(), duration()).prop_map(|(argv, interval, limit)| Readiness::Exec {
             argv,
             interval,
@@ -72,17 +73,11 @@ fn expected() -> impl Strategy<Value = Expected> {
 
 fn service() -> impl Strategy<Value = ServicePlan> {
     let outside = (text(), image(), process(), env());
-    let inside = (vec(mount(), 0..2), option::of(text()), vec(readiness(), 0..2), duration());
+    let ready = (vec(readiness(), 0..2), duration());
+    let inside = (vec(mount(), 0..2), option::of(text()), vec(0..2u16, 0..2), ready);
     (outside, inside).prop_map(
-        |((name, image, process, env), (mounts, workdir, ready, ready_limit))| ServicePlan {
-            name,
-            image,
-            process,
-            env,
-            mounts,
-            workdir,
-            ready,
-            ready_limit,
+        |((name, image, process, env), (mounts, workdir, ports, (ready, ready_limit)))| {
+            ServicePlan { name, image, process, env, mounts, workdir, ports, ready, ready_limit }
         },
     )
 }
@@ -112,14 +107,35 @@ fn backend() -> impl Strategy<Value = BackendKind> {
     prop_oneof![Just(BackendKind::Fake), Just(BackendKind::Sandbox), Just(BackendKind::Podman)]
 }
 
+fn network() -> impl Strategy<Value = Network> {
+    prop_oneof![Just(Network::Isolated), Just(Network::None), Just(Network::Open)]
+}
+
 fn action() -> impl Strategy<Value = Action> {
     let limits = (option::of(1..3u32), option::of(1..3u64), option::of(1..3u32))
         .prop_map(|(cpu_millicores, memory_mb, pids)| Limits { cpu_millicores, memory_mb, pids });
-    let how = (backend(), 0..2u64, option::of(-1..2i64), duration(), limits);
+    let host = (text(), 1..3u16).prop_map(|(name, port)| Host { name, port });
+    let reach = (network(), vec(host, 0..2), any::<bool>(), any::<bool>(), 0..2u32);
+    let how = (backend(), 0..2u64, option::of(-1..2i64), duration(), limits, reach);
     (how, vec(service(), 0..3), vec(step(), 0..3)).prop_map(
-        |((backend, seed, clock, time_limit, limits), services, steps)| Action {
+        |(
+            (
+                backend,
+                seed,
+                clock,
+                time_limit,
+                limits,
+                (network, allowed, lasting, spans_on_stdout, retries),
+            ),
+            services,
+            steps,
+        )| Action {
             backend,
-            network: Network::Isolated,
+            network,
+            allowed,
+            lasting,
+            spans_on_stdout,
+            retries,
             seed,
             clock,
             time_limit,
@@ -132,7 +148,20 @@ fn action() -> impl Strategy<Value = Action> {
 
 /// Puts one field of another action into `action`.
 fn graft(action: &mut Action, other: Action, field: usize) {
-    let Action { backend, network: _, seed, clock, time_limit, limits, services, steps } = other;
+    let Action {
+        backend,
+        network,
+        allowed,
+        lasting,
+        spans_on_stdout,
+        retries,
+        seed,
+        clock,
+        time_limit,
+        limits,
+        services,
+        steps,
+    } = other;
     match field {
         0 => action.backend = backend,
         1 => action.seed = seed,
@@ -145,6 +174,16 @@ fn graft(action: &mut Action, other: Action, field: usize) {
         8 => drop(action.services.pop()),
         9 => drop(action.steps.pop()),
         29 => action.limits = limits,
+        30 => action.network = network,
+        31 => action.allowed = allowed,
+        32 => action.lasting = lasting,
+        34 => action.spans_on_stdout = spans_on_stdout,
+        35 => action.retries = retries,
+        33 => {
+            if let (Some(at), Some(from)) = (action.services.first_mut(), services.first()) {
+                at.ports.clone_from(&from.ports);
+            }
+        }
         10..=19 => {
             let (Some(at), Some(from)) = (action.services.first_mut(), services.into_iter().next())
             else {
@@ -183,7 +222,7 @@ fn graft(action: &mut Action, other: Action, field: usize) {
     }
 }
 
-const FIELDS: usize = 30;
+const FIELDS: usize = 36;
 
 /// Where mounts come from means nothing; all else does.
 fn would_do_the_same(a: &Action, b: &Action) -> bool {

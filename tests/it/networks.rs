@@ -1,0 +1,123 @@
+//! What a test can reach, by what it says of its network.
+
+use std::io::Write;
+use std::net::TcpListener;
+use std::thread;
+
+use expect_test::expect;
+
+use crate::case::Case;
+use crate::engines::{BUSYBOX, On, in_every_sandbox, on_every_engine};
+
+in_every_sandbox!(an_allowed_host_is_reached_every_time);
+
+fn an_allowed_host_is_reached_every_time(on: On) {
+    let server = TcpListener::bind("[::]:0").unwrap();
+    let port = server.local_addr().unwrap().port();
+    thread::spawn(move || {
+        for mut stream in server.incoming().flatten() {
+            let _ = stream.write_all(b"hello\n");
+        }
+    });
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let fixture = r#"
+//- /a.clnrm.toml
+[meta]
+name = "a"
+
+[policy]
+allowed_network_hosts = ["NAME:PORT"]
+
+[[scenario]]
+name = "s"
+
+[[scenario.steps]]
+name = "ask"
+command = "bash -c 'read line </dev/tcp/NAME/PORT; echo $line'"
+expected_output_contains = "hello"
+
+[expect.hermeticity]
+no_external_services = true
+"#;
+    let fixture = fixture.replace("NAME", &name).replace("PORT", &port.to_string());
+    let test = "networks::an_allowed_host_is_reached_every_time";
+    let Some(case) = on.case(test, &fixture) else { return };
+    // What it answers may be another thing every time.
+    for _ in 0..2 {
+        case.run(&[]).check(expect![[r#"
+            exit 0
+            passed  a.clnrm.toml
+            1 started, 0 reused, some queries executed
+        "#]]);
+    }
+}
+
+const OPEN: &str = r#"
+//- /a.clnrm.toml
+network = "open"
+
+[meta]
+name = "a"
+
+[[scenario]]
+name = "s"
+run = "grep -q eth0 /proc/net/dev"
+
+[expect.hermeticity]
+no_external_services = true
+"#;
+
+#[test]
+fn an_open_network_proves_nothing() {
+    let test = "networks::an_open_network_proves_nothing";
+    for on in [On::Podman(BUSYBOX), On::Docker(BUSYBOX)] {
+        let Some(case) = on.case(test, OPEN) else { continue };
+        for _ in 0..2 {
+            case.run(&[]).check(expect![[r#"
+                exit 1
+                failed  a.clnrm.toml
+                  11: expect.hermeticity.no_external_services: nobody counts what gets outside: the network is open, or the kernel does not say (0 spans looked at)
+                1 started, 0 reused, some queries executed
+            "#]]);
+        }
+    }
+}
+
+#[test]
+fn the_sandbox_has_no_open_network() {
+    Case::new(OPEN).run(&[]).check(expect![[r#"
+        exit 5
+        broken  a.clnrm.toml
+        a.clnrm.toml:6:1: error[backend/network]: the sandbox has no way outside, and the network is to be open
+        0 started, 0 reused, some queries executed
+    "#]]);
+}
+
+#[test]
+fn networks_that_do_not_agree() {
+    let fixture = r#"
+//- /a.clnrm.toml
+[meta]
+name = "a"
+
+[policy]
+allowed_network_hosts = ["*.example.com", "10.0.0.1", "example.com:no", "localhost:80"]
+
+[services.app]
+network = "none"
+
+[[scenario]]
+name = "s"
+service = "app"
+run = "true"
+"#;
+    Case::new(fixture).run(&[]).check(expect![[r#"
+        exit 3
+        broken  a.clnrm.toml
+        a.clnrm.toml:5:26: error[parse/host]: `*.example.com` is no host that can be allowed
+        a.clnrm.toml:5:43: error[parse/host]: `10.0.0.1` is no host that can be allowed
+        a.clnrm.toml:5:55: error[parse/host]: `example.com:no` is no host that can be allowed
+        a.clnrm.toml:8:1: error[shape/network]: the network of service `app` is not that of scenario `s`
+        0 started, 0 reused, some queries executed
+    "#]]);
+}
