@@ -93,12 +93,14 @@ pub(crate) fn sockets() -> Vec<PathBuf> {
     found.flatten().collect()
 }
 
+pub(crate) use crate::docker::sockets as docker_sockets;
+
 const PODMAN_PLACES: &str =
     "$CONTAINER_HOST, $XDG_RUNTIME_DIR/podman/podman.sock or /run/podman/podman.sock";
 const DOCKER_PLACES: &str = "$DOCKER_HOST, the current context's place, $XDG_RUNTIME_DIR/docker.sock or /var/run/docker.sock";
 
 /// Where a Podman service may listen, the user's own word first.
-fn podman_sockets() -> Result<Vec<PathBuf>, String> {
+pub(crate) fn podman_sockets() -> Result<Vec<PathBuf>, String> {
     if let Some(host) = std::env::var("CONTAINER_HOST").ok().filter(|host| !host.is_empty()) {
         return match host.strip_prefix("unix://") {
             Some(path) => Ok(vec![PathBuf::from(path)]),

@@ -28,6 +28,7 @@ mod output;
 mod podman;
 mod sandbox;
 mod scenario;
+mod survey;
 mod trace;
 
 pub use action::{
@@ -43,6 +44,7 @@ pub use outcome::{Ended, Outcome, Output, ServiceOutcome, StepOutcome};
 pub use podman::Podman;
 pub use sandbox::{Sandbox, sandbox_main};
 pub use scenario::Cancel;
+pub use survey::{Finding, Health, survey};
 pub use trace::{Attributes, Event, Source, Span, SpanKind, Status, StatusCode, Value};
 
 /// Where actions are run.

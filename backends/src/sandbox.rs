@@ -24,7 +24,7 @@ use tokio::runtime::Runtime;
 
 use self::cgroup::Cgroup;
 pub use self::child::sandbox_main;
-use crate::action::{Action, BackendKind, Image};
+use crate::action::{Action, BackendKind, Image, Limits};
 use crate::cell::{Cell, Container, Started};
 use crate::error::BackendError;
 use crate::image::{self, Shelf, Unpacked, User};
@@ -61,6 +61,11 @@ impl Sandbox {
     /// Unpacks images below `folder` instead of in this user's folder for caches.
     pub fn keep_images_in(self, folder: &Path) -> Sandbox {
         Sandbox { shelf: Arc::new(Shelf::at(folder.to_owned())), ..self }
+    }
+
+    /// Which of these limits could not be held here, by their names for people.
+    pub(crate) fn limits_missing(limits: &Limits) -> Vec<&'static str> {
+        Cgroup::make(limits).missing.clone()
     }
 
     fn runtime(&self) -> &Runtime {

@@ -33,6 +33,8 @@ pub(crate) enum Command {
     Schema(SchemaArgs),
     Build(BuildArgs),
     Cache(CacheArgs),
+    #[command(visible_alias = "health")]
+    Doctor(DoctorArgs),
 }
 
 /// Make a small project that is green at once.
@@ -72,6 +74,15 @@ pub(crate) struct RunArgs {
     /// Run nothing: fail when anything would have to run. For CI jobs that restore a store.
     #[arg(long)]
     pub(crate) frozen: bool,
+    /// Start nothing more once a test has failed.
+    #[arg(long)]
+    pub(crate) fail_fast: bool,
+    /// Run one of several parts of the tests, for one of several machines: `2/3` is the second of three.
+    #[arg(long, value_name = "I/N", value_parser = Shard::parse)]
+    pub(crate) shard: Option<Shard>,
+    /// How the tests are split.
+    #[arg(long, value_enum, default_value_t, requires = "shard")]
+    pub(crate) shard_by: ShardBy,
     /// Show failures that are known instead of running their scenarios again.
     #[arg(long)]
     pub(crate) reuse_failures: bool,
@@ -80,6 +91,35 @@ pub(crate) struct RunArgs {
     pub(crate) dry_run: bool,
     #[command(flatten)]
     pub(crate) common: CommonArgs,
+}
+
+/// A part of the tests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shard {
+    /// From 1.
+    pub(crate) number: usize,
+    pub(crate) of: usize,
+}
+
+impl Shard {
+    fn parse(text: &str) -> Result<Shard, String> {
+        let parts = text.split_once('/');
+        let numbers = parts.and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
+        match numbers {
+            Some((number, of)) if 1 <= number && number <= of => Ok(Shard { number, of }),
+            _ => Err("write I/N with I from 1 to N, like 2/3".to_owned()),
+        }
+    }
+}
+
+/// How the tests are split into shards.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ShardBy {
+    /// Into parts of as many tests.
+    #[default]
+    Count,
+    /// Into parts that took as long when they were last run here.
+    Duration,
 }
 
 /// Check tests without running anything.
@@ -209,6 +249,23 @@ pub(crate) struct BuildArgs {
     pub(crate) graph: Option<GraphFormat>,
     #[command(flatten)]
     pub(crate) variables: VariableArgs,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+}
+
+/// Look at what this machine has to run tests with, and run a container in each backend.
+///
+/// Tells which backend would be used and why, and for everything that does not work what mends it.
+/// Exits with 5 when no container can be run.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  clnrm doctor\n  clnrm doctor --format json")]
+pub(crate) struct DoctorArgs {
+    /// The backend that is to be used.
+    #[arg(long, value_enum)]
+    pub(crate) backend: Option<BackendArg>,
+    /// How to report.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
     #[command(flatten)]
     pub(crate) store: StoreArgs,
 }

@@ -3,6 +3,7 @@
 pub(crate) mod block;
 pub(crate) mod build;
 pub(crate) mod cache;
+pub(crate) mod doctor;
 pub(crate) mod dry_run;
 pub(crate) mod init;
 pub(crate) mod lint;

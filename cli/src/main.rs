@@ -9,6 +9,7 @@ mod printer;
 mod schema;
 mod select;
 mod settle;
+mod shard;
 mod why;
 mod workspace;
 
@@ -42,6 +43,7 @@ fn main() -> std::process::ExitCode {
         Command::Render(args) => commands::render::run(&args),
         Command::Build(args) => commands::build::run(&args),
         Command::Cache(args) => commands::cache::run(&args),
+        Command::Doctor(args) => commands::doctor::run(&args),
     };
     let exit = result.unwrap_or_else(|error| {
         printer::complain(&error);

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use anstream::adapter::strip_str;
 use anstream::{AutoStream, ColorChoice};
-use clnrm_backends::BackendError;
+use clnrm_backends::{BackendError, Finding};
 use clnrm_engine::{Counts, Engine, Impure, Stopped, Unit};
 use clnrm_queries::{Diagnostic, Reached, Severity};
 use serde::Serialize;
@@ -130,6 +130,16 @@ fn report(write: impl FnOnce(&dyn Fn(&mut String))) {
 /// Data, as it is.
 pub(crate) fn text(text: &str) {
     write_all(std::io::stdout().lock(), text);
+}
+
+/// What a look at the machine has found, and which backend would be used.
+pub(crate) fn findings(findings: &[Finding], used: &str) {
+    report(|print| print(&mut human::findings(findings, used)));
+}
+
+/// The same for programs.
+pub(crate) fn findings_as_json(findings: &[Finding], used: &str) {
+    json(&json::findings(findings, used));
 }
 
 /// Data as JSON.

@@ -36,6 +36,8 @@ pub(crate) struct Settle<'a> {
     pub(crate) detail: Detail,
     /// Run nothing; what would have to run stays pending.
     pub(crate) frozen: bool,
+    /// Start nothing more once something has failed.
+    pub(crate) fail_fast: bool,
     /// Told of every finished run: how many are done, and of how many.
     pub(crate) progress: &'a dyn Fn(usize, usize),
 }
@@ -150,7 +152,7 @@ impl Settle<'_> {
         let failed = |last: &[u8]| Report::<&str>::decode(last).map(|report| is_failed(&report));
         let failed_before: Vec<bool> =
             engine.last(&REPORT, units, failed).iter().map(|last| *last == Some(true)).collect();
-        let (mut rounds, mut tries) = (0, Tries::default());
+        let (mut rounds, mut more, mut tries) = (0, 0, Tries::default());
         loop {
             let reports = engine.demand(&REPORT, units);
             let mut stale = self.stale(&reports, &failed_before, ran);
@@ -161,12 +163,19 @@ impl Settle<'_> {
                 stale.iter().for_each(|key| engine.forget_effect(Digest(key.0)));
                 continue;
             }
-            let pending = pending(engine, units, &reports);
-            if pending.is_empty() || self.frozen || self.cancel.is_cancelled() {
+            let mut pending = pending(engine, units, &reports);
+            let failed = || reports.iter().flatten().any(|report| is_failed(report));
+            let over = self.frozen || self.cancel.is_cancelled() || (self.fail_fast && failed());
+            if pending.is_empty() || over {
                 return reports;
             }
+            if self.fail_fast {
+                // As many at once as are judged before others start.
+                let rest = pending.keys().nth(self.pool.current_num_threads()).copied();
+                more = rest.map_or(0, |rest| pending.split_off(&rest).len());
+            }
             ran.extend(pending.keys().copied());
-            rounds += 1;
+            rounds += usize::from(more == 0);
             if rounds > MOST_ROUNDS + tries.most() {
                 // It says nothing about what is mounted, so it takes no inputs.
                 for (key, action) in &pending {

@@ -22,6 +22,14 @@ fn connect(socket: &Path) -> Result<Docker, String> {
     Docker::connect_with_unix(&place, PATIENCE, API_DEFAULT_VERSION).map_err(|error| chain(&error))
 }
 
+/// Which version of an engine answers.
+pub(crate) fn version(socket: &Path) -> Option<String> {
+    let engine = connect(socket).ok()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+    let asked = runtime.block_on(async { tokio::time::timeout(LOOK, engine.version()).await });
+    asked.ok()?.ok()?.version
+}
+
 /// The id of an image; `None` when the engine does not have it, or does not answer.
 pub(crate) async fn find(socket: &Path, reference: &str) -> Option<String> {
     let engine = connect(socket).ok()?;

@@ -16,6 +16,7 @@ use crate::known::KnownReport;
 use crate::printer::{self, RunSummary, Stats};
 use crate::select::select;
 use crate::settle::{Again, Settle, Settled};
+use crate::shard::shard;
 use crate::why::why;
 use crate::workspace::{LazyBackend, Workspace};
 
@@ -38,7 +39,11 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
     let cancel = Cancel::default();
     interrupt::listen(&engine, &cancel)?;
     // What is about every file is let go of with the process.
-    let selection = ManuallyDrop::new(select(&workspace, &mut engine, &args.paths)?);
+    let mut selection = ManuallyDrop::new(select(&workspace, &mut engine, &args.paths)?);
+    if let Some(part) = args.shard {
+        let units = std::mem::take(&mut selection.units);
+        selection.units = shard(&mut engine, units, part, args.shard_by);
+    }
     let settings = settings(&mut engine)?;
     backend.choose(choice(args.backend, &settings));
     if settings.diagnostics.iter().any(|d| d.severity == Severity::Error) {
@@ -69,6 +74,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
         again: again(args),
         detail: args.common.format.into(),
         frozen: args.frozen,
+        fail_fast: args.fail_fast,
         progress: &progress,
     };
     let settled = settle.settle(&mut engine, selection.units.clone());
@@ -79,6 +85,11 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
     printer::run(&summary, args.common.format);
     if args.frozen && !cancel.is_cancelled() {
         return Ok(frozen(&mut engine, &summary)
+            .max(selection.exit())
+            .max(super::finish(&mut engine, "run")));
+    }
+    if args.fail_fast && !cancel.is_cancelled() {
+        return Ok(fail_fast(&summary)
             .max(selection.exit())
             .max(super::finish(&mut engine, "run")));
     }
@@ -98,12 +109,20 @@ fn again(args: &RunArgs) -> Again {
     }
 }
 
+/// As without `--fail-fast`, but what was not run says nothing.
+fn fail_fast(summary: &RunSummary) -> Exit {
+    let ran = |report: &&Result<KnownReport, Stopped>| !is_open(report);
+    summary.reports.iter().filter(ran).map(exit_of).max().unwrap_or(Exit::Nothing)
+}
+
+/// Whether something of it would still have to run.
+fn is_open(report: &Result<KnownReport, Stopped>) -> bool {
+    let report = report.as_ref().ok().and_then(|report| report.view().ok());
+    report.is_some_and(|report| report.state() == State::Pending)
+}
+
 /// As without `--frozen`, but what would have to run is a failure.
 fn frozen(engine: &mut Engine, summary: &RunSummary) -> Exit {
-    let is_open = |report: &&Result<KnownReport, Stopped>| {
-        let report = report.as_ref().ok().and_then(|report| report.view().ok());
-        report.is_some_and(|report| report.state() == State::Pending)
-    };
     let open = summary.units.iter().zip(&summary.reports).filter(|(_, report)| is_open(report));
     let open: Vec<_> = open.collect();
     if open.is_empty() {

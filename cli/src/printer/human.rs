@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt::{Display, Write};
 use std::time::Duration;
 
+use clnrm_backends::{Finding, Health};
 use clnrm_engine::{Stopped, Unit};
 use clnrm_queries::{Diagnostic, Failure, Origin, Reached, Report, Severity, State};
 use rayon::prelude::*;
@@ -360,4 +361,21 @@ fn seconds(duration: Duration) -> String {
     } else {
         format!("{:.2} s", duration.as_secs_f64())
     }
+}
+
+pub(super) fn findings(findings: &[Finding], used: &str) -> String {
+    let mut text = String::new();
+    for Finding { name, state, detail, mend } in findings {
+        let word = match state {
+            Health::Good => good("ok  "),
+            Health::Lacking => doubtful("lack"),
+            Health::Broken => bad("FAIL"),
+        };
+        let _ = writeln!(text, "{word}  {name}: {detail}");
+        if let Some(mend) = mend {
+            let _ = writeln!(text, "        mend: {mend}");
+        }
+    }
+    let _ = writeln!(text, "\nused: {used}");
+    text
 }

@@ -1,6 +1,6 @@
 //! Reports for programs: one JSON object, whose shape is kept.
 
-use clnrm_backends::BackendError;
+use clnrm_backends::{BackendError, Finding, Health};
 use clnrm_engine::Stopped;
 use clnrm_queries::{Diagnostic, Failure, Report, ScenarioReport, State};
 use serde::Serialize;
@@ -184,4 +184,16 @@ fn milliseconds(duration: std::time::Duration) -> f64 {
 
 pub(super) fn pretty(value: &impl Serialize) -> String {
     serde_json::to_string_pretty(value).expect("reports are plain data") + "\n"
+}
+
+pub(super) fn findings(findings: &[Finding], used: &str) -> Value {
+    let finding = |Finding { name, state, detail, mend }: &Finding| {
+        let state = match state {
+            Health::Good => "good",
+            Health::Lacking => "lacking",
+            Health::Broken => "broken",
+        };
+        json!({"name": name, "state": state, "detail": detail, "mend": mend})
+    };
+    json!({"findings": findings.iter().map(finding).collect::<Vec<_>>(), "used": used})
 }

@@ -86,6 +86,7 @@ impl Lab {
             again: Again::Failed,
             detail: Detail::Whole,
             frozen: false,
+            fail_fast: false,
             progress: &|_, _| {},
         };
         let settled = settle.settle(&mut self.engine, units.clone());

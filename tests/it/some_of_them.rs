@@ -1,0 +1,78 @@
+//! Runs of some of the tests: until one fails, or one machine's part.
+
+use std::collections::BTreeSet;
+
+use expect_test::expect;
+
+use crate::case::{Case, Report};
+
+/// Six tests, of which the third fails; they last a while, more and more.
+fn six() -> Case {
+    let case = Case::new("");
+    for number in 1..=6 {
+        let text = format!(
+            "[meta]\nname = \"{number}\"\n[[scenario]]\nname = \"s\"\n\
+             run = \"sleep 0.0{number}; [ {number} != 3 ]\"\n"
+        );
+        case.write(&format!("{number}.clnrm.toml"), text);
+    }
+    case
+}
+
+/// The files of a report whose test was run.
+fn ran(report: &Report) -> BTreeSet<String> {
+    let tests = report.json["tests"].as_array().unwrap().iter();
+    let ran = tests.filter(|test| test["state"] != "skipped");
+    ran.map(|test| test["file"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn nothing_more_starts_after_a_failure() {
+    let case = six();
+    let report = case.run(&["--fail-fast", "--jobs", "1"]);
+    assert_eq!(report.exit, Some(1), "{}", report.seen());
+    let ran = ran(&report);
+    assert!(ran.contains("3.clnrm.toml"), "{}", report.seen());
+    assert_eq!(report.containers_started() as usize, ran.len());
+    // All others are run by the next run, which does not stop, and the failed one again.
+    let rest = case.run(&[]);
+    let expected = 6 - ran.len() + 1;
+    assert_eq!(rest.containers_started() as usize, expected, "{} {ran:?}", rest.seen());
+}
+
+#[test]
+fn without_a_failure_nothing_is_left_out() {
+    let case = six();
+    case.replace("3.clnrm.toml", "[ 3 != 3 ]", "true");
+    let report = case.run(&["--fail-fast", "--jobs", "2"]);
+    assert_eq!(report.exit, Some(0), "{}", report.seen());
+    assert_eq!(report.containers_started(), 6);
+}
+
+#[test]
+fn shards_are_all_of_it_and_each_once() {
+    let case = six();
+    case.run(&[]);
+    for by in ["count", "duration"] {
+        let mut all = BTreeSet::new();
+        for shard in ["1/3", "2/3", "3/3"] {
+            let report = case.run(&["--shard", shard, "--shard-by", by]);
+            let part = ran(&report);
+            assert!(!part.is_empty());
+            assert!(part.is_disjoint(&all), "{by} {shard}");
+            all.extend(part);
+        }
+        assert_eq!(all.len(), 6, "{by}");
+    }
+}
+
+#[test]
+fn a_shard_that_is_none() {
+    six().clnrm(&["run", "--shard", "4/3"]).check(expect![[r#"
+        exit 2
+        -- stderr
+        error: invalid value '4/3' for '--shard <I/N>': write I/N with I from 1 to N, like 2/3
+
+        For more information, try '--help'.
+    "#]]);
+}
