@@ -1,13 +1,13 @@
 //! The image `host`: the machine's own system folders, and a digest of what they hold.
 
-use std::ffi::{CStr, CString, OsStr};
+use std::ffi::{CString, OsStr};
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex};
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
@@ -46,28 +46,31 @@ pub(crate) fn digest() -> io::Result<String> {
         (etc.join().unwrap_or_else(|panic| resume_unwind(panic)), programs)
     });
     let mut hasher = blake3::Hasher::new_derive_key("clnrm 2026-11 host image v2");
-    for part in [etc?, programs?] {
+    for part in [etc?.0, programs?] {
         hasher.update(part.as_bytes());
     }
     Ok(hasher.finalize().to_hex().to_string())
 }
 
-/// The databases, and what is under `/etc`.
-fn settings() -> io::Result<blake3::Hash> {
+/// The databases, and what is under `/etc`; with it, what of that is masked.
+fn settings() -> io::Result<(blake3::Hash, Arc<[PathBuf]>)> {
     let mut hasher = blake3::Hasher::new();
     for file in PACKAGES.iter().chain(&["/etc/os-release"]) {
         let content = fs::read(file).unwrap_or_default();
         hasher.update(&(content.len() as u64).to_le_bytes());
         hasher.update(&content);
     }
-    stat_below(&mut hasher, Path::new("/etc"))?;
-    Ok(hasher.finalize())
+    let mut masked = Vec::new();
+    stat_below(&mut hasher, Path::new("/etc"), &mut masked)?;
+    let masked: Arc<[PathBuf]> = masked.into();
+    *MASKED.lock().expect("no holder panics") = Some(masked.clone());
+    Ok((hasher.finalize(), masked))
 }
 
 /// What is under `/usr/local`, and where programs are.
 fn programs() -> io::Result<blake3::Hash> {
     let mut hasher = blake3::Hasher::new();
-    stat_below(&mut hasher, Path::new("/usr/local"))?;
+    stat_below(&mut hasher, Path::new("/usr/local"), &mut Vec::new())?;
     for folder in PATH.split(':').map(Path::new) {
         if !folder.is_symlink()
             && folder.is_dir()
@@ -80,47 +83,36 @@ fn programs() -> io::Result<blake3::Hash> {
 }
 
 /// What of the shown folders is masked, as it is for some users of the machine only: everything
-/// under `/etc` that not everybody may read.
-pub(crate) fn masked() -> &'static [PathBuf] {
-    static MASKED: OnceLock<Vec<PathBuf>> = OnceLock::new();
-    MASKED.get_or_init(|| {
-        let mut masked = Vec::new();
-        gather_masked(Path::new("/etc"), &mut masked);
-        masked
-    })
+/// under `/etc` that not everybody may read. As the last [`digest`] saw it.
+pub(crate) fn masked() -> Arc<[PathBuf]> {
+    let known = MASKED.lock().expect("no holder panics").clone();
+    // What cannot be read now is masked by whoever cannot read it.
+    known.unwrap_or_else(|| settings().map(|(_, masked)| masked).unwrap_or_default())
 }
 
-fn gather_masked(path: &Path, masked: &mut Vec<PathBuf>) {
-    let Ok(Some((folder, entries))) = open(path) else { return };
-    for (name, kind) in entries {
-        let child = path.join(OsStr::from_bytes(name.to_bytes()));
-        if !is_public(&folder, &name, kind) {
-            masked.push(child);
-        } else if kind == FileType::Directory {
-            gather_masked(&child, masked);
-        }
-    }
-}
+static MASKED: Mutex<Option<Arc<[PathBuf]>>> = Mutex::new(None);
 
 /// The bit of a mode that lets everybody read.
 const PUBLIC: u32 = 0o004;
 
-/// Whether everybody may read it; of a link, what it leads to decides.
-fn is_public(folder: &OwnedFd, name: &CStr, kind: FileType) -> bool {
-    if kind == FileType::Symlink {
-        return true;
-    }
-    let stat = rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW);
-    stat.is_ok_and(|stat| stat.st_mode & PUBLIC != 0)
-}
-
-/// Of a folder and everything below.
-fn stat_below(hasher: &mut blake3::Hasher, path: &Path) -> io::Result<()> {
+/// Of a folder and everything below that everybody may read; what not is added to `hidden`.
+fn stat_below(
+    hasher: &mut blake3::Hasher,
+    path: &Path,
+    hidden: &mut Vec<PathBuf>,
+) -> io::Result<()> {
     let Some((folder, entries)) = open(path)? else { return Ok(()) };
     let stats = stat_all(hasher, path, &folder, &entries);
     for ((name, kind), mode) in entries.iter().zip(stats) {
-        if *kind == FileType::Directory && mode.is_some_and(|mode| mode & PUBLIC != 0) {
-            stat_below(hasher, &path.join(OsStr::from_bytes(name.to_bytes())))?;
+        let is_public = mode.is_some_and(|mode| mode & PUBLIC != 0);
+        if is_public && *kind != FileType::Directory {
+            continue;
+        }
+        let child = path.join(OsStr::from_bytes(name.to_bytes()));
+        if is_public {
+            stat_below(hasher, &child, hidden)?;
+        } else {
+            hidden.push(child);
         }
     }
     Ok(())

@@ -141,6 +141,8 @@ struct Spec {
     mounts: Vec<SpecMount>,
     /// The machine's own folders when `None`.
     image: Option<SpecImage>,
+    /// What of those is not shown.
+    masked: Vec<PathBuf>,
     /// How many processes it may have, where no control group holds that.
     processes: Option<u32>,
 }
@@ -300,6 +302,7 @@ impl SandboxCell<'_> {
             folder: container.folder.to_owned(),
             mounts: groups.chain(mounts).collect(),
             processes: cgroup.processes,
+            masked: if image.is_none() { host::masked().to_vec() } else { Vec::new() },
             image: image.map(|image| SpecImage {
                 root: image.root.clone(),
                 env: image.config.env.clone(),

@@ -164,7 +164,7 @@ impl Plan<'_> {
         let [file, folder] = ["empty-file", "empty-folder"].map(|name| self.cover(name));
         fs::write(&file, "")?;
         fs::create_dir_all(&folder)?;
-        for path in host::masked() {
+        for path in &*host::masked() {
             let Ok(meta) = fs::symlink_metadata(path) else { continue };
             let cover = if meta.is_dir() { &folder } else { &file };
             files.bind(cover, &path.display().to_string(), true);

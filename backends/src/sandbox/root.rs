@@ -38,7 +38,7 @@ pub(super) fn build(spec: &Spec) -> Result<PathBuf, String> {
     attempt("make masks", fs::create_dir(stage.join(EMPTY_FOLDER)))?;
     match image {
         Some(image) => lay_image(image, stage, &root)?,
-        None => lay_host(stage, &root)?,
+        None => lay_host(stage, &root, &spec.masked)?,
     }
     write_names(&root, spec)?;
     make_dev(&root)?;
@@ -71,7 +71,7 @@ fn lay_image(image: Tree, stage: &Path, root: &Path) -> Result<(), String> {
 }
 
 /// The machine's system folders.
-fn lay_host(stage: &Path, root: &Path) -> Result<(), String> {
+fn lay_host(stage: &Path, root: &Path, masked: &[PathBuf]) -> Result<(), String> {
     mount_tmpfs(root, "mode=0755")?;
     for path in host::EMPTY {
         attempt("make folders", fs::create_dir_all(inside(root, path)))?;
@@ -79,7 +79,7 @@ fn lay_host(stage: &Path, root: &Path) -> Result<(), String> {
     for path in host::SHOWN {
         show(stage, root, Path::new(path))?;
     }
-    mask(stage, root)?;
+    mask(stage, root, masked)?;
     for (path, mode) in [("/tmp", "mode=1777"), ("/var/tmp", "mode=1777"), ("/run", "mode=0755")] {
         mount_tmpfs(&inside(root, path), mode)?;
     }
@@ -124,9 +124,9 @@ fn overlay(stage: &Path, lower: &Path, target: &Path) -> Result<(), String> {
 }
 
 /// Covers what is secret on the machine.
-fn mask(stage: &Path, root: &Path) -> Result<(), String> {
+fn mask(stage: &Path, root: &Path, masked: &[PathBuf]) -> Result<(), String> {
     let (file, folder) = (stage.join(EMPTY_FILE), stage.join(EMPTY_FOLDER));
-    for path in host::masked() {
+    for path in masked {
         let target = inside(root, path);
         let Ok(meta) = fs::symlink_metadata(&target) else { continue };
         let cover = if meta.is_dir() { &folder } else { &file };
