@@ -121,32 +121,39 @@ impl Agent {
             }
             Request::Connect { id, port, get } => {
                 let agent = self.clone();
-                thread::spawn(move || {
+                let started = on_thread(move || {
                     agent.reply(&Reply::Connected { id, status: relay::connect(port, &get) });
                 });
+                if !started {
+                    self.reply(&Reply::Connected { id, status: 0 });
+                }
             }
             Request::Listen { id, at, port, target } => {
                 let status = relay::offer(at.into(), port, &self.outside, target).into();
                 self.reply(&Reply::Connected { id, status });
             }
             Request::Stop { grace_ms } => {
+                let grace = Duration::from_millis(grace_ms.into());
                 let agent = self.clone();
-                thread::spawn(move || {
-                    let killed = agent.stop(Duration::from_millis(grace_ms.into()));
-                    let drained = agent.relay.drain(DRAIN);
-                    agent.reply(&Reply::Stopped {
-                        drained,
-                        killed,
-                        unrouted: unrouted(),
-                        out_of_memory: met(
-                            ["memory.events", "memory/memory.oom_control"],
-                            "oom_kill",
-                        ),
-                        out_of_processes: met(["pids.events", "pids/pids.events"], "max"),
-                    });
-                });
+                if !on_thread(move || agent.end(grace)) {
+                    // There are too many: nothing else can be asked for until they have ended.
+                    self.end(grace);
+                }
             }
         }
+    }
+
+    /// Ends all processes, and tells how they ended.
+    fn end(&self, grace: Duration) {
+        let killed = self.stop(grace);
+        let drained = self.relay.drain(DRAIN);
+        self.reply(&Reply::Stopped {
+            drained,
+            killed,
+            unrouted: unrouted(),
+            out_of_memory: met(["memory.events", "memory/memory.oom_control"], "oom_kill"),
+            out_of_processes: met(["pids.events", "pids/pids.events"], "max"),
+        });
     }
 
     /// Starts a process in a group of its own.
@@ -169,12 +176,16 @@ impl Agent {
         self.reply(&Reply::Started { id: spawn.id });
         let agent = self.clone();
         let (out, err) = (child.stdout.take(), child.stderr.take());
-        thread::spawn(move || {
+        let followed = on_thread(move || {
             let mut streams: [Option<Box<dyn Stream>>; 2] =
                 [out.map(|s| Box::new(s) as _), err.map(|s| Box::new(s) as _)];
             agent.follow(spawn.id, &mut streams, &exited);
         });
-        Ok(())
+        if followed {
+            return Ok(());
+        }
+        sys::kill(-pid, sys::SIGKILL);
+        Err("the container may have no more processes".to_owned())
     }
 
     /// Streams a process' output, and tells of its end once all it wrote has been sent.
@@ -321,6 +332,11 @@ fn command(spawn: &Spawn) -> Result<Command, String> {
         command.current_dir(&spawn.workdir);
     }
     Ok(command)
+}
+
+/// Does `work` beside what goes on; false when there can be no more threads.
+fn on_thread(work: impl FnOnce() + Send + 'static) -> bool {
+    thread::Builder::new().spawn(work).is_ok()
 }
 
 /// Replaces `${NAME}` by the variable where it is set, except in shell scripts, which do so

@@ -4,13 +4,16 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How many connections are open.
+/// The connections that carry OTLP, counted.
 #[derive(Clone, Default)]
 pub(super) struct Relay {
+    /// Whether a connection could not be carried.
+    lost: Arc<AtomicBool>,
     open: Arc<(Mutex<usize>, Condvar)>,
 }
 
@@ -37,11 +40,17 @@ impl Relay {
             for inside in listener.incoming().flatten() {
                 let Ok(outside) = UnixStream::connect(&socket) else { continue };
                 relay.count(1);
-                let relay = relay.clone();
-                thread::spawn(move || {
-                    carry(inside, outside);
-                    relay.count(-1);
+                let carrier = relay.clone();
+                let carried = super::on_thread(move || {
+                    if !carry(inside, outside) {
+                        carrier.lost.store(true, Ordering::Relaxed);
+                    }
+                    carrier.count(-1);
                 });
+                if !carried {
+                    relay.lost.store(true, Ordering::Relaxed);
+                    relay.count(-1);
+                }
             }
         });
     }
@@ -52,7 +61,8 @@ impl Relay {
         self.open.1.notify_all();
     }
 
-    /// Waits until no connection is open, at most `patience`; says whether that came true.
+    /// Waits until no connection is open, at most `patience`; says whether that came true and all
+    /// were carried.
     pub(super) fn drain(&self, patience: Duration) -> bool {
         let deadline = Instant::now() + patience;
         let mut open = self.open.0.lock().expect("no holder panics");
@@ -63,7 +73,7 @@ impl Relay {
             }
             open = self.open.1.wait_timeout(open, left).expect("no holder panics").0;
         }
-        true
+        !self.lost.load(Ordering::Relaxed)
     }
 }
 
@@ -76,28 +86,32 @@ pub(super) fn offer(at: Ipv4Addr, port: u16, socket: &Path, target: u32) -> bool
         for inside in listener.incoming().flatten() {
             let Ok(mut outside) = UnixStream::connect(&socket) else { continue };
             if outside.write_all(&target.to_le_bytes()).is_ok() {
-                thread::spawn(move || carry(inside, outside));
+                super::on_thread(move || {
+                    carry(inside, outside);
+                });
             }
         }
     });
     true
 }
 
-/// Copies both ways until both sides have ended.
-fn carry(inside: TcpStream, outside: UnixStream) {
+/// Copies both ways until both sides have ended; false when that cannot be done.
+fn carry(inside: TcpStream, outside: UnixStream) -> bool {
     let (Ok(mut requests), Ok(mut answers)) = (inside.try_clone(), outside.try_clone()) else {
-        return;
+        return false;
     };
     let _ = inside.set_nodelay(true);
-    let back = thread::spawn(move || {
+    let back = thread::Builder::new().spawn(move || {
         let mut inside = inside;
         let _ = std::io::copy(&mut answers, &mut inside);
         let _ = inside.shutdown(Shutdown::Both);
     });
+    let Ok(back) = back else { return false };
     let mut outside = outside;
     let _ = std::io::copy(&mut requests, &mut outside);
     let _ = outside.shutdown(Shutdown::Write);
     let _ = back.join();
+    true
 }
 
 /// Whether a port of the loopback accepts a connection and, when `get` names a path, the status

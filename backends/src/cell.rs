@@ -7,6 +7,7 @@ use tokio::net::UnixListener;
 use crate::action::{Limits, Network, ServicePlan};
 use crate::error::BackendError;
 use crate::link::Link;
+use crate::scenario::RunFolder;
 
 /// The containers of one run, on a private network of their own.
 pub(crate) trait Cell {
@@ -18,8 +19,9 @@ pub(crate) trait Cell {
     /// What separates the cell from the machine, for the report.
     fn isolation(&self) -> Vec<String>;
 
-    /// Removes everything `start` made; called once, whatever happened before.
-    async fn destroy(&mut self) -> Result<(), BackendError>;
+    /// Begins to remove everything `start` made, and then the folder of the run; called once,
+    /// whatever happened before.
+    fn destroy(&mut self, folder: RunFolder);
 }
 
 /// A container to be made.

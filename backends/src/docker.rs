@@ -39,4 +39,8 @@ impl Backend for Docker {
     fn run(&self, action: &Action, cancel: &Cancel) -> Result<Outcome, BackendError> {
         self.0.run(action, cancel)
     }
+
+    fn finish(&self) -> Result<(), BackendError> {
+        self.0.finish()
+    }
 }

@@ -9,6 +9,7 @@ mod image;
 mod plan;
 
 use std::io;
+use std::mem::take;
 use std::path::{Path, PathBuf};
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -26,6 +27,8 @@ use crate::error::BackendError;
 use crate::image::{self as image_file, Shelf};
 use crate::link::Link;
 use crate::outcome::Outcome;
+use crate::removal::Removals;
+use crate::scenario::RunFolder;
 use crate::{Cancel, host, scenario};
 
 /// How long an engine may take to say which version it is.
@@ -145,6 +148,7 @@ pub(crate) struct Engaged<E> {
     /// Images in files.
     shelf: Shelf,
     swept: Once,
+    removals: Removals,
     /// Whether this engine refuses to put layers over the machine's folders.
     read_only_host: AtomicBool,
     runtime: Runtime,
@@ -171,6 +175,7 @@ impl<E: Engine> Engaged<E> {
             images: Images::default(),
             shelf: Shelf::of_user(),
             swept: Once::new(),
+            removals: Removals::default(),
             read_only_host: AtomicBool::new(!E::layers_host()),
             runtime,
         })
@@ -204,6 +209,11 @@ impl<E: Engine> Engaged<E> {
             self.runtime.block_on(archive::load(socket, file.path()))?;
         }
         Ok(Some(id))
+    }
+
+    /// See [`Backend::finish`](crate::Backend::finish).
+    pub(crate) fn finish(&self) -> Result<(), BackendError> {
+        self.runtime.block_on(self.removals.finish())
     }
 
     /// See [`Backend::run`](crate::Backend::run).
@@ -279,10 +289,16 @@ impl<E: Engine> Cell for EngineCell<'_, E> {
             .collect()
     }
 
-    async fn destroy(&mut self) -> Result<(), BackendError> {
+    fn destroy(&mut self, folder: RunFolder) {
         self.making.close();
-        let _ = tokio::time::timeout(START_LIMIT, self.making.wait()).await;
-        containers::remove(&self.engaged.engine, &self.names).await
+        let (making, names) = (self.making.clone(), take(&mut self.names));
+        let engine = self.engaged.engine.clone();
+        self.engaged.removals.begin(async move {
+            let _ = tokio::time::timeout(START_LIMIT, making.wait()).await;
+            let removed = containers::remove(&engine, &names).await;
+            drop(folder);
+            removed
+        });
     }
 }
 

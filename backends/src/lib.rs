@@ -26,6 +26,7 @@ mod otlp;
 mod outcome;
 mod output;
 mod podman;
+mod removal;
 mod sandbox;
 mod scenario;
 mod survey;
@@ -58,13 +59,21 @@ pub trait Backend: Send + Sync {
     /// When the engine cannot be asked.
     fn image(&self, reference: &str) -> Result<Option<Image>, BackendError>;
 
-    /// Runs `action` in a fresh cell and removes everything it made, whatever happens.
+    /// Runs `action` in a fresh cell, which is removed afterwards, whatever happens.
     ///
-    /// Blocks until the cell is gone. A program that fails or never ends is an [`Outcome`].
+    /// Blocks until what came of it is known; see [`finish`](Backend::finish). A program that fails or never ends is an [`Outcome`].
     ///
     /// # Errors
     /// When the engine, not the code under test, failed, or when `cancel` was triggered.
     fn run(&self, action: &Action, cancel: &Cancel) -> Result<Outcome, BackendError>;
+
+    /// Blocks until nothing is left of all runs so far.
+    ///
+    /// # Errors
+    /// When something could not be removed.
+    fn finish(&self) -> Result<(), BackendError> {
+        Ok(())
+    }
 }
 
 /// The runtime on which a backend's async code runs; its threads sleep when nothing does.

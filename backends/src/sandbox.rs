@@ -12,6 +12,7 @@ mod root;
 mod syscalls;
 
 use std::collections::BTreeSet;
+use std::mem::take;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Once, OnceLock};
@@ -30,6 +31,8 @@ use crate::error::BackendError;
 use crate::image::{self, Shelf, Unpacked, User};
 use crate::link::Link;
 use crate::outcome::Outcome;
+use crate::removal::Removals;
+use crate::scenario::RunFolder;
 use crate::{Backend, Cancel, host, scenario};
 
 /// How long a container may take to come up.
@@ -42,6 +45,7 @@ pub struct Sandbox {
     runtime: OnceLock<Runtime>,
     shelf: Arc<Shelf>,
     swept: Once,
+    removals: Removals,
 }
 
 impl Sandbox {
@@ -55,6 +59,7 @@ impl Sandbox {
             runtime: OnceLock::new(),
             shelf: Arc::new(Shelf::of_user()),
             swept: Once::new(),
+            removals: Removals::default(),
         }
     }
 
@@ -117,6 +122,11 @@ impl Backend for Sandbox {
         let (children, cgroups) = (Vec::new(), Vec::new());
         let mut cell = SandboxCell { sandbox: self, children, cgroups, as_owner: false };
         runtime.block_on(scenario::run(&mut cell, action, cancel))
+    }
+
+    fn finish(&self) -> Result<(), BackendError> {
+        // Without a runtime there was no run.
+        self.runtime.get().map_or(Ok(()), |runtime| runtime.block_on(self.removals.finish()))
     }
 }
 
@@ -241,15 +251,19 @@ impl Cell for SandboxCell<'_> {
             .collect()
     }
 
-    async fn destroy(&mut self) -> Result<(), BackendError> {
-        for child in &mut self.children {
-            // Its agent ends with the line to it; the kill is for one that never got so far.
-            let ended = tokio::time::timeout(Duration::from_secs(2), child.wait()).await;
-            if ended.is_err() {
-                let _ = child.kill().await;
+    fn destroy(&mut self, folder: RunFolder) {
+        let (children, cgroups) = (take(&mut self.children), take(&mut self.cgroups));
+        self.sandbox.removals.begin(async move {
+            for mut child in children {
+                // Its agent ends with the line to it; the kill is for one that never got so far.
+                let ended = tokio::time::timeout(Duration::from_secs(2), child.wait()).await;
+                if ended.is_err() {
+                    let _ = child.kill().await;
+                }
             }
-        }
-        Ok(())
+            drop((cgroups, folder));
+            Ok(())
+        });
     }
 }
 

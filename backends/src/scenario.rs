@@ -63,18 +63,21 @@ pub(crate) async fn run(
     action: &Action,
     cancel: &Cancel,
 ) -> Result<Outcome, BackendError> {
+    let folder = RunFolder::make()?;
     let outcome = tokio::select! {
-        outcome = attempt(cell, action) => outcome,
+        outcome = attempt(cell, action, folder.path()) => outcome,
         () = cancel.0.cancelled() => Err(BackendError::Cancelled),
     };
-    let destroyed = cell.destroy().await;
-    let outcome = outcome?;
-    destroyed?;
-    Ok(outcome)
+    cell.destroy(folder);
+    outcome
 }
 
-async fn attempt(cell: &mut impl Cell, action: &Action) -> Result<Outcome, BackendError> {
-    let mut run = Run::begin(action)?;
+async fn attempt(
+    cell: &mut impl Cell,
+    action: &Action,
+    folder: &Path,
+) -> Result<Outcome, BackendError> {
+    let mut run = Run::begin(action, folder)?;
     let ready = run.start_services(cell).await?;
     run.isolation = cell.isolation();
     for (index, step) in action.steps.iter().enumerate() {
@@ -106,8 +109,7 @@ struct Run<'a> {
     action: &'a Action,
     deadline: Instant,
     lifecycle: Lifecycle,
-    folder: TempDir,
-    _lock: File,
+    folder: &'a Path,
     receiver: Receiver,
     services: Vec<Service>,
     steps: Vec<StepOutcome>,
@@ -121,9 +123,8 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn begin(action: &'a Action) -> Result<Self, BackendError> {
-        let (folder, lock) = private_folder()?;
-        let first = folder.path().join("0");
+    fn begin(action: &'a Action, folder: &'a Path) -> Result<Self, BackendError> {
+        let first = folder.join("0");
         std::fs::create_dir(&first).map_err(unusable_folder)?;
         let receiver =
             Receiver::listen(&first.join(agent::OTLP_SOCKET)).map_err(unusable_folder)?;
@@ -132,7 +133,6 @@ impl<'a> Run<'a> {
             deadline: Instant::now() + action.time_limit,
             lifecycle: Lifecycle::begin(),
             folder,
-            _lock: lock,
             receiver,
             services: Vec::new(),
             steps: Vec::new(),
@@ -150,12 +150,12 @@ impl<'a> Run<'a> {
         let apart = self.action.network == Network::None;
         for (index, plan) in self.action.services.iter().enumerate() {
             let span = self.lifecycle.open(format!("{}.start", plan.name));
-            let folder = self.folder.path().join(index.to_string());
+            let folder = self.folder.join(index.to_string());
             let listener = listen(&folder)?;
             let joins = index > 0 && !apart;
             if index > 0 && !joins {
-                let [first, own] = [&self.folder.path().join("0"), &folder]
-                    .map(|folder| folder.join(agent::OTLP_SOCKET));
+                let [first, own] =
+                    [&self.folder.join("0"), &folder].map(|folder| folder.join(agent::OTLP_SOCKET));
                 std::fs::hard_link(first, own).map_err(unusable_folder)?;
             }
             self.outside.listen(&folder).map_err(unusable_folder)?;
@@ -344,17 +344,27 @@ fn skipped() -> StepOutcome {
     }
 }
 
-/// A folder on this machine for the sockets of a run, for this user alone.
-///
-/// The lock says that its owner lives; it ends with the process.
-fn private_folder() -> Result<(TempDir, File), BackendError> {
-    static SWEPT: Once = Once::new();
-    SWEPT.call_once(sweep);
-    let folder =
-        tempfile::Builder::new().prefix(FOLDER_PREFIX).tempdir().map_err(unusable_folder)?;
-    let lock = File::create(folder.path().join(LOCK)).map_err(unusable_folder)?;
-    lock.lock().map_err(unusable_folder)?;
-    Ok((folder, lock))
+/// A folder on this machine for the sockets of a run, for this user alone; it is removed with this.
+pub(crate) struct RunFolder {
+    folder: TempDir,
+    /// Says that its owner lives; it ends with the process.
+    _lock: File,
+}
+
+impl RunFolder {
+    fn make() -> Result<RunFolder, BackendError> {
+        static SWEPT: Once = Once::new();
+        SWEPT.call_once(sweep);
+        let folder =
+            tempfile::Builder::new().prefix(FOLDER_PREFIX).tempdir().map_err(unusable_folder)?;
+        let lock = File::create(folder.path().join(LOCK)).map_err(unusable_folder)?;
+        lock.lock().map_err(unusable_folder)?;
+        Ok(RunFolder { folder, _lock: lock })
+    }
+
+    fn path(&self) -> &Path {
+        self.folder.path()
+    }
 }
 
 /// Removes the folders of processes that were killed.

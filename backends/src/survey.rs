@@ -182,8 +182,10 @@ fn attempt(backend: &dyn Backend) -> Result<Duration, BackendError> {
     let image = backend.image("host")?.unwrap_or(Image::Host(String::new()));
     let began = Instant::now();
     let outcome = backend.run(&trivial(backend, image), &Cancel::default())?;
+    let took = began.elapsed();
+    backend.finish()?;
     match &outcome.steps[0].ended {
-        Ended::Code(0) => Ok(began.elapsed()),
+        Ended::Code(0) => Ok(took),
         other => Err(BackendError::Engine {
             engine: backend.kind().name().to_owned(),
             operation: "run `true`".to_owned(),

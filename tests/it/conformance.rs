@@ -115,6 +115,7 @@ fn run(column: &Column<'_>, workspace: &Path) -> Vec<Row> {
             });
         }
     });
+    column.backend.finish().expect("all can be removed");
     cases.iter().map(|case| case.name).zip(results.into_inner().unwrap()).collect()
 }
 

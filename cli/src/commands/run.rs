@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context;
-use clnrm_backends::{BackendError, Cancel, Choice};
+use clnrm_backends::{Backend, BackendError, Cancel, Choice};
 use clnrm_engine::{Engine, Stopped};
 use clnrm_queries::{Diagnostic, SETTINGS, Settings, Severity, State, settings_unit};
 
@@ -83,17 +83,28 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
     // A slow reader of what is printed must not keep others from the store.
     engine.release();
     printer::run(&summary, args.common.format);
-    if args.frozen && !cancel.is_cancelled() {
-        return Ok(frozen(&mut engine, &summary)
-            .max(selection.exit())
-            .max(super::finish(&mut engine, "run")));
+    let exit = if cancel.is_cancelled() {
+        Exit::Interrupted
+    } else if args.frozen {
+        frozen(&mut engine, &summary)
+    } else if args.fail_fast {
+        fail_fast(&summary)
+    } else {
+        exit(&summary)
+    };
+    let written = super::finish(&mut engine, "run");
+    Ok(exit.max(selection.exit()).max(written).max(removed(backend_in_use)))
+}
+
+/// Waits until nothing is left of what was run.
+fn removed(backend: &dyn Backend) -> Exit {
+    match backend.finish() {
+        Ok(()) => Exit::Green,
+        Err(error) => {
+            printer::backend_failed(&error);
+            Exit::Backend
+        }
     }
-    if args.fail_fast && !cancel.is_cancelled() {
-        return Ok(fail_fast(&summary)
-            .max(selection.exit())
-            .max(super::finish(&mut engine, "run")));
-    }
-    Ok(exit(&summary, &cancel).max(selection.exit()).max(super::finish(&mut engine, "run")))
 }
 
 pub(crate) fn settings(engine: &mut Engine) -> anyhow::Result<Arc<Settings>> {
@@ -126,7 +137,7 @@ fn frozen(engine: &mut Engine, summary: &RunSummary) -> Exit {
     let open = summary.units.iter().zip(&summary.reports).filter(|(_, report)| is_open(report));
     let open: Vec<_> = open.collect();
     if open.is_empty() {
-        return exit(summary, &Cancel::default());
+        return exit(summary);
     }
     let (many, of) = (open.len(), summary.reports.len());
     printer::complain_of(&format!(
@@ -183,10 +194,7 @@ fn summarise(
     }
 }
 
-fn exit(summary: &RunSummary, cancel: &Cancel) -> Exit {
-    if cancel.is_cancelled() {
-        return Exit::Interrupted;
-    }
+fn exit(summary: &RunSummary) -> Exit {
     summary.reports.iter().map(exit_of).max().unwrap_or(Exit::Nothing)
 }
 
