@@ -6,6 +6,7 @@ use tokio::net::UnixListener;
 
 use crate::action::{Limits, Network, ServicePlan};
 use crate::error::BackendError;
+use crate::kept::Way;
 use crate::link::Link;
 use crate::scenario::RunFolder;
 
@@ -18,6 +19,9 @@ pub(crate) trait Cell {
 
     /// What separates the cell from the machine, for the report.
     fn isolation(&self) -> Vec<String>;
+
+    /// The ways into the containers that are up, in their order.
+    fn ways(&self) -> Vec<Way>;
 
     /// Begins to remove everything `start` made, and then the folder of the run; called once,
     /// whatever happened before.

@@ -12,7 +12,7 @@ use crate::action::{Action, BackendKind, Image};
 use crate::engine::Engaged;
 use crate::error::BackendError;
 use crate::outcome::Outcome;
-use crate::{Backend, Cancel};
+use crate::{Backend, Cancel, Kept};
 
 /// Runs actions in Docker's containers.
 pub struct Docker(Engaged<Service>);
@@ -24,6 +24,11 @@ impl Docker {
     /// [`BackendError::Unavailable`] when no Docker answers there.
     pub fn connect(socket: &Path, workspace: &Path) -> Result<Docker, BackendError> {
         Engaged::connect(Service::at(socket), workspace).map(Docker)
+    }
+
+    /// Removes the containers of runs whose process is gone, and gives their names.
+    pub(crate) fn clean(&self) -> Result<Vec<String>, BackendError> {
+        self.0.clean()
     }
 }
 
@@ -38,6 +43,16 @@ impl Backend for Docker {
 
     fn run(&self, action: &Action, cancel: &Cancel) -> Result<Outcome, BackendError> {
         self.0.run(action, cancel)
+    }
+
+    fn keep(
+        &self,
+        action: &Action,
+        scenario: &str,
+        cancel: &Cancel,
+        up: &dyn Fn(&Kept),
+    ) -> Result<(), BackendError> {
+        self.0.keep(action, scenario, cancel, up)
     }
 
     fn finish(&self) -> Result<(), BackendError> {

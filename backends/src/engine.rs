@@ -8,12 +8,13 @@ mod containers;
 mod image;
 mod plan;
 
+use std::collections::HashMap;
 use std::io;
 use std::mem::take;
 use std::path::{Path, PathBuf};
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::runtime::Runtime;
 use tokio_util::task::TaskTracker;
@@ -21,10 +22,12 @@ use tokio_util::task::TaskTracker;
 pub(crate) use self::image::ImageFacts;
 use self::image::{Facts, Images};
 pub(crate) use self::plan::{Bind, Files, Layer, Plan, STARTED_LABEL};
+use self::plan::{NAMESPACE_LABEL, PID_LABEL};
 use crate::action::{Action, Image};
 use crate::cell::{Cell, Container, Started};
 use crate::error::BackendError;
 use crate::image::{self as image_file, Shelf};
+use crate::kept::{Kept, Way};
 use crate::link::Link;
 use crate::outcome::Outcome;
 use crate::removal::Removals;
@@ -33,6 +36,8 @@ use crate::{Cancel, host, scenario};
 
 /// How long an engine may take to say which version it is.
 const GREETING_LIMIT: Duration = Duration::from_secs(2);
+/// A container that was not started for this long never will be.
+const ABANDONED: Duration = Duration::from_secs(30);
 /// How long a container may take to come up.
 const START_LIMIT: Duration = Duration::from_secs(20);
 
@@ -40,6 +45,9 @@ const START_LIMIT: Duration = Duration::from_secs(20);
 pub(crate) trait Engine: Clone + Send + Sync + 'static {
     /// Its name, for messages.
     const NAME: &'static str;
+
+    /// The option by which its own command is told where its service is.
+    const REMOTE: &'static str;
 
     /// What it is asked to make.
     type Spec: Send + 'static;
@@ -93,9 +101,38 @@ pub(crate) trait Engine: Clone + Send + Sync + 'static {
     /// Removes a container with its volumes; with `force`, one that still runs.
     fn remove(&self, name: &str, force: bool) -> impl Future<Output = Result<(), Refusal>> + Send;
 
-    /// Containers of ours that were made and never started, with the time of their making since the
-    /// epoch.
-    fn abandoned(&self) -> impl Future<Output = Result<Vec<(String, Duration)>, Refusal>> + Send;
+    /// Containers of ours that do not run.
+    fn at_rest(&self) -> impl Future<Output = Result<Vec<AtRest>, Refusal>> + Send;
+}
+
+/// A container that does not run.
+pub(crate) struct AtRest {
+    pub(crate) name: String,
+    /// The process that had it made.
+    owner: String,
+    /// Where that number means that process.
+    namespace: String,
+    /// When its run began, since the epoch.
+    started: Duration,
+}
+
+impl AtRest {
+    /// By the name and the labels of a container.
+    pub(crate) fn new(name: String, mut labels: HashMap<String, String>) -> Option<AtRest> {
+        let started = Duration::from_secs(labels.remove(STARTED_LABEL)?.parse().ok()?);
+        let name = name.trim_start_matches('/').to_owned();
+        let namespace = labels.remove(NAMESPACE_LABEL).unwrap_or_default();
+        Some(AtRest { name, owner: labels.remove(PID_LABEL)?, namespace, started })
+    }
+
+    /// Whether its run is over: the process is gone or, where that cannot be seen from here, it
+    /// had all the time it needs.
+    fn is_left(&self) -> bool {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let seen_from_here = self.namespace == plan::pid_namespace();
+        let gone = seen_from_here && !Path::new("/proc").join(&self.owner).exists();
+        gone || now.saturating_sub(self.started) > ABANDONED
+    }
 }
 
 /// Why a request came to nothing.
@@ -211,6 +248,11 @@ impl<E: Engine> Engaged<E> {
         Ok(Some(id))
     }
 
+    /// Removes the containers of runs whose process is gone, and gives their names.
+    pub(crate) fn clean(&self) -> Result<Vec<String>, BackendError> {
+        self.runtime.block_on(containers::clean(&self.engine))
+    }
+
     /// See [`Backend::finish`](crate::Backend::finish).
     pub(crate) fn finish(&self) -> Result<(), BackendError> {
         self.runtime.block_on(self.removals.finish())
@@ -219,17 +261,37 @@ impl<E: Engine> Engaged<E> {
     /// See [`Backend::run`](crate::Backend::run).
     pub(crate) fn run(&self, action: &Action, cancel: &Cancel) -> Result<Outcome, BackendError> {
         self.swept.call_once(|| {
-            self.runtime.spawn(containers::sweep(self.engine.clone()));
+            let (engine, _runtime) = (self.engine.clone(), self.runtime.enter());
+            self.removals.begin(async move {
+                // A run does not fail for what others have left.
+                let _ = containers::clean(&engine).await;
+                Ok(())
+            });
         });
-        let mut cell = EngineCell {
+        self.runtime.block_on(scenario::run(&mut self.cell(), action, cancel))
+    }
+
+    /// See [`Backend::keep`](crate::Backend::keep).
+    pub(crate) fn keep(
+        &self,
+        action: &Action,
+        scenario: &str,
+        cancel: &Cancel,
+        up: &dyn Fn(&Kept),
+    ) -> Result<(), BackendError> {
+        let mut cell = self.cell();
+        self.runtime.block_on(scenario::keep(&mut cell, action, scenario, cancel, up))
+    }
+
+    fn cell(&self) -> EngineCell<'_, E> {
+        EngineCell {
             engaged: self,
             run: run_id(),
             names: Vec::new(),
             making: TaskTracker::new(),
             as_root: false,
             read_only_host: self.read_only_host.load(Relaxed),
-        };
-        self.runtime.block_on(scenario::run(&mut cell, action, cancel))
+        }
     }
 }
 
@@ -287,6 +349,16 @@ impl<E: Engine> Cell for EngineCell<'_, E> {
                     .map(str::to_owned),
             )
             .collect()
+    }
+
+    fn ways(&self) -> Vec<Way> {
+        let program = E::NAME.to_lowercase();
+        let socket = format!("unix://{}", self.engaged.engine.socket().display());
+        let way = |name: &String| {
+            let words = [program.as_str(), E::REMOTE, &socket, "exec", "-it", name];
+            Way::Command(words.map(str::to_owned).to_vec())
+        };
+        self.names.iter().map(way).collect()
     }
 
     fn destroy(&mut self, folder: RunFolder) {

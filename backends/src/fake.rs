@@ -9,7 +9,7 @@ use crate::action::{Action, ActionKey, BackendKind, Expected, Image};
 use crate::error::BackendError;
 use crate::outcome::{Ended, Outcome, Output, ServiceOutcome, StepOutcome};
 use crate::trace::{Attributes, Source, Span, SpanKind, Status, StatusCode};
-use crate::{Backend, Cancel};
+use crate::{Backend, Cancel, Kept};
 
 /// Runs nothing, remembers what it was asked to run.
 ///
@@ -40,6 +40,13 @@ impl Backend for Fake {
         }
         let images = self.images.lock().expect("no holder panics");
         Ok(images.get(reference).map(|id| Image::Id(id.clone())))
+    }
+
+    fn keep(&self, _: &Action, _: &str, _: &Cancel, _: &dyn Fn(&Kept)) -> Result<(), BackendError> {
+        Err(BackendError::Unavailable {
+            engine: "the fake backend".to_owned(),
+            reason: "it has nothing to keep".to_owned(),
+        })
     }
 
     fn run(&self, action: &Action, _: &Cancel) -> Result<Outcome, BackendError> {

@@ -14,6 +14,7 @@ mod action;
 mod agent;
 mod cell;
 mod choose;
+mod clean;
 pub mod conformance;
 mod docker;
 mod engine;
@@ -21,6 +22,7 @@ mod error;
 mod fake;
 mod host;
 mod image;
+mod kept;
 mod link;
 mod otlp;
 mod outcome;
@@ -37,9 +39,11 @@ pub use action::{
     Process, Readiness, Retry, ServicePlan, StepPlan, differences,
 };
 pub use choose::{Choice, Chosen, choose};
+pub use clean::clean;
 pub use docker::Docker;
 pub use error::BackendError;
 pub use fake::Fake;
+pub use kept::{Door, Kept};
 pub use otlp::otlp_spans;
 pub use outcome::{Ended, Outcome, Output, ServiceOutcome, StepOutcome};
 pub use podman::Podman;
@@ -66,6 +70,19 @@ pub trait Backend: Send + Sync {
     /// # Errors
     /// When the engine, not the code under test, failed, or when `cancel` was triggered.
     fn run(&self, action: &Action, cancel: &Cancel) -> Result<Outcome, BackendError>;
+
+    /// Runs `action` up to its end, or as far as its steps end as expected, and keeps everything
+    /// up until `cancel` is triggered; `up` is told when it is.
+    ///
+    /// # Errors
+    /// When the engine failed, or there is nothing to keep.
+    fn keep(
+        &self,
+        action: &Action,
+        scenario: &str,
+        cancel: &Cancel,
+        up: &dyn Fn(&Kept),
+    ) -> Result<(), BackendError>;
 
     /// Blocks until nothing is left of all runs so far.
     ///

@@ -10,7 +10,7 @@ use crate::action::{Action, BackendKind, Image};
 use crate::engine::Engaged;
 use crate::error::BackendError;
 use crate::outcome::Outcome;
-use crate::{Backend, Cancel};
+use crate::{Backend, Cancel, Kept};
 
 /// Runs actions in Podman's containers.
 pub struct Podman(Engaged<Service>);
@@ -22,6 +22,11 @@ impl Podman {
     /// [`BackendError::Unavailable`] when no Podman of version 4 or newer answers there.
     pub fn connect(socket: &Path, workspace: &Path) -> Result<Podman, BackendError> {
         Engaged::connect(Service::at(socket), workspace).map(Podman)
+    }
+
+    /// Removes the containers of runs whose process is gone, and gives their names.
+    pub(crate) fn clean(&self) -> Result<Vec<String>, BackendError> {
+        self.0.clean()
     }
 }
 
@@ -36,6 +41,16 @@ impl Backend for Podman {
 
     fn run(&self, action: &Action, cancel: &Cancel) -> Result<Outcome, BackendError> {
         self.0.run(action, cancel)
+    }
+
+    fn keep(
+        &self,
+        action: &Action,
+        scenario: &str,
+        cancel: &Cancel,
+        up: &dyn Fn(&Kept),
+    ) -> Result<(), BackendError> {
+        self.0.keep(action, scenario, cancel, up)
     }
 
     fn finish(&self) -> Result<(), BackendError> {

@@ -24,11 +24,14 @@ use tokio::process::{Child, Command};
 use tokio::runtime::Runtime;
 
 use self::cgroup::Cgroup;
+pub(crate) use self::cgroup::sweep as sweep_cgroups;
+pub(crate) use self::child::ENTER_WORD;
 pub use self::child::sandbox_main;
 use crate::action::{Action, BackendKind, Image, Limits};
 use crate::cell::{Cell, Container, Started};
 use crate::error::BackendError;
 use crate::image::{self, Shelf, Unpacked, User};
+use crate::kept::{Kept, Way};
 use crate::link::Link;
 use crate::outcome::Outcome;
 use crate::removal::Removals;
@@ -71,6 +74,10 @@ impl Sandbox {
     /// Which of these limits could not be held here, by their names for people.
     pub(crate) fn limits_missing(limits: &Limits) -> Vec<&'static str> {
         Cgroup::make(limits).missing.clone()
+    }
+
+    fn cell(&self) -> SandboxCell<'_> {
+        SandboxCell { sandbox: self, children: Vec::new(), cgroups: Vec::new(), as_owner: false }
     }
 
     fn runtime(&self) -> &Runtime {
@@ -117,11 +124,20 @@ impl Backend for Sandbox {
     }
 
     fn run(&self, action: &Action, cancel: &Cancel) -> Result<Outcome, BackendError> {
-        self.swept.call_once(cgroup::sweep);
-        let runtime = self.runtime();
-        let (children, cgroups) = (Vec::new(), Vec::new());
-        let mut cell = SandboxCell { sandbox: self, children, cgroups, as_owner: false };
-        runtime.block_on(scenario::run(&mut cell, action, cancel))
+        self.swept.call_once(|| drop(cgroup::sweep()));
+        let mut cell = self.cell();
+        self.runtime().block_on(scenario::run(&mut cell, action, cancel))
+    }
+
+    fn keep(
+        &self,
+        action: &Action,
+        scenario: &str,
+        cancel: &Cancel,
+        up: &dyn Fn(&Kept),
+    ) -> Result<(), BackendError> {
+        let mut cell = self.cell();
+        self.runtime().block_on(scenario::keep(&mut cell, action, scenario, cancel, up))
     }
 
     fn finish(&self) -> Result<(), BackendError> {
@@ -249,6 +265,16 @@ impl Cell for SandboxCell<'_> {
                     .then(|| "the user root for the image's as only root has others".to_owned()),
             )
             .collect()
+    }
+
+    fn ways(&self) -> Vec<Way> {
+        // The child only waits; the container's process 1 is its own.
+        let first_child = |pid: u32| {
+            let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+            children.ok()?.split_whitespace().next()?.parse().ok()
+        };
+        let pids = self.children.iter().map(|child| child.id().and_then(first_child));
+        pids.map(|pid| Way::Process(pid.unwrap_or_default())).collect()
     }
 
     fn destroy(&mut self, folder: RunFolder) {

@@ -7,7 +7,7 @@ mod service;
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,7 @@ use crate::action::{Action, Expected, Network, Retry, StepPlan};
 use crate::agent;
 use crate::cell::{Cell, Container, Started};
 use crate::error::BackendError;
+use crate::kept::{Door, Kept};
 use crate::link::{Lost, Progress};
 use crate::otlp::{Inbox, Receiver};
 use crate::outcome::{Ended, Outcome, Output, ServiceOutcome, StepOutcome};
@@ -37,9 +38,9 @@ const SETTLE: Duration = Duration::from_secs(5);
 const KILLED_WITHIN: Duration = Duration::from_secs(2);
 
 /// What the names of runs' folders begin with.
-const FOLDER_PREFIX: &str = "clnrm-run-";
+pub(crate) const FOLDER_PREFIX: &str = "clnrm-run-";
 /// A file in each of them that is locked as long as its process lives.
-const LOCK: &str = "lock";
+pub(crate) const LOCK: &str = "lock";
 
 /// A wish to stop, shared by all runs.
 #[derive(Clone, Debug, Default)]
@@ -70,6 +71,46 @@ pub(crate) async fn run(
     };
     cell.destroy(folder);
     outcome
+}
+
+/// Runs `action` in `cell` up to its end, and keeps it up until cancelled.
+pub(crate) async fn keep(
+    cell: &mut impl Cell,
+    action: &Action,
+    scenario: &str,
+    cancel: &Cancel,
+    up: &dyn Fn(&Kept),
+) -> Result<(), BackendError> {
+    let folder = RunFolder::make()?;
+    let kept = tokio::select! {
+        kept = keep_up(cell, action, scenario, folder.path(), up) => kept,
+        () = cancel.0.cancelled() => Ok(()),
+    };
+    cell.destroy(folder);
+    kept
+}
+
+async fn keep_up(
+    cell: &mut impl Cell,
+    action: &Action,
+    scenario: &str,
+    folder: &Path,
+    up: &dyn Fn(&Kept),
+) -> Result<(), BackendError> {
+    let mut run = Run::begin(action, folder)?;
+    let ready = run.start_services(cell).await?;
+    for step in action.steps.iter().filter(|_| ready) {
+        let outcome = run.tries(step).await?;
+        if !step.goes_on_after.holds(&outcome.ended) {
+            break;
+        }
+    }
+    let doors = action.services.iter().zip(cell.ways());
+    let doors = doors.map(|(service, way)| Door { service: service.name.clone(), way });
+    let kept = Kept { scenario: scenario.to_owned(), doors: doors.collect() };
+    kept.write(folder).map_err(unusable_folder)?;
+    up(&kept);
+    std::future::pending().await
 }
 
 async fn attempt(
@@ -354,7 +395,7 @@ pub(crate) struct RunFolder {
 impl RunFolder {
     fn make() -> Result<RunFolder, BackendError> {
         static SWEPT: Once = Once::new();
-        SWEPT.call_once(sweep);
+        SWEPT.call_once(|| drop(sweep()));
         let folder =
             tempfile::Builder::new().prefix(FOLDER_PREFIX).tempdir().map_err(unusable_folder)?;
         let lock = File::create(folder.path().join(LOCK)).map_err(unusable_folder)?;
@@ -367,18 +408,20 @@ impl RunFolder {
     }
 }
 
-/// Removes the folders of processes that were killed.
-fn sweep() {
+/// Removes the folders of processes that were killed; gives them.
+pub(crate) fn sweep() -> Vec<PathBuf> {
+    let mut removed = Vec::new();
     for entry in std::fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten() {
         let ours = entry.file_name().to_str().is_some_and(|name| name.starts_with(FOLDER_PREFIX));
         // One without a lock is just being made; of another user's the lock cannot be opened.
         let Some(lock) = File::open(entry.path().join(LOCK)).ok().filter(|_| ours) else {
             continue;
         };
-        if lock.try_lock().is_ok() {
-            let _ = std::fs::remove_dir_all(entry.path());
+        if lock.try_lock().is_ok() && std::fs::remove_dir_all(entry.path()).is_ok() {
+            removed.push(entry.path());
         }
     }
+    removed
 }
 
 /// Makes a container's folder and listens in it for the container's agent.

@@ -35,6 +35,9 @@ pub(crate) enum Command {
     Cache(CacheArgs),
     #[command(visible_alias = "health")]
     Doctor(DoctorArgs),
+    Logs(LogsArgs),
+    Shell(ShellArgs),
+    Clean(CleanArgs),
 }
 
 /// Make a small project that is green at once.
@@ -77,6 +80,9 @@ pub(crate) struct RunArgs {
     /// Start nothing more once a test has failed.
     #[arg(long)]
     pub(crate) fail_fast: bool,
+    /// Keep the environment of the first failed scenario up until Ctrl-C; `clnrm shell` enters it.
+    #[arg(long, conflicts_with_all = ["frozen", "dry_run"])]
+    pub(crate) keep: bool,
     /// Run one of several parts of the tests, for one of several machines: `2/3` is the second of three.
     #[arg(long, value_name = "I/N", value_parser = Shard::parse)]
     pub(crate) shard: Option<Shard>,
@@ -268,6 +274,45 @@ pub(crate) struct DoctorArgs {
     pub(crate) format: Format,
     #[command(flatten)]
     pub(crate) store: StoreArgs,
+}
+
+/// Print what the steps and services of scenarios wrote when they last ran.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  clnrm logs\n  clnrm logs \"an order is found\" tests/api")]
+pub(crate) struct LogsArgs {
+    /// The scenario, by a part of its name; all without one.
+    pub(crate) scenario: Option<String>,
+    /// Test files, or folders to look for them in.
+    pub(crate) paths: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+}
+
+/// Enter a container of an environment that `clnrm run --keep` keeps up.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  clnrm shell\n  clnrm shell --service db \"an order is kept\" -- psql"
+)]
+pub(crate) struct ShellArgs {
+    /// The scenario, by a part of its name; not needed when one is up.
+    pub(crate) scenario: Option<String>,
+    /// The service whose container is entered [default: the first].
+    #[arg(long)]
+    pub(crate) service: Option<String>,
+    /// What is run in it [default: sh].
+    #[arg(last = true)]
+    pub(crate) program: Vec<String>,
+}
+
+/// Remove what killed runs have left: containers, their folders, and control groups.
+///
+/// What belongs to a run that goes on, and what others made, is left alone.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  clnrm clean\n  clnrm clean --images")]
+pub(crate) struct CleanArgs {
+    /// Remove the unpacked images, too.
+    #[arg(long)]
+    pub(crate) images: bool,
 }
 
 /// Look after what is remembered.

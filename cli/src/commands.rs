@@ -3,13 +3,16 @@
 pub(crate) mod block;
 pub(crate) mod build;
 pub(crate) mod cache;
+pub(crate) mod clean;
 pub(crate) mod doctor;
 pub(crate) mod dry_run;
 pub(crate) mod init;
 pub(crate) mod lint;
+pub(crate) mod logs;
 pub(crate) mod render;
 pub(crate) mod run;
 pub(crate) mod schema;
+pub(crate) mod shell;
 pub(crate) mod template;
 
 use clnrm_engine::Engine;

@@ -44,6 +44,9 @@ fn main() -> std::process::ExitCode {
         Command::Build(args) => commands::build::run(&args),
         Command::Cache(args) => commands::cache::run(&args),
         Command::Doctor(args) => commands::doctor::run(&args),
+        Command::Logs(args) => commands::logs::run(&args),
+        Command::Shell(args) => commands::shell::run(&args),
+        Command::Clean(args) => commands::clean::run(&args),
     };
     let exit = result.unwrap_or_else(|error| {
         printer::complain(&error);

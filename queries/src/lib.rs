@@ -39,7 +39,7 @@ use clnrm_engine::AnyQuery;
 
 pub use diagnostic::{Diagnostic, Edit, Severity};
 pub use lint::LINT;
-pub use outcome::{encode, parts};
+pub use outcome::{encode, parts, stored};
 pub use plan::{PLAN, Plan, facts};
 pub use render::{CELLS, Origin, PACK, REACH, RENDERED, Reached, Rendered, numbered};
 pub use report::{

@@ -49,6 +49,11 @@ pub fn encode(action: &Action, result: &Result<Outcome, BackendError>) -> Vec<u8
     postcard::to_stdvec(&(result, action.parts())).expect("outcomes are plain data")
 }
 
+/// The result that these bytes hold; see [`encode`].
+pub fn stored(bytes: &[u8]) -> Option<Result<Outcome, BackendError>> {
+    decode(bytes).map(|(stored, _)| stored)
+}
+
 /// The parts of the action whose result these bytes hold; see [`Action::parts`].
 pub fn parts(bytes: &[u8]) -> Option<BTreeMap<String, String>> {
     postcard::from_bytes(decode(bytes)?.1).ok()

@@ -18,6 +18,7 @@ mod escape;
 mod images;
 mod init;
 mod interrupt;
+mod kept;
 mod language;
 mod limits;
 mod networks;

@@ -5,7 +5,6 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use bollard::errors::Error;
 use bollard::query_parameters::{
@@ -17,7 +16,7 @@ use futures_util::{StreamExt, TryStreamExt};
 use tokio_util::io::ReaderStream;
 
 use super::spec::{self, Copy, Spec};
-use crate::engine::{Engine, Files, ImageFacts, Plan, Refusal, STARTED_LABEL, chain};
+use crate::engine::{AtRest, Engine, Files, ImageFacts, Plan, Refusal, STARTED_LABEL, chain};
 
 /// Seconds after which a request is given up that the engine does not answer.
 const PATIENCE: u64 = 60;
@@ -36,6 +35,7 @@ pub(super) struct Service {
 
 impl Engine for Service {
     const NAME: &'static str = "Docker";
+    const REMOTE: &'static str = "--host";
 
     type Spec = Spec;
 
@@ -111,15 +111,15 @@ impl Engine for Service {
         Ok(self.api()?.remove_container(name, Some(options.build())).await?)
     }
 
-    async fn abandoned(&self) -> Result<Vec<(String, Duration)>, Refusal> {
-        let filters = HashMap::from([("label", vec![STARTED_LABEL]), ("status", vec!["created"])]);
+    async fn at_rest(&self) -> Result<Vec<AtRest>, Refusal> {
+        let states = vec!["created", "exited", "dead"];
+        let filters = HashMap::from([("label", vec![STARTED_LABEL]), ("status", states)]);
         let options = ListContainersOptionsBuilder::new().all(true).filters(&filters);
         let containers = self.api()?.list_containers(Some(options.build())).await?;
-        let made = containers.into_iter().filter_map(|container| {
-            let started = container.labels?.remove(STARTED_LABEL)?.parse().ok()?;
-            Some((container.id?, Duration::from_secs(started)))
-        });
-        Ok(made.collect())
+        let rests = containers
+            .into_iter()
+            .filter_map(|container| AtRest::new(container.names?.pop()?, container.labels?));
+        Ok(rests.collect())
     }
 }
 

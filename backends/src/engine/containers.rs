@@ -1,12 +1,12 @@
 //! The life of a container: watched, removed, and swept up after a crash.
 
 use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{Engine, Refusal};
+use super::{AtRest, Engine, Refusal};
 use crate::error::BackendError;
 
 /// How often a container that has not called yet is looked after.
@@ -15,8 +15,6 @@ const GLANCE: Duration = Duration::from_millis(200);
 const PATIENCE: Duration = Duration::from_millis(150);
 /// How long the removal of a container may take.
 const REMOVE_LIMIT: Duration = Duration::from_secs(20);
-/// A container that was not started for this long never will be.
-const ABANDONED: Duration = Duration::from_secs(30);
 
 /// Waits until a container has ended; says what its agent said.
 pub(super) async fn until_gone<E: Engine>(engine: &E, name: &str, folder: &Path) -> String {
@@ -59,15 +57,18 @@ async fn remove_one<E: Engine>(engine: &E, name: &str) -> Result<(), BackendErro
     }
 }
 
-/// Removes what killed runs have left: containers that were made and never started.
+/// Removes what killed runs have left, and gives the names: containers that were made and never
+/// started, or ended while another one still needed their network.
 ///
-/// Those that were started end with their run, and the engine removes them. The age keeps away
-/// from what other processes are making at this moment.
-pub(super) async fn sweep<E: Engine>(engine: E) {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    for (id, started) in engine.abandoned().await.unwrap_or_default() {
-        if now.saturating_sub(started) > ABANDONED {
-            let _ = remove_one(&engine, &id).await;
-        }
+/// All others are removed by the engine when they end, with their run.
+pub(super) async fn clean<E: Engine>(engine: &E) -> Result<Vec<String>, BackendError> {
+    let failed = |refusal: Refusal| refusal.error(engine, "list containers");
+    let at_rest = engine.at_rest().await.map_err(failed)?.into_iter();
+    let mut names: Vec<String> = at_rest.filter(AtRest::is_left).map(|left| left.name).collect();
+    // Those that joined the network of another one of their run go before that.
+    names.sort_by(|a, b| b.cmp(a));
+    for name in &names {
+        remove_one(engine, name).await?;
     }
+    Ok(names)
 }

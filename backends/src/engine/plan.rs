@@ -14,6 +14,12 @@ use crate::{agent, host};
 /// The label with the time a run started at, in seconds since the epoch.
 pub(crate) const STARTED_LABEL: &str = "clnrm.started";
 
+/// The label with the process that asked for it.
+pub(super) const PID_LABEL: &str = "clnrm.pid";
+
+/// The label with the namespace in which that number is one.
+pub(super) const NAMESPACE_LABEL: &str = "clnrm.namespace";
+
 /// The agent as a static program.
 const AGENT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/agent"));
 
@@ -82,12 +88,13 @@ impl Plan<'_> {
     }
 
     /// Who it belongs to.
-    pub(crate) fn labels(&self) -> [(String, String); 4] {
+    pub(crate) fn labels(&self) -> [(String, String); 5] {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         [
             ("clnrm.workspace", self.workspace.display().to_string()),
             ("clnrm.run", self.run.to_owned()),
-            ("clnrm.pid", std::process::id().to_string()),
+            (PID_LABEL, std::process::id().to_string()),
+            (NAMESPACE_LABEL, pid_namespace()),
             (STARTED_LABEL, now.as_secs().to_string()),
         ]
         .map(|(label, value)| (label.to_owned(), value))
@@ -175,6 +182,12 @@ impl Plan<'_> {
     fn cover(&self, name: &str) -> PathBuf {
         self.container.folder.join(name)
     }
+}
+
+/// The namespace of this process' id, by its name.
+pub(super) fn pid_namespace() -> String {
+    let link = fs::read_link("/proc/self/ns/pid").unwrap_or_default();
+    link.display().to_string()
 }
 
 /// Where something else is mounted below a folder of this machine, outermost first.

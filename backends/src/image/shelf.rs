@@ -58,6 +58,11 @@ impl Shelf {
         Shelf { folder, images: Mutex::default(), sources: Mutex::default() }
     }
 
+    /// Where images are unpacked.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// The id of the image in a file or folder; `None` when nothing is there.
     pub(crate) fn find(&self, path: &Path) -> Result<Option<String>, String> {
         if !path.exists() {

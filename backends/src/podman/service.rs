@@ -2,9 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use podman_api::models::ContainerStatus;
 use podman_api::opts::{
     ContainerDeleteOpts, ContainerListFilter, ContainerListOpts, ImageImportOpts,
 };
@@ -13,7 +11,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
 use super::spec;
-use crate::engine::{Engine, Files, ImageFacts, Plan, Refusal, STARTED_LABEL, chain, explain};
+use crate::engine::{
+    AtRest, Engine, Files, ImageFacts, Plan, Refusal, STARTED_LABEL, chain, explain,
+};
 
 /// More than the engine has to say about the making of a container.
 const LONGEST_ANSWER: u64 = 1 << 20;
@@ -30,6 +30,7 @@ pub(super) struct Service {
 
 impl Engine for Service {
     const NAME: &'static str = "Podman";
+    const REMOTE: &'static str = "--url";
 
     type Spec = Value;
 
@@ -101,17 +102,16 @@ impl Engine for Service {
         Ok(self.api.containers().get(name).delete(&options.build()).await?)
     }
 
-    async fn abandoned(&self) -> Result<Vec<(String, Duration)>, Refusal> {
-        let options = ContainerListOpts::builder().all(true).filter([
-            ContainerListFilter::LabelKey(STARTED_LABEL.to_owned()),
-            ContainerListFilter::Status(ContainerStatus::Created),
-        ]);
+    async fn at_rest(&self) -> Result<Vec<AtRest>, Refusal> {
+        let ours = ContainerListFilter::LabelKey(STARTED_LABEL.to_owned());
+        let options = ContainerListOpts::builder().all(true).filter([ours]);
         let containers = self.api.containers().list(&options.build()).await?;
-        let made = containers.into_iter().filter_map(|container| {
-            let started = container.labels?.remove(STARTED_LABEL)?.parse().ok()?;
-            Some((container.id?, Duration::from_secs(started)))
+        let rests = containers.into_iter().filter_map(|container| {
+            let runs = matches!(container.state?.as_str(), "running" | "paused" | "stopping");
+            let found = AtRest::new(container.names?.pop()?, container.labels?);
+            found.filter(|_| !runs)
         });
-        Ok(made.collect())
+        Ok(rests.collect())
     }
 }
 

@@ -98,19 +98,22 @@ impl Drop for Cgroup {
     }
 }
 
-/// Removes control groups of processes that were killed.
-pub(super) fn sweep() {
+/// Removes control groups of processes that were killed; gives them.
+pub(crate) fn sweep() -> Vec<PathBuf> {
+    let mut removed = Vec::new();
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     let roots = ["memory", "pids", "cpu"].map(|controller| old_hierarchy(&mounts, controller));
     for root in roots.into_iter().flatten().chain(new_hierarchy(&mounts)) {
         for group in fs::read_dir(root.join(OURS)).into_iter().flatten().flatten() {
             let name = group.file_name();
             let owner = name.to_str().and_then(|name| name.split_once('-')).map(|(pid, _)| pid);
-            if owner.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
-                let _ = fs::remove_dir(group.path());
+            let gone = owner.is_some_and(|pid| !Path::new("/proc").join(pid).exists());
+            if gone && fs::remove_dir(group.path()).is_ok() {
+                removed.push(group.path());
             }
         }
     }
+    removed
 }
 
 fn wanted(limits: &Limits) -> Vec<Limit> {

@@ -21,6 +21,8 @@ use crate::{agent, host};
 /// The argument that asks for [`sandbox_main`].
 const WORD: &str = "__sandbox";
 const INIT_WORD: &str = "__sandbox-init";
+/// The argument that asks for a program in a container that is up.
+pub(crate) const ENTER_WORD: &str = "__sandbox-enter";
 /// Open files a process may have, where this machine allows as many.
 const MOST_FILES: u64 = 65_536;
 
@@ -34,6 +36,8 @@ pub fn sandbox_main() {
         outside()
     } else if word == INIT_WORD {
         arguments.next().ok_or_else(|| "it is told nothing".to_owned()).and_then(inside)
+    } else if word == ENTER_WORD {
+        enter(arguments)
     } else {
         return;
     };
@@ -82,6 +86,41 @@ fn outside() -> Result<(), String> {
     init.env_clear().envs([("PATH", host::PATH), ("HOME", &told.user.home)]);
     init.envs(image.env.iter().filter_map(|variable| variable.split_once('=')));
     let status = attempt("start process 1", init.status())?;
+    std::process::exit(status.code().unwrap_or(125));
+}
+
+/// Runs a program beside process 1 of a container, with no more rights than that has.
+fn enter(mut arguments: impl Iterator<Item = OsString>) -> Result<(), String> {
+    let pid = arguments.next().and_then(|pid| pid.into_string().ok()).unwrap_or_default();
+    let kinds = [
+        ("user", LinkNameSpaceType::User),
+        ("net", LinkNameSpaceType::Network),
+        ("ipc", LinkNameSpaceType::InterProcessCommunication),
+        ("uts", LinkNameSpaceType::HostNameAndNISDomainName),
+        ("cgroup", LinkNameSpaceType::ControlGroup),
+        ("pid", LinkNameSpaceType::ProcessID),
+        ("mnt", LinkNameSpaceType::Mount),
+    ];
+    // All of them first: the last one hides the rest.
+    let open = |(name, kind)| {
+        let file = attempt("find the container", File::open(format!("/proc/{pid}/ns/{name}")))?;
+        Ok((file, kind))
+    };
+    let env = attempt("find the container", std::fs::read(format!("/proc/{pid}/environ")))?;
+    let spaces = kinds.into_iter().map(open).collect::<Result<Vec<_>, String>>()?;
+    for (file, kind) in &spaces {
+        let entered = rustix::thread::move_into_link_name_space(file.as_fd(), Some(*kind));
+        attempt("enter the container", entered)?;
+    }
+    drop(spaces);
+    set_limits(None)?;
+    give_up_privileges()?;
+    syscalls::restrict()?;
+    let env = String::from_utf8_lossy(&env);
+    let mut command = Command::new(arguments.next().ok_or("there is no program to start")?);
+    command.args(arguments).env_clear().env("TERM", "xterm");
+    command.envs(env.split('\0').filter_map(|variable| variable.split_once('=')));
+    let status = attempt("start the program", command.status())?;
     std::process::exit(status.code().unwrap_or(125));
 }
 

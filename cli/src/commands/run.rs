@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context;
-use clnrm_backends::{Backend, BackendError, Cancel, Choice};
+use clnrm_backends::{Backend, BackendError, Cancel, Choice, Kept};
 use clnrm_engine::{Engine, Stopped};
-use clnrm_queries::{Diagnostic, SETTINGS, Settings, Severity, State, settings_unit};
+use clnrm_queries::{
+    Diagnostic, PLAN, SETTINGS, ScenarioReport, Settings, Severity, State, numbered, settings_unit,
+};
 
 use crate::args::{BackendArg, DryRunArgs, RunArgs};
 use crate::exit::Exit;
@@ -92,8 +94,39 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
     } else {
         exit(&summary)
     };
+    if args.keep && !cancel.is_cancelled() {
+        keep(&mut engine, backend_in_use, &summary, &cancel);
+    }
     let written = super::finish(&mut engine, "run");
     Ok(exit.max(selection.exit()).max(written).max(removed(backend_in_use)))
+}
+
+/// Keeps the first scenario that failed up until Ctrl-C.
+fn keep(engine: &mut Engine, backend: &dyn Backend, summary: &RunSummary, cancel: &Cancel) {
+    let views = summary.reports.iter().map(|report| report.as_ref().ok()?.view().ok());
+    let failed = summary.units.iter().zip(views).find_map(|(unit, report)| {
+        let report = report?;
+        let failed = |scenario: &ScenarioReport<_>| scenario.state == State::Failed;
+        let at = report.scenarios.iter().position(failed)?;
+        Some((numbered(unit, at), report.scenarios[at].name.to_string()))
+    });
+    let Some((unit, name)) = failed else {
+        printer::talk("no scenario failed, so none is kept");
+        return;
+    };
+    let plan = engine.demand(&PLAN, &[unit]).pop().and_then(Result::ok);
+    let Some(Ok(action)) = plan.as_deref() else { return };
+    // Others may use the store meanwhile.
+    engine.commit();
+    engine.release();
+    let up = |kept: &Kept| {
+        let services: Vec<&str> = kept.doors.iter().map(|door| door.service.as_str()).collect();
+        printer::talk(&format!("`{}` is kept up, with {}", kept.scenario, services.join(", ")));
+        printer::talk("enter it with `clnrm shell`; Ctrl-C removes it");
+    };
+    if let Err(error) = backend.keep(action, &name, cancel, &up) {
+        printer::backend_failed(&error);
+    }
 }
 
 /// Waits until nothing is left of what was run.

@@ -1,0 +1,83 @@
+//! Environments that are kept up for somebody to look at, and the doors into them.
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::{Command, ExitStatus};
+
+use serde::{Deserialize, Serialize};
+
+use crate::scenario::{FOLDER_PREFIX, LOCK};
+
+/// The file in the folder of a run that says what is kept up.
+const FILE: &str = "kept.json";
+
+/// An environment that is up.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Kept {
+    /// The scenario it is of.
+    pub scenario: String,
+    /// Its containers.
+    pub doors: Vec<Door>,
+}
+
+/// A way into a container.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Door {
+    /// The service that runs in it.
+    pub service: String,
+    pub(crate) way: Way,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Way {
+    /// Through the namespaces of this process.
+    Process(u32),
+    /// By this command, to which a program is added.
+    Command(Vec<String>),
+}
+
+impl Kept {
+    pub(crate) fn write(&self, folder: &Path) -> std::io::Result<()> {
+        fs::write(folder.join(FILE), serde_json::to_vec(self)?)
+    }
+
+    /// All environments of this user that are up now.
+    pub fn all() -> Vec<Kept> {
+        let entries = fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten();
+        let ours = entries.filter(|entry| {
+            entry.file_name().to_str().is_some_and(|name| name.starts_with(FOLDER_PREFIX))
+        });
+        let mut all: Vec<Kept> = ours
+            .filter_map(|entry| {
+                let lock = File::open(entry.path().join(LOCK)).ok()?;
+                // Whoever keeps it up holds the lock.
+                lock.try_lock().is_err().then_some(())?;
+                serde_json::from_slice(&fs::read(entry.path().join(FILE)).ok()?).ok()
+            })
+            .collect();
+        all.sort_by(|a, b| a.scenario.cmp(&b.scenario));
+        all
+    }
+}
+
+impl Door {
+    /// Runs a program in the container, on this terminal.
+    ///
+    /// # Errors
+    /// When that cannot be started.
+    pub fn enter(&self, program: &[String]) -> std::io::Result<ExitStatus> {
+        let mut command = match &self.way {
+            Way::Process(pid) => {
+                let mut command = Command::new("/proc/self/exe");
+                command.args([crate::sandbox::ENTER_WORD, &pid.to_string()]);
+                command
+            }
+            Way::Command(words) => {
+                let mut command = Command::new(&words[0]);
+                command.args(&words[1..]);
+                command
+            }
+        };
+        command.args(program).status()
+    }
+}

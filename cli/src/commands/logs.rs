@@ -1,0 +1,79 @@
+//! `clnrm logs`
+
+use clnrm_backends::{Cancel, Ended, Outcome, Output};
+use clnrm_engine::{Digest, Engine, Unit};
+use clnrm_queries::{REPORT, Report, parts, stored};
+
+use crate::args::LogsArgs;
+use crate::exit::Exit;
+use crate::interrupt;
+use crate::printer;
+use crate::select::select;
+use crate::workspace::Workspace;
+
+pub(crate) fn run(args: &LogsArgs) -> anyhow::Result<Exit> {
+    let workspace = Workspace::find(&args.paths, &args.store)?;
+    let mut engine = workspace.engine();
+    interrupt::listen(&engine, &Cancel::default())?;
+    let selection = select(&workspace, &mut engine, &args.paths)?;
+    let wanted = args.scenario.as_deref().unwrap_or_default();
+    let reports =
+        engine.last(&REPORT, &selection.units, |encoded| Report::<String>::decode(encoded));
+    let mut found = false;
+    for (unit, report) in selection.units.iter().zip(reports) {
+        let scenarios = report.into_iter().flat_map(|report| report.scenarios);
+        for scenario in scenarios.filter(|scenario| scenario.name.contains(wanted)) {
+            found = true;
+            let text = scenario.key.and_then(|key| log(&engine, Digest(key.0)));
+            let text = text.unwrap_or_else(|| "its outcome was not kept\n".to_owned());
+            printer::text(&format!("{}\n{text}\n", headline(unit, &scenario.name)));
+        }
+    }
+    if !found {
+        printer::talk(&format!("no scenario `{wanted}` has run"));
+    }
+    Ok(if found { selection.exit() } else { Exit::Nothing })
+}
+
+fn headline(unit: &Unit, scenario: &str) -> String {
+    format!("=== {unit}: {scenario}")
+}
+
+/// All that was written in a run.
+fn log(engine: &Engine, key: Digest) -> Option<String> {
+    let bytes = engine.effect(key)?;
+    let (outcome, parts) = (stored(&bytes)?.ok()?, parts(&bytes)?);
+    let Outcome { steps, services, .. } = outcome;
+    let name = |of: &str, at: usize| {
+        let quoted = parts.get(&format!("{of}[{at}].name")).cloned().unwrap_or_default();
+        quoted.trim_matches('"').to_owned()
+    };
+    let mut text = String::new();
+    let mut add = |what: String, output: &Output| {
+        text += &format!("--- {what}\n");
+        let written = output.text();
+        text += &written;
+        if !written.is_empty() && !written.ends_with('\n') {
+            text.push('\n');
+        }
+    };
+    for (at, service) in services.iter().enumerate() {
+        if !service.log.text().is_empty() {
+            add(format!("service {}", name("services", at)), &service.log);
+        }
+    }
+    for (at, step) in steps.iter().enumerate() {
+        let ended = match &step.ended {
+            Ended::Code(code) => format!("exit code {code}"),
+            Ended::Signal(signal) => format!("signal {signal}"),
+            Ended::TimedOut => "killed at its limit".to_owned(),
+            Ended::NotStarted(reason) => format!("not started: {reason}"),
+            Ended::Skipped => "not tried".to_owned(),
+        };
+        add(format!("step {}, {ended}", name("steps", at)), &step.stdout);
+        if !step.stderr.text().is_empty() {
+            add(format!("step {}, standard error", name("steps", at)), &step.stderr);
+        }
+    }
+    Some(text)
+}

@@ -1,0 +1,172 @@
+//! Environments that are kept up, what runs wrote, and what is left of those that were killed.
+
+use std::process::Command;
+use std::time::Duration;
+
+use expect_test::expect;
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::case::{Case, wait_until};
+use crate::engines::{BUSYBOX, Engine, On, on_every_engine, processes};
+
+on_every_engine!(a_failed_scenario_is_kept_up_and_entered);
+
+const FAILING: &str = r#"
+//- /a.clnrm.toml
+[meta]
+name = "a"
+
+[services.app]
+args = ["sh", "-c", "echo up; echo hello > /tmp/note; sleep 1000"]
+wait_for = { log = "up" }
+
+[[scenario]]
+name = "good"
+run = "true"
+
+[[scenario]]
+name = "bad one"
+service = "app"
+
+[[scenario.steps]]
+name = "first"
+command = "echo first; echo oops >&2"
+
+[[scenario.steps]]
+name = "second"
+command = "exit 7"
+"#;
+
+fn a_failed_scenario_is_kept_up_and_entered(on: On) {
+    let test = "kept::a_failed_scenario_is_kept_up_and_entered";
+    let Some(case) = on.case(test, FAILING) else { return };
+    let mut running = case.start(&["run", "--keep"]);
+    let folders = || case.leftovers().into_iter();
+    wait_until("it is kept up", Duration::from_secs(30), || {
+        assert!(running.is_running(), "it ended");
+        folders().any(|folder| folder.join("kept.json").exists())
+    });
+    // Engines' own commands want a terminal for `-it`; `script` has one.
+    let enter = "clnrm shell bad -- cat /tmp/note";
+    let ran = if matches!(on, On::Sandbox | On::Unprivileged) {
+        case.clnrm(&["shell", "bad", "--", "cat", "/tmp/note"])
+    } else {
+        let script = enter.replace("clnrm", crate::case::clnrm());
+        let command = case.program("script", &["-qec", &script, "/dev/null"]);
+        case.start_program(command).finish()
+    };
+    assert!(ran.stdout.contains("hello"), "{}", ran.seen());
+    if matches!(on, On::Sandbox | On::Unprivileged) {
+        // Whoever enters has no more rights than what runs there.
+        let status = case.clnrm(&[
+            "shell",
+            "--",
+            "grep",
+            "-E",
+            "Cap(Eff|Bnd)|NoNewPrivs|Seccomp:",
+            "/proc/self/status",
+        ]);
+        let words: Vec<&str> = status.stdout.split_whitespace().collect();
+        let none = "0000000000000000";
+        assert_eq!(words, ["CapEff:", none, "CapBnd:", none, "NoNewPrivs:", "1", "Seccomp:", "2"]);
+    }
+    kill_process(Pid::from_raw(running.pid()).unwrap(), Signal::INT).unwrap();
+    let ran = running.finish();
+    assert_eq!(ran.exit, Some(1), "{}", ran.seen());
+    assert!(ran.stderr.contains("`bad one` is kept up, with app"), "{}", ran.seen());
+    assert!(case.leftovers().is_empty(), "{:?}", case.leftovers());
+    assert_eq!(case.clnrm(&["shell"]).exit, Some(2));
+}
+
+#[test]
+fn what_was_written_can_be_read_again() {
+    let case = Case::new(FAILING);
+    case.run(&[]);
+    case.clnrm(&["logs", "bad"]).check(expect![[r#"
+        exit 0
+        -- stdout
+        === a.clnrm.toml: bad one
+        --- service app
+        up
+        --- step first, exit code 0
+        first
+        --- step first, standard error
+        oops
+        --- step second, exit code 7
+
+    "#]]);
+    assert_eq!(case.clnrm(&["logs", "no such scenario"]).exit, Some(4));
+}
+
+/// Containers that are somebody else's, one of them with a name like ours.
+struct Decoys<'a>(&'a str, Vec<String>);
+
+impl Decoys<'_> {
+    fn start(program: &str) -> Decoys<'_> {
+        let names = (0..5).map(|number| format!("clnrm-decoy-{}-{number}", std::process::id()));
+        let names: Vec<String> = names.collect();
+        for name in &names {
+            let run = ["run", "-d", "--name", name, "--network", "none", BUSYBOX, "sleep", "300"];
+            let started = Command::new(program).args(run).output().unwrap();
+            assert!(started.status.success(), "{}", String::from_utf8_lossy(&started.stderr));
+        }
+        Decoys(program, names)
+    }
+
+    fn running(&self) -> usize {
+        let listed = Command::new(self.0).args(["ps", "--format", "{{.Names}}"]).output().unwrap();
+        let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+        self.1.iter().filter(|name| listed.lines().any(|line| line == **name)).count()
+    }
+}
+
+impl Drop for Decoys<'_> {
+    fn drop(&mut self) {
+        let mut remove = Command::new(self.0);
+        remove.args(["rm", "-f"]).args(&self.1);
+        let _ = remove.output();
+    }
+}
+
+/// Kills runs at moments spread over their whole life; afterwards one run, and nothing is left.
+fn nothing_is_left_of_killed_runs(on: On, program: &str) {
+    let test = "kept::nothing_is_left_of_killed_runs";
+    let Some(mut case) = on.case(test, FAILING) else { return };
+    let engine = on.engine(test).expect("it is one");
+    engine.show_to(&mut case);
+    let decoys = Decoys::start(program);
+    let full = std::env::var("CLNRM_PROOF").is_ok_and(|size| size == "full");
+    let rounds = if full { 100 } else { 10 };
+    let mut killed = Vec::new();
+    for round in 0..rounds {
+        let mut running = case.start(&["run"]);
+        killed.push(running.pid());
+        // From the first moments to the end.
+        std::thread::sleep(Duration::from_millis(5 + round * 600 / rounds));
+        running.kill();
+    }
+    case.clnrm(&["run"]);
+    let left =
+        |engine: &Engine| killed.iter().map(|pid| engine.containers_of(*pid).len()).sum::<usize>();
+    // The last of them may be ending at this moment.
+    wait_until("no container is left", Duration::from_secs(20), || {
+        left(&engine) == 0 || {
+            case.clnrm(&["clean"]);
+            false
+        }
+    });
+    assert!(case.leftovers().is_empty(), "{:?}", case.leftovers());
+    let parents: Vec<i32> = processes().iter().map(|process| process.parent).collect();
+    assert!(killed.iter().all(|pid| !parents.contains(pid)));
+    assert_eq!(decoys.running(), 5, "what others made is left alone");
+}
+
+#[test]
+fn nothing_is_left_in_podman() {
+    nothing_is_left_of_killed_runs(On::Podman(BUSYBOX), "podman");
+}
+
+#[test]
+fn nothing_is_left_in_docker() {
+    nothing_is_left_of_killed_runs(On::Docker(BUSYBOX), "docker");
+}
