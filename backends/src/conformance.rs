@@ -322,7 +322,7 @@ pub fn cases() -> Vec<Case> {
             b.same(names, expected.to_vec())
         }),
         real("no more processes than the test allows", |b| {
-            let many = "for i in $(seq 60); do sleep 2 & done; wait";
+            let many = "for i in $(seq 60); do sleep 30 & done";
             let mut action = b.action(&[&["sh", "-c", many]]);
             action.limits.pids = Some(25);
             let outcome = b.run(&action)?;

@@ -34,6 +34,8 @@ const GRACE: Duration = Duration::from_secs(3);
 /// How long connections to the receiver may stay open once everything has ended.
 const SETTLE: Duration = Duration::from_secs(5);
 
+/// How long the making of a run's folder takes at most.
+const MADE_WITHIN: Duration = Duration::from_secs(5);
 /// How long the end of a killed process may take to be told.
 const KILLED_WITHIN: Duration = Duration::from_secs(2);
 
@@ -410,18 +412,26 @@ impl RunFolder {
 
 /// Removes the folders of processes that were killed; gives them.
 pub(crate) fn sweep() -> Vec<PathBuf> {
-    let mut removed = Vec::new();
-    for entry in std::fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten() {
-        let ours = entry.file_name().to_str().is_some_and(|name| name.starts_with(FOLDER_PREFIX));
-        // One without a lock is just being made; of another user's the lock cannot be opened.
-        let Some(lock) = File::open(entry.path().join(LOCK)).ok().filter(|_| ours) else {
-            continue;
-        };
-        if lock.try_lock().is_ok() && std::fs::remove_dir_all(entry.path()).is_ok() {
-            removed.push(entry.path());
+    let entries = std::fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten();
+    let ours = entries.filter(|entry| {
+        entry.file_name().to_str().is_some_and(|name| name.starts_with(FOLDER_PREFIX))
+    });
+    ours.filter(|entry| is_left(&entry.path()) && std::fs::remove_dir_all(entry.path()).is_ok())
+        .map(|entry| entry.path())
+        .collect()
+}
+
+/// Whether nobody holds a run's folder any more. Another user's cannot be told of, and stays.
+fn is_left(folder: &Path) -> bool {
+    match File::open(folder.join(LOCK)) {
+        Ok(lock) => lock.try_lock().is_ok(),
+        // It is just being made, unless that was long ago.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let made = std::fs::metadata(folder).and_then(|meta| meta.modified());
+            made.is_ok_and(|made| made.elapsed().is_ok_and(|age| age > MADE_WITHIN))
         }
+        Err(_) => false,
     }
-    removed
 }
 
 /// Makes a container's folder and listens in it for the container's agent.

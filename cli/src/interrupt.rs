@@ -17,8 +17,9 @@ pub(crate) fn listen(engine: &Engine, cancel: &Cancel) -> anyhow::Result<()> {
             // Containers end by themselves when the line to their agents does.
             std::process::exit(Exit::Interrupted.code().into());
         }
-        cancel.cancel();
+        // In this order: whoever sees runs end by it may then ask queries again.
         cancellation.cancel();
+        cancel.cancel();
     })?;
     Ok(())
 }
