@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::{Backend, BackendError, Docker, Podman, Sandbox, docker};
+use crate::{Backend, BackendError, Docker, Podman, Pull, Sandbox, docker};
 
 /// What the user asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,43 +26,54 @@ pub struct Chosen {
     pub reason: String,
 }
 
-/// Finds the backend for `choice`; mounts are relative to `workspace`, `program` is clnrm itself.
+/// Finds the backend for `choice`, which pulls images as `pull` says; mounts are relative to
+/// `workspace`, `program` is clnrm itself.
 ///
 /// # Errors
 /// When the one asked for is not there, or none is.
-pub fn choose(choice: Choice, workspace: &Path, program: &Path) -> Result<Chosen, BackendError> {
+pub fn choose(
+    choice: Choice,
+    pull: Pull,
+    workspace: &Path,
+    program: &Path,
+) -> Result<Chosen, BackendError> {
     match choice {
-        Choice::Podman => podman(workspace),
-        Choice::Docker => docker(workspace),
-        Choice::Sandbox => sandbox(workspace, program, "the built-in sandbox"),
+        Choice::Podman => podman(pull, workspace),
+        Choice::Docker => docker(pull, workspace),
+        Choice::Sandbox => sandbox(pull, workspace, program, "the built-in sandbox"),
         Choice::Auto => {
             // Who names one engine and not the other has that one in mind.
             let named =
                 |variable: &str| std::env::var_os(variable).is_some_and(|it| !it.is_empty());
             let docker_first = named("DOCKER_HOST") && !named("CONTAINER_HOST");
             let engines = if docker_first { [docker, podman] } else { [podman, docker] };
-            let found = engines.into_iter().find_map(|engine| engine(workspace).ok());
+            let found = engines.into_iter().find_map(|engine| engine(pull, workspace).ok());
             let no_engine = "neither Podman nor Docker answers: the built-in sandbox";
-            found.map_or_else(|| sandbox(workspace, program, no_engine), Ok)
+            found.map_or_else(|| sandbox(pull, workspace, program, no_engine), Ok)
         }
     }
 }
 
-fn podman(workspace: &Path) -> Result<Chosen, BackendError> {
+fn podman(pull: Pull, workspace: &Path) -> Result<Chosen, BackendError> {
     first("Podman", podman_sockets(), PODMAN_PLACES, |socket| {
-        Ok(Box::new(Podman::connect(socket, workspace)?))
+        Ok(Box::new(Podman::connect(socket, workspace)?.pulling(pull)))
     })
 }
 
-fn docker(workspace: &Path) -> Result<Chosen, BackendError> {
+fn docker(pull: Pull, workspace: &Path) -> Result<Chosen, BackendError> {
     first("Docker", docker::sockets(), DOCKER_PLACES, |socket| {
-        Ok(Box::new(Docker::connect(socket, workspace)?))
+        Ok(Box::new(Docker::connect(socket, workspace)?.pulling(pull)))
     })
 }
 
-fn sandbox(workspace: &Path, program: &Path, reason: &str) -> Result<Chosen, BackendError> {
+fn sandbox(
+    pull: Pull,
+    workspace: &Path,
+    program: &Path,
+    reason: &str,
+) -> Result<Chosen, BackendError> {
     Sandbox::probe()?;
-    let backend = Box::new(Sandbox::new(workspace, program));
+    let backend = Box::new(Sandbox::new(workspace, program).pulling(pull));
     Ok(Chosen { backend, reason: reason.to_owned() })
 }
 

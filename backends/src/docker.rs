@@ -12,7 +12,7 @@ use crate::action::{Action, BackendKind, Image};
 use crate::engine::Engaged;
 use crate::error::BackendError;
 use crate::outcome::Outcome;
-use crate::{Backend, Cancel, Kept};
+use crate::{Backend, Cancel, Kept, Pull};
 
 /// Runs actions in Docker's containers.
 pub struct Docker(Engaged<Service>);
@@ -24,6 +24,13 @@ impl Docker {
     /// [`BackendError::Unavailable`] when no Docker answers there.
     pub fn connect(socket: &Path, workspace: &Path) -> Result<Docker, BackendError> {
         Engaged::connect(Service::at(socket), workspace).map(Docker)
+    }
+
+    /// Pulls images as `pull` says, instead of those that are missing.
+    #[must_use]
+    pub fn pulling(mut self, pull: Pull) -> Self {
+        self.0.pulling(pull);
+        self
     }
 
     /// Removes the containers of runs whose process is gone, and gives their names.

@@ -26,13 +26,14 @@ use self::plan::{NAMESPACE_LABEL, PID_LABEL};
 use crate::action::{Action, Image};
 use crate::cell::{Cell, Container, Started};
 use crate::error::BackendError;
+use crate::image::pull::Pulls;
 use crate::image::{self as image_file, Shelf};
 use crate::kept::{Kept, Way};
 use crate::link::Link;
 use crate::outcome::Outcome;
 use crate::removal::Removals;
 use crate::scenario::RunFolder;
-use crate::{Cancel, host, scenario};
+use crate::{Cancel, Pull, host, scenario};
 
 /// How long an engine may take to say which version it is.
 const GREETING_LIMIT: Duration = Duration::from_secs(2);
@@ -71,6 +72,9 @@ pub(crate) trait Engine: Clone + Send + Sync + 'static {
         &self,
         reference: &str,
     ) -> impl Future<Output = Result<Option<ImageFacts>, Refusal>> + Send;
+
+    /// Gets an image from its registry.
+    fn pull(&self, reference: &str) -> impl Future<Output = Result<(), Refusal>> + Send;
 
     /// Makes an image of an archive of its root.
     fn import(
@@ -186,6 +190,7 @@ pub(crate) struct Engaged<E> {
     shelf: Shelf,
     swept: Once,
     removals: Removals,
+    pulls: Pulls,
     /// Whether this engine refuses to put layers over the machine's folders.
     read_only_host: AtomicBool,
     runtime: Runtime,
@@ -213,6 +218,7 @@ impl<E: Engine> Engaged<E> {
             shelf: Shelf::of_user(),
             swept: Once::new(),
             removals: Removals::default(),
+            pulls: Pulls::default(),
             read_only_host: AtomicBool::new(!E::layers_host()),
             runtime,
         })
@@ -231,9 +237,28 @@ impl<E: Engine> Engaged<E> {
                 let operation = || format!("take in the image `{reference}`");
                 id.map_err(|reason| failed::<E>(&operation(), reason))?
             }
-            None => self.runtime.block_on(self.images.find(&self.engine, reference))?,
+            None => self.runtime.block_on(self.image_by_name(reference))?,
         };
         Ok(id.map(Image::Id))
+    }
+
+    /// The id of an image that the engine has, or pulls.
+    async fn image_by_name(&self, reference: &str) -> Result<Option<String>, BackendError> {
+        if !self.pulls.first(reference) {
+            let found = self.images.find(&self.engine, reference).await?;
+            if found.is_some() || !self.pulls.may(reference) {
+                return Ok(found);
+            }
+        }
+        let pulled = self.engine.pull(reference).await;
+        let operation = || format!("pull the image `{reference}`");
+        pulled.map_err(|refusal| refusal.error(&self.engine, &operation()))?;
+        self.images.find(&self.engine, reference).await
+    }
+
+    /// See `Podman::pulling`.
+    pub(crate) fn pulling(&mut self, pull: Pull) {
+        self.pulls = Pulls::new(pull);
     }
 
     /// The id of an image in a file, which the engine has afterwards.

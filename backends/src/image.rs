@@ -5,6 +5,8 @@
 
 mod manifest;
 mod place;
+pub(crate) mod pull;
+mod registry;
 mod save;
 mod shelf;
 mod unpack;
@@ -12,6 +14,7 @@ mod user;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::registry::pull as pull_layout;
 pub(crate) use self::shelf::{Shelf, Source, Unpacked};
 pub(crate) use self::user::User;
 

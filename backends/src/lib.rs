@@ -43,6 +43,7 @@ pub use clean::clean;
 pub use docker::Docker;
 pub use error::BackendError;
 pub use fake::Fake;
+pub use image::pull::Pull;
 pub use kept::{Door, Kept};
 pub use otlp::otlp_spans;
 pub use outcome::{Ended, Outcome, Output, ServiceOutcome, StepOutcome};

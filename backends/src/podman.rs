@@ -10,7 +10,7 @@ use crate::action::{Action, BackendKind, Image};
 use crate::engine::Engaged;
 use crate::error::BackendError;
 use crate::outcome::Outcome;
-use crate::{Backend, Cancel, Kept};
+use crate::{Backend, Cancel, Kept, Pull};
 
 /// Runs actions in Podman's containers.
 pub struct Podman(Engaged<Service>);
@@ -22,6 +22,13 @@ impl Podman {
     /// [`BackendError::Unavailable`] when no Podman of version 4 or newer answers there.
     pub fn connect(socket: &Path, workspace: &Path) -> Result<Podman, BackendError> {
         Engaged::connect(Service::at(socket), workspace).map(Podman)
+    }
+
+    /// Pulls images as `pull` says, instead of those that are missing.
+    #[must_use]
+    pub fn pulling(mut self, pull: Pull) -> Self {
+        self.0.pulling(pull);
+        self
     }
 
     /// Removes the containers of runs whose process is gone, and gives their names.

@@ -30,13 +30,14 @@ pub use self::child::sandbox_main;
 use crate::action::{Action, BackendKind, Image, Limits};
 use crate::cell::{Cell, Container, Started};
 use crate::error::BackendError;
+use crate::image::pull::Pulls;
 use crate::image::{self, Shelf, Unpacked, User};
 use crate::kept::{Kept, Way};
 use crate::link::Link;
 use crate::outcome::Outcome;
 use crate::removal::Removals;
 use crate::scenario::RunFolder;
-use crate::{Backend, Cancel, host, scenario};
+use crate::{Backend, Cancel, Pull, host, scenario};
 
 /// How long a container may take to come up.
 const START_LIMIT: Duration = Duration::from_secs(20);
@@ -49,6 +50,7 @@ pub struct Sandbox {
     shelf: Arc<Shelf>,
     swept: Once,
     removals: Removals,
+    pulls: Pulls,
 }
 
 impl Sandbox {
@@ -63,7 +65,14 @@ impl Sandbox {
             shelf: Arc::new(Shelf::of_user()),
             swept: Once::new(),
             removals: Removals::default(),
+            pulls: Pulls::default(),
         }
+    }
+
+    /// Pulls images as `pull` says, instead of those that are missing.
+    #[must_use]
+    pub fn pulling(self, pull: Pull) -> Sandbox {
+        Sandbox { pulls: Pulls::new(pull), ..self }
     }
 
     /// Unpacks images below `folder` instead of in this user's folder for caches.
@@ -74,6 +83,18 @@ impl Sandbox {
     /// Which of these limits could not be held here, by their names for people.
     pub(crate) fn limits_missing(limits: &Limits) -> Vec<&'static str> {
         Cgroup::make(limits).missing.clone()
+    }
+
+    /// The id of an image that an engine of this machine or a registry has.
+    async fn image_by_name(&self, reference: &str) -> Result<Option<String>, String> {
+        if !self.pulls.first(reference) {
+            let lent = lend::find(&self.shelf, reference).await;
+            let there = lent.or_else(|| self.shelf.named(reference));
+            if there.is_some() || !self.pulls.may(reference) {
+                return Ok(there);
+            }
+        }
+        self.shelf.pull(reference).await.map(Some)
     }
 
     fn cell(&self) -> SandboxCell<'_> {
@@ -118,7 +139,10 @@ impl Backend for Sandbox {
                 let id = self.shelf.find(&self.workspace.join(path));
                 id.map_err(|reason| failed(&format!("read the image `{reference}`"), reason))?
             }
-            None => self.runtime().block_on(lend::find(&self.shelf, reference)),
+            None => {
+                let id = self.runtime().block_on(self.image_by_name(reference));
+                id.map_err(|reason| failed(&format!("pull the image `{reference}`"), reason))?
+            }
         };
         Ok(id.map(Image::Id))
     }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use clnrm_backends::Choice;
+use clnrm_backends::{Choice, Pull};
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 green; 1 a test failed; 2 usage; 3 errors in files; 4 nothing selected; \
@@ -68,6 +68,9 @@ pub(crate) struct RunArgs {
     /// Where containers run; `auto` takes Podman where it answers, else the sandbox.
     #[arg(long, value_enum)]
     pub(crate) backend: Option<BackendArg>,
+    /// When images are asked for at their registries.
+    #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
+    pub(crate) pull: PullArg,
     /// How many scenarios run at once [default: the number of cores].
     #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) jobs: Option<u16>,
@@ -114,6 +117,27 @@ impl Shard {
         match numbers {
             Some((number, of)) if 1 <= number && number <= of => Ok(Shard { number, of }),
             _ => Err("write I/N with I from 1 to N, like 2/3".to_owned()),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PullArg {
+    /// When the backend does not have them.
+    #[default]
+    Missing,
+    /// Every time.
+    Always,
+    /// Not at all.
+    Never,
+}
+
+impl PullArg {
+    pub(crate) fn policy(self) -> Pull {
+        match self {
+            PullArg::Missing => Pull::Missing,
+            PullArg::Always => Pull::Always,
+            PullArg::Never => Pull::Never,
         }
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, bail};
-use clnrm_backends::{Backend, BackendError, Choice, Chosen, choose};
+use clnrm_backends::{Backend, BackendError, Choice, Chosen, Pull, choose};
 use clnrm_engine::{Checking, Engine, Facts, Options, Os, Trust, Whose};
 use clnrm_queries::{QUERIES, SETTINGS_FILES, facts};
 
@@ -35,7 +35,7 @@ const SAMPLE: u32 = 50;
 #[derive(Clone)]
 pub(crate) struct LazyBackend {
     root: PathBuf,
-    choice: Arc<OnceLock<Choice>>,
+    choice: Arc<OnceLock<(Choice, Pull)>>,
     chosen: Arc<OnceLock<Result<Chosen, BackendError>>>,
 }
 
@@ -132,8 +132,8 @@ impl LazyBackend {
     }
 
     /// Says which one is wanted, before it is first needed.
-    pub(crate) fn choose(&self, choice: Choice) {
-        let _ = self.choice.set(choice);
+    pub(crate) fn choose(&self, choice: Choice, pull: Pull) {
+        let _ = self.choice.set((choice, pull));
     }
 
     /// The backend, or why there is none.
@@ -148,9 +148,9 @@ impl LazyBackend {
 
     fn chosen(&self) -> &Result<Chosen, BackendError> {
         self.chosen.get_or_init(|| {
-            let choice = self.choice.get().copied().unwrap_or_default();
+            let (choice, pull) = self.choice.get().copied().unwrap_or_default();
             let program = Path::new("/proc/self/exe");
-            choose(choice, &self.root, program)
+            choose(choice, pull, &self.root, program)
         })
     }
 

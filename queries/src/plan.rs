@@ -206,7 +206,7 @@ impl Planner<'_> {
                     let message =
                         format!("the {backend} backend does not have the image `{reference}`");
                     Problem::error("image/unavailable", at, message).hint(match backend {
-                        "sandbox" => "it takes images from a Podman or Docker of this machine, or from a file: `oci:image.tar`",
+                        "sandbox" => "it takes images from a Podman or Docker of this machine, a registry, or a file: `oci:image.tar`",
                         _ => "pull or build it, or use the image `host`",
                     })
                 }

@@ -433,7 +433,7 @@ fn an_image_the_sandbox_does_not_have() {
             |
           5 | image = "localhost/clnrm/no-such-image:1"
             | ^^^^^
-            hint: it takes images from a Podman or Docker of this machine, or from a file: `oci:image.tar`
+            hint: it takes images from a Podman or Docker of this machine, a registry, or a file: `oci:image.tar`
         PASS  b.clnrm.toml  b  [TIME]
 
         1 passed, 1 not run in [TIME]

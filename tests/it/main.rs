@@ -27,6 +27,7 @@ mod odd_files;
 mod output;
 mod programs;
 mod python;
+mod registry;
 mod restore;
 mod retries;
 mod some_of_them;

@@ -65,6 +65,13 @@ impl Engine for Service {
         Ok(Some(ImageFacts { id, command, user: config.user.unwrap_or_default() }))
     }
 
+    async fn pull(&self, reference: &str) -> Result<(), Refusal> {
+        let options = CreateImageOptionsBuilder::new().from_image(reference);
+        let steps = self.api()?.create_image(Some(options.build()), None, None);
+        steps.try_for_each(|_| async { Ok(()) }).await?;
+        Ok(())
+    }
+
     async fn import(&self, reference: &str, root: Vec<u8>) -> Result<(), Refusal> {
         let (repository, tag) = reference.rsplit_once(':').unwrap_or((reference, "latest"));
         let options = CreateImageOptionsBuilder::new()

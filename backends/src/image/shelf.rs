@@ -12,7 +12,7 @@ use super::manifest::{self, Found};
 use super::place::Place;
 use super::save::save;
 use super::unpack::unpack;
-use super::{Config, User};
+use super::{Config, User, pull_layout};
 
 /// Where images are unpacked, and where those come from that are not yet.
 pub(crate) struct Shelf {
@@ -81,6 +81,35 @@ impl Shelf {
         };
         self.learn(&id, source);
         Ok(Some(id))
+    }
+
+    /// The id of the image that was last pulled by this name, if it is unpacked.
+    pub(crate) fn named(&self, reference: &str) -> Option<String> {
+        let id = fs::read_to_string(self.name(reference)).ok()?;
+        self.has(&id).then_some(id)
+    }
+
+    /// Pulls the image that a name means now; gives its id.
+    pub(crate) async fn pull(&self, reference: &str) -> Result<String, String> {
+        let told = |error: io::Error| format!("cannot write to {}: {error}", self.folder.display());
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.folder).map_err(told)?;
+        let work =
+            tempfile::Builder::new().prefix(".pull-").tempdir_in(&self.folder).map_err(told)?;
+        let layout = work.path().join("layout");
+        pull_layout(reference, &layout).await?;
+        let id = self.find(&layout)?.ok_or("nothing was pulled")?;
+        // Now, as the layout goes.
+        self.image(&id)?;
+        let name = self.name(reference);
+        name.parent().map_or(Ok(()), fs::create_dir_all).map_err(told)?;
+        fs::write(name, &id).map_err(told)?;
+        Ok(id)
+    }
+
+    /// The file that says what a name meant when it was last pulled.
+    fn name(&self, reference: &str) -> PathBuf {
+        let digest = blake3::hash(reference.as_bytes()).to_hex();
+        self.folder.join("names").join(&digest[..32])
     }
 
     /// Says where the image with this id comes from.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use clnrm_backends::{Choice, Finding, Health, choose, survey};
+use clnrm_backends::{Choice, Finding, Health, Pull, choose, survey};
 
 use crate::args::{DoctorArgs, Format};
 use crate::exit::Exit;
@@ -16,6 +16,7 @@ pub(crate) fn run(args: &DoctorArgs) -> anyhow::Result<Exit> {
     findings.push(store(workspace.store()));
     let chosen = choose(
         args.backend.map_or(Choice::Auto, |backend| backend.choice()),
+        Pull::Never,
         &workspace.root,
         program,
     );

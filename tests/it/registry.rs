@@ -1,0 +1,146 @@
+//! Images from a registry: Debian's own, on the loopback, for the time of a test.
+
+use std::fs;
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use expect_test::expect;
+use tempfile::TempDir;
+
+use crate::case::{Case, tell, wait_until};
+use crate::engines::{BUSYBOX, On, podman};
+
+/// A registry that is up, with the image [`BUSYBOX`] in it.
+struct Registry {
+    child: Child,
+    port: u16,
+    _folder: TempDir,
+}
+
+impl Registry {
+    /// `None`, loudly, without the program or Podman to push with.
+    fn start(test: &str) -> Option<Registry> {
+        let podman = podman(test)?;
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let folder = TempDir::new().unwrap();
+        let config = folder.path().join("config.yml");
+        let text = format!(
+            "version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: 127.0.0.1:{port}\n",
+            folder.path().join("data").display()
+        );
+        fs::write(&config, text).unwrap();
+        let mut command = Command::new("docker-registry");
+        command.arg("serve").arg(&config).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = match command.spawn() {
+            Ok(child) => child,
+            Err(error) => {
+                let required = std::env::var("CI").is_ok_and(|value| value == "true");
+                assert!(!required, "{test} needs docker-registry: {error}");
+                tell(&format!("NOT RUN: {test} needs docker-registry: {error}"));
+                return None;
+            }
+        };
+        let registry = Registry { child, port, _folder: folder };
+        wait_until("the registry listens", Duration::from_secs(20), || {
+            TcpStream::connect(("127.0.0.1", port)).is_ok()
+        });
+        let target = format!("docker://{}", registry.image("1"));
+        let url = format!("unix://{}", podman.socket.display());
+        let push = ["--url", &url, "push", "--tls-verify=false", BUSYBOX, &target];
+        let pushed = Command::new("podman").args(push).output().unwrap();
+        assert!(pushed.status.success(), "{}", String::from_utf8_lossy(&pushed.stderr));
+        Some(registry)
+    }
+
+    fn image(&self, tag: &str) -> String {
+        format!("localhost:{}/clnrm/box:{tag}", self.port)
+    }
+
+    fn fixture(&self, tag: &str) -> String {
+        format!(
+            r#"
+//- /a.clnrm.toml
+[meta]
+name = "a"
+
+[services.box]
+image = "{}"
+
+[[scenario]]
+name = "s"
+service = "box"
+run = "test -e /bin/busybox"
+"#,
+            self.image(tag)
+        )
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A case whose only engines are those that are named.
+fn without_engines(fixture: &str) -> Case {
+    let mut case = Case::new(fixture);
+    case.set_env("CONTAINER_HOST", "unix:///nowhere/podman.sock");
+    case.set_env("DOCKER_HOST", "unix:///nowhere/docker.sock");
+    case
+}
+
+#[test]
+fn the_sandbox_pulls_once_and_then_needs_no_registry() {
+    let test = "registry::the_sandbox_pulls_once_and_then_needs_no_registry";
+    let Some(registry) = Registry::start(test) else { return };
+    let case = without_engines(&registry.fixture("1"));
+    let never = case.run(&["--pull", "never"]);
+    assert_eq!(never.codes(), ["image/unavailable"]);
+    case.run(&[]).check(expect![[r#"
+        exit 0
+        passed  a.clnrm.toml
+        1 started, 0 reused, some queries executed
+    "#]]);
+    case.run(&["--pull", "always"]).check(expect![[r#"
+        exit 0
+        passed  a.clnrm.toml
+        0 started, 1 reused, no queries executed
+    "#]]);
+    let fixture = registry.fixture("2");
+    drop(registry);
+    case.run(&["--force"]).check(expect![[r#"
+        exit 0
+        passed  a.clnrm.toml
+        1 started, 0 reused, some queries executed
+    "#]]);
+    let gone = without_engines(&fixture).run(&[]);
+    assert_eq!(gone.exit, Some(5), "{}", gone.seen());
+    assert_eq!(gone.codes(), ["backend/failed"]);
+}
+
+#[test]
+fn an_image_the_registry_does_not_have() {
+    let test = "registry::an_image_the_registry_does_not_have";
+    let Some(registry) = Registry::start(test) else { return };
+    let report = without_engines(&registry.fixture("2")).run(&[]);
+    assert_eq!(report.exit, Some(5), "{}", report.seen());
+    assert!(report.seen().contains("pull the image"), "{}", report.seen());
+}
+
+#[test]
+fn engines_pull_what_is_missing() {
+    let test = "registry::engines_pull_what_is_missing";
+    let Some(registry) = Registry::start(test) else { return };
+    for (on, program) in [(On::Podman("host"), "podman"), (On::Docker("host"), "docker")] {
+        let Some(case) = on.case(test, &registry.fixture("1")) else { continue };
+        let never = case.run(&["--pull", "never"]);
+        assert_eq!(never.codes(), ["image/unavailable"], "{program}");
+        let report = case.run(&[]);
+        assert_eq!(report.exit, Some(0), "{program}: {}", report.seen());
+        let removed = Command::new(program).args(["rmi", &registry.image("1")]).output().unwrap();
+        assert!(removed.status.success(), "{}", String::from_utf8_lossy(&removed.stderr));
+    }
+}
