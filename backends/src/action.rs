@@ -194,10 +194,14 @@ pub enum Network {
 /// A port of a host outside.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Host {
-    /// Its name.
+    /// Its name in the cell.
     pub name: String,
     /// The port.
     pub port: u16,
+    /// Its name on this machine.
+    pub outside: String,
+    /// The service it is, which has to answer before anything is run.
+    pub service: Option<String>,
 }
 
 /// Which backend.

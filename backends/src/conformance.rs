@@ -292,7 +292,7 @@ pub fn cases() -> Vec<Case> {
             let name = name.ok_or("this machine knows no name of its own")?;
             let ask = format!("busybox nc {name} {port}; busybox nc other.example {port}; true");
             let mut action = b.action(&[&["sh", "-c", &ask]]);
-            action.allowed = vec![Host { name, port }];
+            action.allowed = vec![Host { outside: name.clone(), name, port, service: None }];
             let outcome = b.run(&action)?;
             b.same(outcome.steps[0].stdout.text(), "from outside\n")
         }),

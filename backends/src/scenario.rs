@@ -120,6 +120,7 @@ async fn attempt(
     action: &Action,
     folder: &Path,
 ) -> Result<Outcome, BackendError> {
+    allowed::probe(action).await?;
     let mut run = Run::begin(action, folder)?;
     let ready = run.start_services(cell).await?;
     run.isolation = cell.isolation();

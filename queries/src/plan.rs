@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use clnrm_backends::{
-    Action, BackendError, BackendKind, Expected, Image, Mount, Network, Process, Readiness, Retry,
-    ServicePlan, StepPlan,
+    Action, BackendError, BackendKind, Expected, Host, Image, Mount, Network, Process, Readiness,
+    Retry, ServicePlan, StepPlan,
 };
 use clnrm_engine::{Cx, Query, Unit};
 
@@ -69,8 +69,12 @@ struct Planner<'a> {
 impl Planner<'_> {
     fn action(&mut self, test: &Test, scenario: &Scenario) -> Action {
         let order = shape::start_order(&test.services).unwrap_or_default();
-        let mut services: Vec<ServicePlan> =
-            order.iter().map(|index| self.service(&test.services[*index])).collect();
+        let mut services: Vec<ServicePlan> = order
+            .iter()
+            .map(|index| &test.services[*index])
+            .filter(|service| service.outside.is_none())
+            .map(|service| self.service(service))
+            .collect();
         if scenario.steps.iter().any(|step| step.service.is_none()) {
             services.push(self.default_service(scenario));
         }
@@ -104,13 +108,25 @@ impl Planner<'_> {
         };
         let needed = steps.iter().map(longest).fold(READY_LIMIT, Duration::saturating_add);
         let network = self.network(test, scenario);
-        let mut allowed = [&test.allowed[..], &scenario.allowed].concat();
+        let hosts = [&test.allowed[..], &scenario.allowed].concat();
+        let outside = || test.services.iter().filter_map(|it| Some((it, it.outside.as_ref()?)));
+        let fixed = outside().all(|(_, outside)| outside.cache);
+        let mut allowed = hosts.clone();
+        allowed.extend(outside().flat_map(|(service, outside)| {
+            // By the name of the service, and by the one that programs have been told.
+            [&service.id, &outside.host].map(|name| Host {
+                name: name.clone(),
+                port: outside.port,
+                outside: outside.host.clone(),
+                service: Some(service.id.clone()),
+            })
+        }));
         allowed.sort();
         allowed.dedup();
         Action {
             backend: self.backend(),
             network,
-            lasting: network != Network::Open && allowed.is_empty(),
+            lasting: network != Network::Open && hosts.is_empty() && fixed,
             allowed,
             spans_on_stdout: test.spans_on_stdout,
             retries: scenario.retries,

@@ -9,7 +9,7 @@ use expect_test::expect;
 use crate::case::Case;
 use crate::engines::{BUSYBOX, On, in_every_sandbox, on_every_engine};
 
-in_every_sandbox!(an_allowed_host_is_reached_every_time);
+in_every_sandbox!(an_allowed_host_is_reached_every_time, a_service_outside_is_asked_first);
 
 fn an_allowed_host_is_reached_every_time(on: On) {
     let server = TcpListener::bind("[::]:0").unwrap();
@@ -120,4 +120,68 @@ run = "true"
         a.clnrm.toml:8:1: error[shape/network]: the network of service `app` is not that of scenario `s`
         0 started, 0 reused, some queries executed
     "#]]);
+}
+
+/// A test that asks a service outside by both of its names.
+fn outside(port: u16) -> String {
+    format!(
+        r#"
+//- /a.clnrm.toml
+[meta]
+name = "a"
+
+[services.model]
+plugin = "network_service"
+endpoint = "http://localhost:{port}/v1"
+
+[[scenario]]
+name = "s"
+
+[[scenario.steps]]
+name = "ask"
+command = ["bash", "-c", """
+for name in model localhost; do
+    exec 3<>/dev/tcp/$name/{port}
+    read line <&3
+    [ "$line" = hello ] || exit 1
+done
+"""]
+"#
+    )
+}
+
+fn a_service_outside_is_asked_first(on: On) {
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = server.local_addr().unwrap().port();
+    let test = "networks::a_service_outside_is_asked_first";
+    let Some(case) = on.case(test, &outside(port)) else { return };
+    thread::spawn(move || {
+        for mut stream in server.incoming().flatten() {
+            let _ = stream.write_all(b"hello\n");
+        }
+    });
+    for _ in 0..2 {
+        case.run(&[]).check(expect![[r#"
+            exit 0
+            passed  a.clnrm.toml
+            1 started, 0 reused, some queries executed
+        "#]]);
+    }
+    // Whoever says that it always answers the same is believed.
+    case.replace("a.clnrm.toml", "endpoint", "cache = true\nendpoint");
+    case.run(&[]);
+    case.run(&[]).check(expect![[r#"
+        exit 0
+        passed  a.clnrm.toml
+        0 started, 1 reused, no queries executed
+    "#]]);
+}
+
+#[test]
+fn a_service_outside_that_is_not_there() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let report = Case::new(&outside(port)).run(&[]);
+    assert_eq!(report.exit, Some(5), "{}", report.seen());
+    let told = "the service `model` could not be reached at localhost:";
+    assert!(report.seen().contains(told), "{}", report.seen());
 }

@@ -112,9 +112,11 @@ impl Action {
                 Network::Open => "open",
             },
         );
-        walk.list("allowed", allowed, |walk, Host { name, port }| {
+        walk.list("allowed", allowed, |walk, Host { name, port, outside, service }| {
             walk.text("name", name);
             walk.number("port", *port);
+            walk.text("outside", outside);
+            walk.option("service", service.as_deref());
         });
         walk.value("lasting", Value::Flag(*lasting));
         walk.value("spans_on_stdout", Value::Flag(*spans_on_stdout));

@@ -18,8 +18,10 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::open_to_all;
 use crate::action::{Action, Host};
 use crate::agent::OUTSIDE_SOCKET;
+use crate::error::BackendError;
 use crate::link::{Link, Lost};
 
+const LOCALHOST: &str = "localhost";
 /// How long a host may take to accept a connection.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -70,21 +72,45 @@ impl Outside {
 
 async fn carry(mut caller: UnixStream, hosts: Arc<[Host]>) {
     let Ok(Ok(number)) = timeout(PATIENCE, caller.read_u32_le()).await else { return };
-    let Some(Host { name, port }) = hosts.get(number as usize) else { return };
-    if let Ok(Ok(mut callee)) = timeout(PATIENCE, TcpStream::connect((&**name, *port))).await {
+    let Some(host) = hosts.get(number as usize) else { return };
+    if let Ok(mut callee) = reach(host).await {
         let _ = copy_bidirectional(&mut caller, &mut callee).await;
     }
+}
+
+async fn reach(host: &Host) -> Result<TcpStream, String> {
+    match timeout(PATIENCE, TcpStream::connect((host.outside.as_str(), host.port))).await {
+        Ok(reached) => reached.map_err(|error| error.to_string()),
+        Err(_) => Err(format!("no answer within {PATIENCE:?}")),
+    }
+}
+
+/// Whether all services outside answer.
+pub(super) async fn probe(action: &Action) -> Result<(), BackendError> {
+    for host in &action.allowed {
+        let Some(service) = &host.service else { continue };
+        reach(host).await.map_err(|reason| BackendError::Engine {
+            engine: format!("the service `{service}`"),
+            operation: format!("be reached at {}:{}", host.outside, host.port),
+            reason,
+        })?;
+    }
+    Ok(())
 }
 
 /// The lines of `/etc/hosts` for what `action` allows.
 pub(super) fn names(action: &Action) -> String {
     let mut names: Vec<&str> = action.allowed.iter().map(|host| host.name.as_str()).collect();
     names.dedup();
+    names.retain(|name| *name != LOCALHOST);
     names.iter().map(|name| format!("{} {name}\n", address(&action.allowed, name))).collect()
 }
 
-/// One of the loopback's addresses, 127.1.x.y, for each name.
+/// One of the loopback's addresses, 127.1.x.y, for each name but that of the loopback itself.
 fn address(hosts: &[Host], name: &str) -> Ipv4Addr {
+    if name == LOCALHOST {
+        return Ipv4Addr::LOCALHOST;
+    }
     let first = hosts.iter().position(|host| host.name == name).unwrap_or(0) + 1;
     Ipv4Addr::new(127, 1, (first >> 8) as u8, first as u8)
 }

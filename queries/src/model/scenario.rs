@@ -240,7 +240,8 @@ fn allowed_host(said: &str) -> Result<Vec<Host>, &'static str> {
         );
     }
     let ports = port.map_or(WEB.to_vec(), |port| vec![port]);
-    Ok(ports.into_iter().map(|port| Host { name: name.to_owned(), port }).collect())
+    let host = |port| Host { name: name.to_owned(), port, outside: name.to_owned(), service: None };
+    Ok(ports.into_iter().map(host).collect())
 }
 
 /// `run`: shell text, or a list of `{service, command}`.

@@ -30,6 +30,8 @@ pub(crate) struct Service {
     pub volumes: Vec<Volume>,
     /// Its working directory.
     pub workdir: Option<String>,
+    /// Where it is when it is no container.
+    pub outside: Option<Outside>,
     /// The network it says it is in, and where.
     pub network: Option<(Network, KeyPath)>,
     /// Services that must be ready before it starts.
@@ -38,6 +40,17 @@ pub(crate) struct Service {
     pub waits: Option<Vec<Wait>>,
     /// How long that may take.
     pub wait_limit: Option<Duration>,
+}
+
+/// A service that runs outside already.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Outside {
+    /// Its host, as this machine knows it.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// Whether what it answers is taken to be always the same.
+    pub cache: bool,
 }
 
 /// A file or folder inside a container.
@@ -72,8 +85,9 @@ pub(crate) enum Wait {
 
 /// Plugins that are nothing but a container.
 const CONTAINERS: [&str; 4] = ["generic_container", "container", "generic", "alpine"];
-/// Plugins that are a service outside.
-const OUTSIDE: [&str; 4] = ["network_service", "ollama", "tgi", "vllm"];
+/// Plugins that are a service outside, and where it is unless the file says.
+const OUTSIDE: [(&str, Option<u16>); 4] =
+    [("network_service", None), ("ollama", Some(11434)), ("tgi", Some(8080)), ("vllm", Some(8000))];
 
 pub(super) fn read_all(root: &Table<'_>, test: &mut Test) {
     for key in ["services", "service"] {
@@ -104,6 +118,7 @@ fn read(id: &str, table: &Table<'_>) -> Service {
         ports: ports(table),
         volumes: volumes(table),
         workdir: table.string(&["working_dir", "workdir"]),
+        outside: None,
         network: network(table),
         depends_on: table.strings(&["depends_on"]).unwrap_or_default(),
         waits: None,
@@ -117,10 +132,8 @@ fn read(id: &str, table: &Table<'_>) -> Service {
             service.argv = Some(Vec::new());
         }
         Some("surrealdb") => surrealdb(table, &mut service),
-        Some(name) if OUTSIDE.contains(&name) => {
-            table.unsupported(table.path().clone(), &format!("plugin {name}"));
-            table.skip(&["cache", "default_model", "endpoint", "model", "model_id"]);
-            table.skip(&["timeout", "url"]);
+        Some(name) if OUTSIDE.iter().any(|(outside, _)| *outside == name) => {
+            service.outside = outside(table, name);
         }
         // An unknown plugin's own name is its image's.
         Some(name) => drop(service.image.get_or_insert(name.to_owned())),
@@ -130,6 +143,36 @@ fn read(id: &str, table: &Table<'_>) -> Service {
     table.refuse(&["publish"]);
     table.finish();
     service
+}
+
+/// Where a service outside is: `endpoint` or `url`.
+fn outside(table: &Table<'_>, plugin: &str) -> Option<Outside> {
+    table.skip(&["default_model", "model", "model_id", "timeout"]);
+    let cache = table.boolean(&["cache"]).unwrap_or(false);
+    let usual = OUTSIDE.iter().find(|(name, _)| *name == plugin).and_then(|(_, port)| *port);
+    let said = table.string(&["endpoint", "url"]);
+    let Some(said) = said.or_else(|| usual.map(|port| format!("http://localhost:{port}"))) else {
+        let at = At::Key(table.path().clone());
+        let problem = Problem::error("parse/endpoint", at, "the service outside has no `endpoint`");
+        table.problem(problem.hint("write `endpoint = \"http://host:port\"`"));
+        return None;
+    };
+    let (scheme, rest) = said.split_once("://").unwrap_or(("http", &said));
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) => (host, port.parse().ok()),
+        None => (authority, Some(if scheme == "https" { 443 } else { 80 })),
+    };
+    let named = !host.is_empty() && host.parse::<std::net::Ipv6Addr>().is_err();
+    match port.filter(|_| named) {
+        Some(port) => Some(Outside { host: host.to_owned(), port, cache }),
+        None => {
+            let at = At::Key(table.path().key("endpoint"));
+            let message = format!("`{said}` is no place of a service");
+            table.problem(Problem::error("parse/endpoint", at, message));
+            None
+        }
+    }
 }
 
 /// A database in memory, with what the table says as its arguments.

@@ -22,6 +22,14 @@ pub(super) fn check(test: &Test, problems: &mut Vec<Problem>) {
             let problem = Problem::error("shape/unknown-service", at, message);
             problems.push(problem.did_you_mean(name, ids()));
         }
+        let outside =
+            |name: &str| test.services.iter().any(|it| it.id == name && it.outside.is_some());
+        for step in &scenario.steps {
+            let Some(name) = step.service.as_deref().filter(|name| outside(name)) else { continue };
+            let at = At::Key(step.service_path.clone());
+            let message = format!("nothing can be run in `{name}`, which is a service outside");
+            problems.push(Problem::error("shape/outside-service", at, message));
+        }
     }
     let mut unnamed = test.scenarios.iter().flat_map(|s| &s.steps).filter(|s| s.service.is_none());
     if let Some(service) = test.services.iter().find(|service| service.id == DEFAULT_SERVICE)

@@ -114,7 +114,8 @@ fn network() -> impl Strategy<Value = Network> {
 fn action() -> impl Strategy<Value = Action> {
     let limits = (option::of(1..3u32), option::of(1..3u64), option::of(1..3u32))
         .prop_map(|(cpu_millicores, memory_mb, pids)| Limits { cpu_millicores, memory_mb, pids });
-    let host = (text(), 1..3u16).prop_map(|(name, port)| Host { name, port });
+    let host = (text(), 1..3u16, text(), option::of(text()))
+        .prop_map(|(name, port, outside, service)| Host { name, port, outside, service });
     let reach = (network(), vec(host, 0..2), any::<bool>(), any::<bool>(), 0..2u32);
     let how = (backend(), 0..2u64, option::of(-1..2i64), duration(), limits, reach);
     (how, vec(service(), 0..3), vec(step(), 0..3)).prop_map(
