@@ -170,6 +170,7 @@ fn action(backend: &dyn Backend, image: &str, steps: usize) -> Action {
         lasting: true,
         spans_on_stdout: false,
         retries: 0,
+        group: None,
         seed: 0,
         clock: None,
         time_limit: LIMIT,

@@ -26,6 +26,8 @@ pub struct Action {
     pub clock: Option<i64>,
     /// Whether lines of OTLP in JSON on standard output are spans.
     pub spans_on_stdout: bool,
+    /// Of those that share this, one runs at a time.
+    pub group: Option<String>,
     /// How often it is run again when its test fails.
     pub retries: u32,
     /// Limit of the whole run.

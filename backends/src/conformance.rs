@@ -396,6 +396,7 @@ impl Bench<'_> {
             lasting: true,
             spans_on_stdout: false,
             retries: 0,
+            group: None,
             seed: 42,
             clock: Some(1_735_689_600),
             time_limit: Duration::from_secs(30),

@@ -223,6 +223,7 @@ fn trivial(backend: &dyn Backend, image: Image) -> Action {
         lasting: false,
         spans_on_stdout: false,
         retries: 0,
+        group: None,
         seed: 0,
         clock: None,
         time_limit: LIMIT,

@@ -230,21 +230,26 @@ impl Settle<'_> {
         let started = AtomicU64::new(0);
         let (backend, cancel, total) = (self.backend, self.cancel, pending.len());
         self.pool.in_place_scope(|scope| {
-            for (key, action) in pending {
+            for chain in chains(pending) {
+                let chain: Vec<_> = chain
+                    .into_iter()
+                    .map(|(key, action)| (key, tries.begin(key, &action), action))
+                    .collect();
                 let (send, started) = (send.clone(), &started);
-                let failed = tries.begin(key, &action);
                 scope.spawn(move |_| {
-                    std::thread::sleep(pause(failed));
-                    let result = if cancel.is_cancelled() {
-                        Err(BackendError::Cancelled)
-                    } else {
-                        started.fetch_add(1, Ordering::Relaxed);
-                        let run = AssertUnwindSafe(|| backend.run(&action, cancel));
-                        catch_unwind(run).unwrap_or_else(|_| Err(panicked()))
-                    };
-                    let result = result.map(|outcome| doubtful_after(failed, outcome));
-                    // The receiver outlives the scope.
-                    let _ = send.send((key, action, result));
+                    for (key, failed, action) in chain {
+                        std::thread::sleep(pause(failed));
+                        let result = if cancel.is_cancelled() {
+                            Err(BackendError::Cancelled)
+                        } else {
+                            started.fetch_add(1, Ordering::Relaxed);
+                            let run = AssertUnwindSafe(|| backend.run(&action, cancel));
+                            catch_unwind(run).unwrap_or_else(|_| Err(panicked()))
+                        };
+                        let result = result.map(|outcome| doubtful_after(failed, outcome));
+                        // The receiver outlives the scope.
+                        let _ = send.send((key, action, result));
+                    }
                 });
             }
             drop(send);
@@ -260,6 +265,20 @@ impl Settle<'_> {
         });
         started.into_inner()
     }
+}
+
+/// What may run at once; one after the other in each are those of a group.
+fn chains(pending: BTreeMap<ActionKey, Action>) -> Vec<Vec<(ActionKey, Action)>> {
+    let mut groups: BTreeMap<String, Vec<(ActionKey, Action)>> = BTreeMap::new();
+    let mut chains = Vec::new();
+    for (key, action) in pending {
+        match action.group.clone() {
+            None => chains.push(vec![(key, action)]),
+            Some(group) => groups.entry(group).or_default().push((key, action)),
+        }
+    }
+    // They take the longest, so they begin first.
+    groups.into_values().chain(chains).collect()
 }
 
 /// How often actions were run whose test may be tried again.

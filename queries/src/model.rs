@@ -47,6 +47,8 @@ pub(crate) struct Test {
     pub network: Option<Network>,
     /// Hosts outside that may be reached all the same.
     pub allowed: Vec<Host>,
+    /// Of tests that share this, one runs at a time.
+    pub group: Option<String>,
     /// What each container may use.
     pub limits: Limits,
     /// Seed of all generators.
@@ -183,7 +185,7 @@ fn limits(root: &Table<'_>, test: &mut Test) {
         memory_mb: positive(&table, "memory_mb"),
         pids: positive(&table, "pids"),
     };
-    table.leave_out(&["group"]);
+    test.group = table.string(&["group"]);
     table.finish();
 }
 

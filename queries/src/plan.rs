@@ -130,6 +130,7 @@ impl Planner<'_> {
             allowed,
             spans_on_stdout: test.spans_on_stdout,
             retries: scenario.retries,
+            group: test.group.clone(),
             seed: test.seed,
             clock: test.clock,
             time_limit: limits.into_iter().flatten().min().unwrap_or(RUN_LIMIT.max(needed)),

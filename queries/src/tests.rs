@@ -142,10 +142,10 @@ fn unknown_keys_are_warnings_with_a_guess() {
 #[test]
 fn what_is_not_supported_is_told() {
     check(
-        "[meta]\nname = \"a\"\n[limits]\ngroup = \"g\"\n[[scenario]]\nname = \"s\"\n\
+        "[meta]\nname = \"a\"\n[report]\njson = \"g\"\n[[scenario]]\nname = \"s\"\n\
          run = \"true\"\nconcurrent = true\n[expect.window]\nmax_duration_ms = 1\n",
         expect![[r#"
-            4:1 Warning[left-out] not supported yet: `group` is left out
+            3:1 Warning[left-out] not supported yet: `report` is left out
             8:1 Warning[unsupported] not supported yet: `concurrent`; a test that says so is not run
         "#]],
     );
@@ -408,6 +408,7 @@ fn a_plan_says_everything() {
                     1735689600,
                 ),
                 spans_on_stdout: false,
+                group: None,
                 retries: 0,
                 time_limit: 300s,
                 limits: Limits {

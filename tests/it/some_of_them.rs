@@ -76,3 +76,40 @@ fn a_shard_that_is_none() {
         For more information, try '--help'.
     "#]]);
 }
+
+#[test]
+fn those_of_a_group_run_one_at_a_time() {
+    let case = Case::new("");
+    // Each holds a line while it runs, and lines are counted.
+    let server = std::net::TcpListener::bind("[::]:0").unwrap();
+    let port = server.local_addr().unwrap().port();
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let most = std::sync::Arc::new(std::sync::Mutex::new((0, 0)));
+    let seen = most.clone();
+    std::thread::spawn(move || {
+        for stream in server.incoming().flatten() {
+            let seen = seen.clone();
+            std::thread::spawn(move || {
+                let mut now = seen.lock().unwrap();
+                now.0 += 1;
+                now.1 = now.1.max(now.0);
+                drop(now);
+                // Until the other side is closed.
+                let _ = std::io::copy(&mut &stream, &mut std::io::sink());
+                seen.lock().unwrap().0 -= 1;
+            });
+        }
+    });
+    for number in 0..4 {
+        let text = format!(
+            "[meta]\nname = \"{number}\"\n[limits]\ngroup = \"gpu\"\n\
+             [policy]\nallowed_network_hosts = [\"{name}:{port}\"]\n[[scenario]]\nname = \"s\"\n\
+             env = {{ N = \"{number}\" }}\n\
+             run = \"exec bash -c 'exec 3<>/dev/tcp/{name}/{port}; sleep 0.1'\"\n"
+        );
+        case.write(&format!("{number}.clnrm.toml"), text);
+    }
+    let report = case.run(&["--jobs", "4"]);
+    assert_eq!(report.exit, Some(0), "{}", report.seen());
+    assert_eq!(most.lock().unwrap().1, 1, "at most one at a time");
+}

@@ -93,6 +93,7 @@ impl Action {
             allowed,
             lasting,
             spans_on_stdout,
+            group,
             retries,
             seed,
             clock,
@@ -120,6 +121,7 @@ impl Action {
         });
         walk.value("lasting", Value::Flag(*lasting));
         walk.value("spans_on_stdout", Value::Flag(*spans_on_stdout));
+        walk.option("group", group.as_deref());
         walk.number("retries", *retries);
         walk.number("seed", *seed);
         walk.value("clock", clock.map_or(Value::Unset, |clock| Value::Number(clock.into())));

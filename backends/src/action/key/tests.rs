@@ -116,7 +116,8 @@ fn action() -> impl Strategy<Value = Action> {
         .prop_map(|(cpu_millicores, memory_mb, pids)| Limits { cpu_millicores, memory_mb, pids });
     let host = (text(), 1..3u16, text(), option::of(text()))
         .prop_map(|(name, port, outside, service)| Host { name, port, outside, service });
-    let reach = (network(), vec(host, 0..2), any::<bool>(), any::<bool>(), 0..2u32);
+    let reach =
+        (network(), vec(host, 0..2), any::<bool>(), any::<bool>(), 0..2u32, option::of(text()));
     let how = (backend(), 0..2u64, option::of(-1..2i64), duration(), limits, reach);
     (how, vec(service(), 0..3), vec(step(), 0..3)).prop_map(
         |(
@@ -126,7 +127,7 @@ fn action() -> impl Strategy<Value = Action> {
                 clock,
                 time_limit,
                 limits,
-                (network, allowed, lasting, spans_on_stdout, retries),
+                (network, allowed, lasting, spans_on_stdout, retries, group),
             ),
             services,
             steps,
@@ -137,6 +138,7 @@ fn action() -> impl Strategy<Value = Action> {
             lasting,
             spans_on_stdout,
             retries,
+            group,
             seed,
             clock,
             time_limit,
@@ -156,6 +158,7 @@ fn graft(action: &mut Action, other: Action, field: usize) {
         lasting,
         spans_on_stdout,
         retries,
+        group,
         seed,
         clock,
         time_limit,
@@ -180,6 +183,7 @@ fn graft(action: &mut Action, other: Action, field: usize) {
         32 => action.lasting = lasting,
         34 => action.spans_on_stdout = spans_on_stdout,
         35 => action.retries = retries,
+        36 => action.group = group,
         33 => {
             if let (Some(at), Some(from)) = (action.services.first_mut(), services.first()) {
                 at.ports.clone_from(&from.ports);
@@ -223,7 +227,7 @@ fn graft(action: &mut Action, other: Action, field: usize) {
     }
 }
 
-const FIELDS: usize = 36;
+const FIELDS: usize = 37;
 
 /// Where mounts come from means nothing; all else does.
 fn would_do_the_same(a: &Action, b: &Action) -> bool {
