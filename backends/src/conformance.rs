@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::{
     Action, Backend, BackendError, BackendKind, Cancel, Ended, Expected, Host, Image, Mount,
-    Network, Outcome, Process, Readiness, ServicePlan, Source, StepPlan,
+    Network, Outcome, Process, Readiness, Retry, ServicePlan, Source, StepPlan,
 };
 
 /// One thing that must hold.
@@ -358,6 +358,189 @@ pub fn cases() -> Vec<Case> {
             let stat = outcome.steps[0].stdout.text();
             let throttled = stat.lines().find_map(|line| line.strip_prefix("nr_throttled "));
             b.holds(throttled.is_some_and(|times| times != "0"), &stat)
+        }),
+        real("binary output is kept as it is", |b| {
+            let outcome = b.shell(r"printf '\377\000\001\n'")?;
+            b.same(outcome.steps[0].stdout.head.clone(), vec![255, 0, 1, b'\n'])
+        }),
+        real("no output is none", |b| {
+            let outcome = b.step(&["true"])?;
+            b.same(outcome.steps[0].stdout.clone(), crate::Output::default())?;
+            b.same(outcome.steps[0].stderr.clone(), crate::Output::default())
+        }),
+        real("arguments arrive as they are", |b| {
+            let words =
+                ["", " two words ", "\"quoted\" 'too'", "line\nbreak", "ü€😀", "*", "$HOME"];
+            let script = "for word; do printf '<%s>' \"$word\"; done";
+            let argv = [&["sh", "-c", script, "sh"][..], &words].concat();
+            let outcome = b.step(&argv)?;
+            let expected: String = words.iter().map(|word| format!("<{word}>")).collect();
+            b.same(outcome.steps[0].stdout.text(), expected)
+        }),
+        real("a long argument arrives whole", |b| {
+            let long = "x".repeat(100_000);
+            let outcome = b.step(&["sh", "-c", "echo ${#1}", "sh", &long])?;
+            b.same(outcome.steps[0].stdout.text(), "100000\n")
+        }),
+        real("standard input is empty", |b| {
+            let outcome = b.shell("wc -c; tty || true")?;
+            b.same(outcome.steps[0].stdout.text().replace(' ', ""), "0\nnotatty\n")
+        }),
+        real("no file is left open for a step", |b| {
+            let outcome = b.shell("ls /proc/self/fd | wc -l")?;
+            // The three streams and the folder that is listed.
+            b.same(outcome.steps[0].stdout.text().trim().to_owned(), "4")
+        }),
+        real("the usual devices are there", |b| {
+            let script = "echo x > /dev/null && head -c 4 /dev/zero | wc -c && \
+                head -c 4 /dev/urandom | wc -c && echo y > /dev/shm/file && cat /dev/shm/file && \
+                { echo z > /dev/full; } 2>/dev/null || echo full";
+            let outcome = b.shell(script)?;
+            b.same(outcome.steps[0].stdout.text().replace(' ', ""), "4\n4\ny\nfull\n")
+        }),
+        real("no device of the machine is", |b| {
+            let outcome = b.shell("ls -l /dev | grep -c '^b'; true")?;
+            b.same(outcome.steps[0].stdout.text().trim().to_owned(), "0")
+        }),
+        real("anybody may write to /tmp", |b| {
+            let outcome = b.shell("stat -c %a /tmp && touch /tmp/file && echo written")?;
+            b.same(outcome.steps[0].stdout.text(), "1777\nwritten\n")
+        }),
+        real("nothing can gain privileges", |b| {
+            let outcome = b.shell("grep NoNewPrivs /proc/self/status | tr -d '\\t'")?;
+            b.same(outcome.steps[0].stdout.text(), "NoNewPrivs:1\n")
+        }),
+        real("no capability is held but one over files", |b| {
+            let outcome = b.shell("grep CapEff /proc/self/status | cut -f2")?;
+            let text = outcome.steps[0].stdout.text();
+            let held = u64::from_str_radix(text.trim(), 16).map_err(|error| error.to_string())?;
+            b.holds(held & !2 == 0, &text)
+        }),
+        real("processes of other services are not seen", |b| {
+            let mut action =
+                b.action(&[&["sh", "-c", "ps 2>/dev/null | grep -c 'sleep 3[3]'; true"]]);
+            action.services.push(action.services[0].clone());
+            action.services[1].name = "other".into();
+            action.services[1].process = argv(&["sleep", "33"]);
+            let outcome = b.run(&action)?;
+            b.same(outcome.steps[0].stdout.text().trim().to_owned(), "0")
+        }),
+        real("no way leads outside", |b| {
+            let ask = "for to in 1.1.1.1 169.254.169.254 10.0.0.1; do \
+                busybox nc -w 2 $to 80 </dev/null && echo reached; done; \
+                busybox nslookup example.com 2>&1 | grep -c '^Address.*[0-9]$' ; true";
+            let outcome = b.shell(ask)?;
+            b.same(outcome.steps[0].stdout.text().contains("reached"), false)?;
+            b.holds(outcome.attempts.is_some_and(|count| count >= 3), "they are counted")
+        }),
+        real("the machine's own loopback is not the container's", |b| {
+            let server = TcpListener::bind("127.0.0.1:0").map_err(|error| error.to_string())?;
+            let port = server.local_addr().map_err(|error| error.to_string())?.port();
+            let ask = format!("busybox nc -w 2 127.0.0.1 {port} </dev/null && echo reached; true");
+            let outcome = b.shell(&ask)?;
+            b.same(outcome.steps[0].stdout.text(), "")
+        }),
+        real("seed and clock are told", |b| {
+            let outcome = b.shell("echo $CLNRM_SEED $SOURCE_DATE_EPOCH")?;
+            b.same(outcome.steps[0].stdout.text(), "42 1735689600\n")
+        }),
+        real("a step's variable goes before the service's", |b| {
+            let mut action =
+                b.action(&[&["sh", "-c", "echo $WHOSE"], &["sh", "-c", "echo $WHOSE"]]);
+            action.services[0].env = map(&[("WHOSE", "service")]);
+            action.steps[1].env = map(&[("WHOSE", "step")]);
+            let outcome = b.run(&action)?;
+            b.same(outcome.steps[0].stdout.text(), "service\n")?;
+            b.same(outcome.steps[1].stdout.text(), "step\n")
+        }),
+        real("a step is tried until it passes", |b| {
+            let script = "echo x >> /tmp/tries; [ $(wc -l < /tmp/tries) -ge 3 ]";
+            let mut action =
+                b.action(&[&["sh", "-c", script], &["sh", "-c", "wc -l < /tmp/tries"]]);
+            let (delay, until) = (Duration::from_millis(1), Expected::Code(0));
+            action.steps[0].retry = Some(Retry { attempts: 5, delay, until });
+            let outcome = b.run(&action)?;
+            b.same(outcome.steps[0].ended.clone(), Ended::Code(0))?;
+            b.same(outcome.steps[1].stdout.text().trim().to_owned(), "3")
+        }),
+        real("a step is tried no more often than told", |b| {
+            let script = "echo x >> /tmp/tries; false";
+            let mut action =
+                b.action(&[&["sh", "-c", script], &["sh", "-c", "wc -l < /tmp/tries"]]);
+            let (delay, until) = (Duration::from_millis(1), Expected::Code(0));
+            action.steps[0].retry = Some(Retry { attempts: 4, delay, until });
+            let outcome = b.run(&action)?;
+            b.same(outcome.steps[0].ended.clone(), Ended::Code(1))?;
+            b.same(outcome.steps[1].stdout.text().trim().to_owned(), "4")
+        }),
+        real("children of children end with a step at its limit", |b| {
+            let script = "(sleep 1 && touch /tmp/late) & (sleep 60 & wait) & wait";
+            let mut action = b.action(&[
+                &["sh", "-c", script],
+                &["sh", "-c", "sleep 1.2; ls /tmp/late 2>&1 | wc -l; ls /tmp | wc -l"],
+            ]);
+            action.steps[0].time_limit = Duration::from_millis(300);
+            let outcome = b.run(&action)?;
+            b.same(outcome.steps[0].ended.clone(), Ended::TimedOut)?;
+            b.same(outcome.steps[1].stdout.text().replace(' ', ""), "1\n0\n")
+        }),
+        real("what a step wrote before its limit is kept", |b| {
+            let mut action = b.action(&[&["sh", "-c", "echo early; sleep 60"]]);
+            action.steps[0].time_limit = Duration::from_millis(500);
+            let outcome = b.run(&action)?;
+            b.same(outcome.steps[0].stdout.text(), "early\n")
+        }),
+        real("the run has a limit, too", |b| {
+            let mut action = b.action(&[&["sleep", "60"], &["echo", "never"]]);
+            action.time_limit = Duration::from_secs(2);
+            action.steps[0].goes_on_after = Expected::Code(0);
+            let outcome = b.run(&action)?;
+            b.same(outcome.steps[0].ended.clone(), Ended::TimedOut)?;
+            b.same(outcome.steps[1].ended.clone(), Ended::Skipped)?;
+            b.holds(!outcome.incomplete.is_empty(), "that is told")
+        }),
+        real("a service is waited for by its answer", |b| {
+            let mut action = b.action(&[&["echo", "ready"]]);
+            let script =
+                "sleep 0.3; exec busybox nc -ll -p 7003 -e printf 'HTTP/1.0 204 None\r\n\r\n'";
+            action.services[0].process = argv(&["sh", "-c", script]);
+            let path = "/health".to_owned();
+            action.services[0].ready = vec![Readiness::Http { port: 7003, path, status: 204 }];
+            let outcome = b.run(&action)?;
+            b.same(outcome.services[0].failed.clone(), None)?;
+            b.same(outcome.steps[0].stdout.text(), "ready\n")
+        }),
+        real("all conditions of a service must hold", |b| {
+            let mut action = b.action(&[&["cat", "/tmp/both"]]);
+            let script = "echo one; sleep 0.3; echo done > /tmp/both; sleep 60";
+            action.services[0].process = argv(&["sh", "-c", script]);
+            let file = ["test", "-s", "/tmp/both"].map(str::to_owned).to_vec();
+            let (interval, limit) = (Duration::from_millis(20), Duration::from_secs(5));
+            action.services[0].ready =
+                vec![Readiness::Log("one".into()), Readiness::Exec { argv: file, interval, limit }];
+            b.same(b.run(&action)?.steps[0].stdout.text(), "done\n")
+        }),
+        real("a service that is not ready keeps later ones from starting", |b| {
+            let mut action = b.action(&[&["echo", "never"]]);
+            action.services[0].ready = vec![Readiness::Port(7004)];
+            action.services[0].process = argv(&["sleep", "60"]);
+            action.services[0].ready_limit = Duration::from_millis(300);
+            action.services.push(action.services[0].clone());
+            action.services[1].name = "other".into();
+            let outcome = b.run(&action)?;
+            b.same(outcome.steps[0].ended.clone(), Ended::Skipped)?;
+            let told = |at: usize| outcome.services[at].failed.clone().unwrap_or_default();
+            b.holds(told(0).contains("7004"), &told(0))?;
+            b.holds(told(1).contains("not started"), &told(1))
+        }),
+        real("spans on standard output are taken where they are looked for", |b| {
+            let line = r#"{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":"5b8efff798038103d269b633813fc60c","spanId":"eee19b7ec3c1b174","name":"told","startTimeUnixNano":"1","endTimeUnixNano":"2"}]}]}]}"#;
+            let mut action = b.action(&[&["echo", line]]);
+            let count =
+                |outcome: &Outcome| outcome.spans.iter().filter(|span| span.name == "told").count();
+            b.same(count(&b.run(&action)?), 0)?;
+            action.spans_on_stdout = true;
+            b.same(count(&b.run(&action)?), 1)
         }),
         real("a cancelled run ends soon", |b| {
             let action = b.action(&[&["sleep", "1000"]]);

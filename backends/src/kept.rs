@@ -1,6 +1,7 @@
 //! Environments that are kept up for somebody to look at, and the doors into them.
 
 use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Command, ExitStatus};
 
@@ -41,7 +42,8 @@ impl Kept {
         fs::write(folder.join(FILE), serde_json::to_vec(self)?)
     }
 
-    /// All environments of this user that are up now.
+    /// All environments of this user that are up now. What others have put there is not believed:
+    /// it says which commands to run.
     pub fn all() -> Vec<Kept> {
         let entries = fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten();
         let ours = entries.filter(|entry| {
@@ -49,6 +51,9 @@ impl Kept {
         });
         let mut all: Vec<Kept> = ours
             .filter_map(|entry| {
+                let own = fs::symlink_metadata(entry.path()).ok()?;
+                let is_ours = own.is_dir() && own.uid() == rustix::process::geteuid().as_raw();
+                is_ours.then_some(())?;
                 let lock = File::open(entry.path().join(LOCK)).ok()?;
                 // Whoever keeps it up holds the lock.
                 lock.try_lock().is_err().then_some(())?;

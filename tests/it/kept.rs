@@ -8,6 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::case::{Case, wait_until};
 use crate::engines::{BUSYBOX, Engine, On, on_every_engine, processes};
+use crate::nobody::Nobody;
 
 on_every_engine!(a_failed_scenario_is_kept_up_and_entered);
 
@@ -76,6 +77,29 @@ fn a_failed_scenario_is_kept_up_and_entered(on: On) {
     assert!(ran.stderr.contains("`bad one` is kept up, with app"), "{}", ran.seen());
     assert!(case.leftovers().is_empty(), "{:?}", case.leftovers());
     assert_eq!(case.clnrm(&["shell"]).exit, Some(2));
+}
+
+/// Somebody else's word is not taken for what to run.
+#[test]
+fn what_others_keep_up_is_not_entered() {
+    if !Nobody::can_be("kept::what_others_keep_up_is_not_entered") {
+        return;
+    }
+    let case = Case::new(FAILING);
+    let folder = case.beside("tmp/clnrm-run-other");
+    std::fs::create_dir(&folder).unwrap();
+    let told =
+        r#"{"scenario":"s","doors":[{"service":"app","way":{"Command":["touch","pwned"]}}]}"#;
+    std::fs::write(folder.join("kept.json"), told).unwrap();
+    let lock = std::fs::File::create(folder.join("lock")).unwrap();
+    lock.lock().unwrap();
+    Nobody::owns(&folder);
+    assert_eq!(case.clnrm(&["shell"]).exit, Some(2));
+    assert!(!case.root().join("pwned").exists());
+    // Of one's own it is.
+    std::os::unix::fs::chown(&folder, Some(0), Some(0)).unwrap();
+    assert_eq!(case.clnrm(&["shell", "--", "again"]).exit, Some(0));
+    assert!(case.root().join("pwned").exists());
 }
 
 #[test]
