@@ -203,7 +203,7 @@ fn median(mut times: Vec<Duration>) -> Duration {
 
 fn row(name: &str, ours: Duration, beside: Option<(&str, Duration)>, aim: &str) {
     let ms = |time: Duration| format!("{:.1}", time.as_secs_f64() * 1000.0);
-    let beside = beside.map_or("| | |".to_owned(), |(name, theirs)| {
+    let beside = beside.map_or("| | | |".to_owned(), |(name, theirs)| {
         let ratio = ours.as_secs_f64() / theirs.as_secs_f64();
         format!("| {name} | {} | {ratio:.2} |", ms(theirs))
     });
