@@ -171,6 +171,7 @@ fn action(backend: &dyn Backend, image: &str, steps: usize) -> Action {
         spans_on_stdout: false,
         retries: 0,
         group: None,
+        concurrent: false,
         seed: 0,
         clock: None,
         time_limit: LIMIT,

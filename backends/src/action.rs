@@ -36,6 +36,8 @@ pub struct Action {
     pub limits: Limits,
     /// Containers, in the order they start.
     pub services: Vec<ServicePlan>,
+    /// Whether all steps start at once.
+    pub concurrent: bool,
     /// Steps, in order.
     pub steps: Vec<StepPlan>,
 }

@@ -542,6 +542,19 @@ pub fn cases() -> Vec<Case> {
             action.spans_on_stdout = true;
             b.same(count(&b.run(&action)?), 1)
         }),
+        real("concurrent steps wait for each other", |b| {
+            let meet = |own: &str, other: &str| {
+                format!(
+                    "touch /tmp/{own}; until [ -e /tmp/{other} ]; do sleep 0.02; done; echo {own}"
+                )
+            };
+            let (one, two) = (meet("one", "two"), meet("two", "one"));
+            let mut action = b.action(&[&["sh", "-c", &one], &["sh", "-c", &two]]);
+            action.concurrent = true;
+            let outcome = b.run(&action)?;
+            b.same(outcome.steps[0].stdout.text(), "one\n")?;
+            b.same(outcome.steps[1].stdout.text(), "two\n")
+        }),
         real("a cancelled run ends soon", |b| {
             let action = b.action(&[&["sleep", "1000"]]);
             let cancel = Cancel::default();
@@ -580,6 +593,7 @@ impl Bench<'_> {
             spans_on_stdout: false,
             retries: 0,
             group: None,
+            concurrent: false,
             seed: 42,
             clock: Some(1_735_689_600),
             time_limit: Duration::from_secs(30),

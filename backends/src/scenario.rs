@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
+use futures_util::future::try_join_all;
 use tempfile::TempDir;
 use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
@@ -101,11 +102,10 @@ async fn keep_up(
 ) -> Result<(), BackendError> {
     let mut run = Run::begin(action, folder)?;
     let ready = run.start_services(cell).await?;
-    for step in action.steps.iter().filter(|_| ready) {
-        let outcome = run.tries(step).await?;
-        if !step.goes_on_after.holds(&outcome.ended) {
-            break;
-        }
+    if action.concurrent && ready {
+        try_join_all(action.steps.iter().map(|step| run.tries(step))).await?;
+    } else {
+        run.one_after_another(ready).await?;
     }
     let doors = action.services.iter().zip(cell.ways());
     let doors = doors.map(|(service, way)| Door { service: service.name.clone(), way });
@@ -124,16 +124,15 @@ async fn attempt(
     let mut run = Run::begin(action, folder)?;
     let ready = run.start_services(cell).await?;
     run.isolation = cell.isolation();
-    for (index, step) in action.steps.iter().enumerate() {
-        let outcome = match &run.stopped_by {
-            None if ready => run.tries(step).await?,
-            _ => skipped(),
-        };
-        let expected = step.goes_on_after.holds(&outcome.ended);
-        if !expected && run.stopped_by.is_none() {
-            run.stopped_by = Some(index);
-        }
-        run.steps.push(outcome);
+    run.steps = if action.concurrent && ready {
+        let all = action.steps.iter().map(|step| run.tries(step));
+        try_join_all(all).await?
+    } else {
+        run.one_after_another(ready).await?
+    };
+    let timed_out = run.steps.iter().any(|step| step.ended == Ended::TimedOut);
+    if timed_out && run.deadline <= Instant::now() {
+        run.incomplete.push(format!("the run reached its limit of {:?}", action.time_limit));
     }
     run.end().await
 }
@@ -157,7 +156,6 @@ struct Run<'a> {
     receiver: Receiver,
     services: Vec<Service>,
     steps: Vec<StepOutcome>,
-    stopped_by: Option<usize>,
     incomplete: Vec<String>,
     doubts: Vec<String>,
     /// `None` as long as nothing is known.
@@ -180,7 +178,6 @@ impl<'a> Run<'a> {
             receiver,
             services: Vec::new(),
             steps: Vec::new(),
-            stopped_by: None,
             incomplete: Vec::new(),
             doubts: Vec::new(),
             attempts: None,
@@ -236,8 +233,19 @@ impl<'a> Run<'a> {
         self.action.spans_on_stdout.then(|| self.receiver.inbox())
     }
 
+    /// The steps, each after the one before ended as expected.
+    async fn one_after_another(&self, ready: bool) -> Result<Vec<StepOutcome>, BackendError> {
+        let (mut outcomes, mut goes_on) = (Vec::new(), ready);
+        for step in &self.action.steps {
+            let outcome = if goes_on { self.tries(step).await? } else { skipped() };
+            goes_on &= step.goes_on_after.holds(&outcome.ended);
+            outcomes.push(outcome);
+        }
+        Ok(outcomes)
+    }
+
     /// Tries a step as often as it takes, and may.
-    async fn tries(&mut self, step: &StepPlan) -> Result<StepOutcome, BackendError> {
+    async fn tries(&self, step: &StepPlan) -> Result<StepOutcome, BackendError> {
         if let Some(Retry { attempts, delay, until }) = &step.retry {
             for _ in 1..*attempts {
                 let outcome = self.step(step).await?;
@@ -251,7 +259,7 @@ impl<'a> Run<'a> {
         self.step(step).await
     }
 
-    async fn step(&mut self, step: &StepPlan) -> Result<StepOutcome, BackendError> {
+    async fn step(&self, step: &StepPlan) -> Result<StepOutcome, BackendError> {
         let service = &self.services[step.service];
         let name = &self.action.services[step.service].name;
         let span = self.lifecycle.open(format!("clnrm.step:{}", step.name));
@@ -271,10 +279,6 @@ impl<'a> Run<'a> {
             let lines = Lines::new(self.stdout_inbox());
             execute(service, step, env, workdir, limit, lines).await.map_err(lost)?
         };
-        if ended == Ended::TimedOut && self.deadline <= Instant::now() {
-            self.incomplete
-                .push(format!("the run reached its limit of {:?}", self.action.time_limit));
-        }
         let good = ended == Ended::Code(0);
         self.lifecycle.close(exec, good);
         self.lifecycle.close(span, good);

@@ -224,6 +224,7 @@ fn trivial(backend: &dyn Backend, image: Image) -> Action {
         spans_on_stdout: false,
         retries: 0,
         group: None,
+        concurrent: false,
         seed: 0,
         clock: None,
         time_limit: LIMIT,

@@ -92,7 +92,7 @@ impl Planner<'_> {
             env: step.env.clone(),
             workdir: step.workdir.clone(),
             time_limit: step.time_limit.or(self.settings.timeout).unwrap_or(STEP_LIMIT),
-            goes_on_after: goes_on_after(step, index == last),
+            goes_on_after: goes_on_after(step, index == last || scenario.concurrent),
             retry: (step.attempts > 1).then(|| Retry {
                 attempts: step.attempts,
                 delay: step.retry_delay,
@@ -135,6 +135,7 @@ impl Planner<'_> {
             clock: test.clock,
             time_limit: limits.into_iter().flatten().min().unwrap_or(RUN_LIMIT.max(needed)),
             limits: test.limits.clone(),
+            concurrent: scenario.concurrent,
             services,
             steps,
         }

@@ -143,10 +143,10 @@ fn unknown_keys_are_warnings_with_a_guess() {
 fn what_is_not_supported_is_told() {
     check(
         "[meta]\nname = \"a\"\n[report]\njson = \"g\"\n[[scenario]]\nname = \"s\"\n\
-         run = \"true\"\nconcurrent = true\n[expect.window]\nmax_duration_ms = 1\n",
+         run = \"true\"\n[services.s]\npublish = true\n[expect.window]\nmax_duration_ms = 1\n",
         expect![[r#"
             3:1 Warning[left-out] not supported yet: `report` is left out
-            8:1 Warning[unsupported] not supported yet: `concurrent`; a test that says so is not run
+            9:1 Warning[unsupported] not supported yet: `publish`; a test that says so is not run
         "#]],
     );
 }
@@ -474,6 +474,7 @@ fn a_plan_says_everything() {
                         ready_limit: 30s,
                     },
                 ],
+                concurrent: false,
                 steps: [
                     StepPlan {
                         name: "step-1",

@@ -247,10 +247,12 @@ fn keys_that_are_not_supported_yet() {
 name = "a"
 isolation = "test"
 
+[services.app]
+publish = true
+
 [[scenario]]
 name = "s"
 run = "true"
-concurrent = true
 
 [expect.hermeticity]
 no_external_services = true
@@ -259,10 +261,10 @@ no_external_services = true
             exit 3
             -- stdout
             ERR   a.clnrm.toml  a
-              a.clnrm.toml:8:1: error[unsupported]: not supported yet: `concurrent`; a test that says so is not run
+              a.clnrm.toml:6:1: error[unsupported]: not supported yet: `publish`; a test that says so is not run
                 |
-              8 | concurrent = true
-                | ^^^^^^^^^^
+              6 | publish = true
+                | ^^^^^^^
 
             0 passed, 1 not run in [TIME]
             0 runs, 0 outcomes reused, [N] queries executed, [N] recalled; the built-in sandbox

@@ -113,3 +113,46 @@ fn those_of_a_group_run_one_at_a_time() {
     assert_eq!(report.exit, Some(0), "{}", report.seen());
     assert_eq!(most.lock().unwrap().1, 1, "at most one at a time");
 }
+
+/// Two steps that each wait for what the other one does.
+const MEETING: &str = r#"
+//- /a.clnrm.toml
+[meta]
+name = "a"
+
+[[scenario]]
+name = "s"
+concurrent = true
+
+[[scenario.steps]]
+name = "one"
+command = "touch /tmp/one; until [ -e /tmp/two ]; do sleep 0.02; done"
+
+[[scenario.steps]]
+name = "two"
+command = "touch /tmp/two; until [ -e /tmp/one ]; do sleep 0.02; done; exit 3"
+expected_exit_code = 3
+
+[[expect.span]]
+name = "clnrm.step:one"
+"#;
+
+#[test]
+fn concurrent_steps_start_at_once() {
+    let case = Case::new(MEETING);
+    case.run(&[]).check(expect![[r#"
+        exit 0
+        passed  a.clnrm.toml
+        1 started, 0 reused, some queries executed
+    "#]]);
+    // None waits for another one's end, so no end is part of the run.
+    case.replace("a.clnrm.toml", "expected_exit_code = 3", "expected_exit_code = 4");
+    case.run(&["--reuse-failures"]).check(expect![[r#"
+        exit 1
+        failed  a.clnrm.toml
+          15: step `two`: ended with exit code 3, expected exit code 4
+        0 started, 1 reused, some queries executed
+    "#]]);
+    case.replace("a.clnrm.toml", "expected_exit_code = 4", "depends_on = [\"one\"]");
+    assert_eq!(case.run(&[]).codes(), ["parse/concurrent"]);
+}

@@ -100,6 +100,7 @@ impl Action {
             time_limit,
             limits,
             services,
+            concurrent,
             steps,
         } = self;
         let mut walk = Walk { part: String::new(), write };
@@ -132,6 +133,7 @@ impl Action {
         walk.value("limits.memory_mb", limit(memory_mb.map(Into::into)));
         walk.value("limits.pids", limit(pids.map(Into::into)));
         walk.list("services", services, Walk::service);
+        walk.value("concurrent", Value::Flag(*concurrent));
         walk.list("steps", steps, Walk::step);
     }
 }

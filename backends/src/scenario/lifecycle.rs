@@ -1,6 +1,7 @@
 //! The spans clnrm makes about a run, and what it tells the code under test about them.
 
 use std::collections::BTreeMap;
+use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::action::Action;
@@ -13,7 +14,7 @@ pub(super) struct Lifecycle {
     began: Instant,
     /// Nanoseconds since the epoch at `began`.
     epoch_ns: i64,
-    spans: Vec<Span>,
+    spans: Mutex<Vec<Span>>,
 }
 
 /// A span that has not ended.
@@ -31,7 +32,7 @@ impl Lifecycle {
             root: random_hex::<8>(),
             began: Instant::now(),
             epoch_ns: epoch.as_nanos() as i64,
-            spans: Vec::new(),
+            spans: Mutex::default(),
         }
     }
 
@@ -43,11 +44,11 @@ impl Lifecycle {
         Open { name, id: random_hex::<8>(), start_ns: self.elapsed().as_nanos() as i64 }
     }
 
-    pub(super) fn close(&mut self, open: Open, good: bool) {
+    pub(super) fn close(&self, open: Open, good: bool) {
         let end_ns = self.elapsed().as_nanos() as i64;
         let parent = Some(self.root.clone());
         let span = self.span(open.name, open.id, parent, open.start_ns, end_ns, good);
-        self.spans.push(span);
+        self.spans.lock().expect("no holder panics").push(span);
     }
 
     /// The variables every process gets unless the file sets them itself.
@@ -74,11 +75,12 @@ impl Lifecycle {
     }
 
     /// All spans of the run: these and the received ones, on one clock that begins with the run.
-    pub(super) fn end(mut self, mut received: Vec<Span>) -> Vec<Span> {
+    pub(super) fn end(self, mut received: Vec<Span>) -> Vec<Span> {
         let end_ns = self.elapsed().as_nanos() as i64;
         let root = self.root.clone();
         let root = self.span("clnrm.scenario".to_owned(), root, None, 0, end_ns, true);
-        self.spans.push(root);
+        let mut spans = self.spans.into_inner().expect("no holder panics");
+        spans.push(root);
         for span in &mut received {
             span.start_ns = span.start_ns.saturating_sub(self.epoch_ns);
             span.end_ns = span.end_ns.saturating_sub(self.epoch_ns);
@@ -86,12 +88,12 @@ impl Lifecycle {
                 event.at_ns = event.at_ns.saturating_sub(self.epoch_ns);
             }
         }
-        self.spans.extend(received);
-        self.spans.sort_by(|a, b| {
+        spans.extend(received);
+        spans.sort_by(|a, b| {
             (a.start_ns, a.end_ns, &a.name, &a.span_id)
                 .cmp(&(b.start_ns, b.end_ns, &b.name, &b.span_id))
         });
-        self.spans
+        spans
     }
 
     fn span(

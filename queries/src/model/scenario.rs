@@ -28,6 +28,8 @@ pub(crate) struct Scenario {
     pub allowed: Vec<Host>,
     /// How often it is run again when it fails.
     pub retries: u32,
+    /// Whether its steps start at once.
+    pub concurrent: bool,
     /// Whether it is expected that a step or service of it fails.
     pub expect_failure: bool,
 }
@@ -100,6 +102,7 @@ pub(super) fn share_environment(test: &mut Test) {
     let limits = scenarios.iter().map(|scenario| scenario.time_limit);
     let time_limit = limits.sum();
     let expect_failure = scenarios.iter().any(|scenario| scenario.expect_failure);
+    let concurrent = scenarios.iter().all(|scenario| scenario.concurrent);
     let retries = scenarios.iter().map(|scenario| scenario.retries).max().unwrap_or(0);
     let network = scenarios.iter().find_map(|scenario| scenario.network);
     let allowed = scenarios.iter().flat_map(|scenario| scenario.allowed.clone()).collect();
@@ -119,6 +122,7 @@ pub(super) fn share_environment(test: &mut Test) {
         network,
         allowed,
         retries,
+        concurrent,
         expect_failure,
         ..Scenario::new(name, path)
     });
@@ -179,7 +183,15 @@ fn read(table: &Table<'_>, test: &mut Test) -> Scenario {
     }
     scenario.retries =
         table.count(&["retries"]).map_or(0, |count| count.min(u64::from(MOST_RETRIES)) as u32);
-    table.refuse(&["concurrent"]);
+    scenario.concurrent = table.boolean(&["concurrent"]).unwrap_or(false);
+    if scenario.concurrent {
+        for step in table.tables(&["steps", "step"]) {
+            let Some((_, path)) = step.value(&["depends_on"]) else { continue };
+            let message = "steps that start at once do not depend on each other";
+            let problem = Problem::error("parse/concurrent", At::Key(path), message);
+            table.problem(problem.hint("leave out `concurrent`, and they run in their order"));
+        }
+    }
     table.finish();
     scenario
 }
@@ -391,6 +403,7 @@ impl Scenario {
             network: None,
             allowed: Vec::new(),
             retries: 0,
+            concurrent: false,
             expect_failure: false,
         }
     }

@@ -116,8 +116,15 @@ fn action() -> impl Strategy<Value = Action> {
         .prop_map(|(cpu_millicores, memory_mb, pids)| Limits { cpu_millicores, memory_mb, pids });
     let host = (text(), 1..3u16, text(), option::of(text()))
         .prop_map(|(name, port, outside, service)| Host { name, port, outside, service });
-    let reach =
-        (network(), vec(host, 0..2), any::<bool>(), any::<bool>(), 0..2u32, option::of(text()));
+    let reach = (
+        network(),
+        vec(host, 0..2),
+        any::<bool>(),
+        any::<bool>(),
+        0..2u32,
+        option::of(text()),
+        any::<bool>(),
+    );
     let how = (backend(), 0..2u64, option::of(-1..2i64), duration(), limits, reach);
     (how, vec(service(), 0..3), vec(step(), 0..3)).prop_map(
         |(
@@ -127,7 +134,7 @@ fn action() -> impl Strategy<Value = Action> {
                 clock,
                 time_limit,
                 limits,
-                (network, allowed, lasting, spans_on_stdout, retries, group),
+                (network, allowed, lasting, spans_on_stdout, retries, group, concurrent),
             ),
             services,
             steps,
@@ -144,6 +151,7 @@ fn action() -> impl Strategy<Value = Action> {
             time_limit,
             limits,
             services,
+            concurrent,
             steps,
         },
     )
@@ -164,6 +172,7 @@ fn graft(action: &mut Action, other: Action, field: usize) {
         time_limit,
         limits,
         services,
+        concurrent,
         steps,
     } = other;
     match field {
@@ -184,6 +193,7 @@ fn graft(action: &mut Action, other: Action, field: usize) {
         34 => action.spans_on_stdout = spans_on_stdout,
         35 => action.retries = retries,
         36 => action.group = group,
+        37 => action.concurrent = concurrent,
         33 => {
             if let (Some(at), Some(from)) = (action.services.first_mut(), services.first()) {
                 at.ports.clone_from(&from.ports);
@@ -227,7 +237,7 @@ fn graft(action: &mut Action, other: Action, field: usize) {
     }
 }
 
-const FIELDS: usize = 37;
+const FIELDS: usize = 38;
 
 /// Where mounts come from means nothing; all else does.
 fn would_do_the_same(a: &Action, b: &Action) -> bool {
