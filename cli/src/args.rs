@@ -65,7 +65,7 @@ pub(crate) struct InitArgs {
 pub(crate) struct RunArgs {
     /// Test files, or folders to look for them in.
     pub(crate) paths: Vec<PathBuf>,
-    /// Where containers run; `auto` takes Podman where it answers, else the sandbox.
+    /// Where containers run; `auto` takes Podman or Docker where one answers, else the sandbox.
     #[arg(long, value_enum)]
     pub(crate) backend: Option<BackendArg>,
     /// When images are asked for at their registries.
