@@ -1,6 +1,7 @@
 //! Runs of some of the tests: until one fails, or one machine's part.
 
 use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader, Write};
 
 use expect_test::expect;
 
@@ -81,37 +82,41 @@ fn a_shard_that_is_none() {
 fn those_of_a_group_run_one_at_a_time() {
     let case = Case::new("");
     // Each holds a line while it runs, and lines are counted.
-    let server = std::net::TcpListener::bind("[::]:0").unwrap();
+    let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = server.local_addr().unwrap().port();
-    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let most = std::sync::Arc::new(std::sync::Mutex::new((0, 0)));
     let seen = most.clone();
     std::thread::spawn(move || {
         for stream in server.incoming().flatten() {
             let seen = seen.clone();
             std::thread::spawn(move || {
-                let mut now = seen.lock().unwrap();
-                now.0 += 1;
-                now.1 = now.1.max(now.0);
-                drop(now);
-                // Until the other side is closed.
-                let _ = std::io::copy(&mut &stream, &mut std::io::sink());
-                seen.lock().unwrap().0 -= 1;
+                for line in BufReader::new(&stream).lines().map_while(Result::ok) {
+                    let mut now = seen.lock().unwrap();
+                    if line == "begin" {
+                        now.0 += 1;
+                        now.1 = now.1.max(now.0);
+                    } else {
+                        now.0 -= 1;
+                        let _ = (&stream).write_all(b"seen\n");
+                    }
+                }
             });
         }
     });
     for number in 0..4 {
         let text = format!(
             "[meta]\nname = \"{number}\"\n[limits]\ngroup = \"gpu\"\n\
-             [policy]\nallowed_network_hosts = [\"{name}:{port}\"]\n[[scenario]]\nname = \"s\"\n\
+             [services.gpu]\nplugin = \"network_service\"\n\
+             endpoint = \"http://localhost:{port}\"\n[[scenario]]\nname = \"s\"\n\
              env = {{ N = \"{number}\" }}\n\
-             run = \"exec bash -c 'exec 3<>/dev/tcp/{name}/{port}; sleep 0.1'\"\n"
+             run = \"exec bash -c 'exec 3<>/dev/tcp/gpu/{port}; echo begin >&3; \
+             sleep 0.1; echo end >&3; read seen <&3'\"\n"
         );
         case.write(&format!("{number}.clnrm.toml"), text);
     }
     let report = case.run(&["--jobs", "4"]);
     assert_eq!(report.exit, Some(0), "{}", report.seen());
-    assert_eq!(most.lock().unwrap().1, 1, "at most one at a time");
+    assert_eq!(*most.lock().unwrap(), (0, 1), "at most one at a time");
 }
 
 /// Two steps that each wait for what the other one does.

@@ -4,6 +4,7 @@
 //! By `/etc/hosts` each has an address of the container's loopback, on which the agent listens. A
 //! connection there comes here with the number of its host, and is carried on from here.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -85,10 +86,14 @@ async fn reach(host: &Host) -> Result<TcpStream, String> {
     }
 }
 
-/// Whether all services outside answer.
+/// Whether all services outside answer; each is asked once, whatever its names.
 pub(super) async fn probe(action: &Action) -> Result<(), BackendError> {
+    let mut asked = BTreeSet::new();
     for host in &action.allowed {
         let Some(service) = &host.service else { continue };
+        if !asked.insert((&host.outside, host.port)) {
+            continue;
+        }
         reach(host).await.map_err(|reason| BackendError::Engine {
             engine: format!("the service `{service}`"),
             operation: format!("be reached at {}:{}", host.outside, host.port),
