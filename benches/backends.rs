@@ -9,14 +9,12 @@ mod machine;
 mod timing;
 mod watch;
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use clnrm_backends::{
-    Action, Backend, Cancel, Docker, Ended, Expected, Image, Limits, Network, Podman, Process,
-    Readiness, Sandbox, ServicePlan, StepPlan,
+    Action, Backend, Cancel, Docker, Ended, Image, Podman, Process, Readiness, Sandbox,
 };
 
 const CLNRM: &str = env!("CARGO_BIN_EXE_clnrm");
@@ -142,43 +140,8 @@ fn services(sandbox: &Sandbox) -> Duration {
 
 fn action(backend: &dyn Backend, image: &str, steps: usize) -> Action {
     let image: Image = backend.image(image).expect("it can be asked").expect("it is there");
-    let step = StepPlan {
-        name: "true".to_owned(),
-        service: 0,
-        argv: vec!["true".to_owned()],
-        env: BTreeMap::new(),
-        workdir: None,
-        time_limit: LIMIT,
-        goes_on_after: Expected::Anything,
-        retry: None,
-    };
-    let service = ServicePlan {
-        name: "app".to_owned(),
-        image,
-        process: Process::Idle,
-        env: BTreeMap::new(),
-        mounts: Vec::new(),
-        workdir: None,
-        ports: Vec::new(),
-        ready: Vec::new(),
-        ready_limit: LIMIT,
-    };
-    Action {
-        backend: backend.kind(),
-        network: Network::Isolated,
-        allowed: Vec::new(),
-        lasting: true,
-        spans_on_stdout: false,
-        retries: 0,
-        group: None,
-        concurrent: false,
-        seed: 0,
-        clock: None,
-        time_limit: LIMIT,
-        limits: Limits::default(),
-        services: vec![service],
-        steps: vec![step; steps],
-    }
+    let words: &[&str] = &["true"];
+    Action::of_steps(backend.kind(), image, LIMIT, &vec![words; steps])
 }
 
 fn run(backend: &dyn Backend, action: &Action) -> Duration {

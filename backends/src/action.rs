@@ -42,6 +42,54 @@ pub struct Action {
     pub steps: Vec<StepPlan>,
 }
 
+impl Action {
+    /// Steps in one idle container, each of which starts whatever came of the one before; all limits
+    /// are `limit`.
+    pub fn of_steps(
+        backend: BackendKind,
+        image: Image,
+        limit: Duration,
+        steps: &[&[&str]],
+    ) -> Action {
+        let step = |(index, words): (usize, &&[&str])| StepPlan {
+            name: format!("step {index}"),
+            service: 0,
+            argv: words.iter().map(|word| (*word).to_owned()).collect(),
+            env: BTreeMap::new(),
+            workdir: None,
+            time_limit: limit,
+            goes_on_after: Expected::Anything,
+            retry: None,
+        };
+        Action {
+            backend,
+            network: Network::Isolated,
+            allowed: Vec::new(),
+            lasting: true,
+            spans_on_stdout: false,
+            group: None,
+            retries: 0,
+            seed: 0,
+            clock: None,
+            time_limit: limit,
+            limits: Limits::default(),
+            services: vec![ServicePlan {
+                name: "app".to_owned(),
+                image,
+                process: Process::Idle,
+                env: BTreeMap::new(),
+                mounts: Vec::new(),
+                workdir: None,
+                ports: Vec::new(),
+                ready: Vec::new(),
+                ready_limit: limit,
+            }],
+            concurrent: false,
+            steps: steps.iter().enumerate().map(step).collect(),
+        }
+    }
+}
+
 /// What a container may use at most; `None` leaves it to the backend.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Limits {

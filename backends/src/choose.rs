@@ -104,8 +104,6 @@ pub(crate) fn sockets() -> Vec<PathBuf> {
     found.flatten().collect()
 }
 
-pub(crate) use crate::docker::sockets as docker_sockets;
-
 const PODMAN_PLACES: &str =
     "$CONTAINER_HOST, $XDG_RUNTIME_DIR/podman/podman.sock or /run/podman/podman.sock";
 const DOCKER_PLACES: &str = "$DOCKER_HOST, the current context's place, $XDG_RUNTIME_DIR/docker.sock or /var/run/docker.sock";

@@ -3,7 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use crate::choose::{docker_sockets, podman_sockets};
+use crate::choose::podman_sockets;
+use crate::docker::sockets as docker_sockets;
+use crate::engine::Engages;
 use crate::image::Shelf;
 use crate::{BackendError, Docker, Podman, sandbox, scenario};
 
@@ -13,9 +15,9 @@ pub fn clean(images: bool) -> (Vec<String>, Vec<String>) {
     let (mut removed, mut troubles) = (Vec::new(), Vec::new());
     let here = Path::new(".");
     let podman = podman_sockets().unwrap_or_default().into_iter();
-    let podman = podman.map(|socket| Podman::connect(&socket, here)?.clean());
+    let podman = podman.map(|socket| Podman::connect(&socket, here)?.engaged().clean());
     let docker = docker_sockets().unwrap_or_default().into_iter();
-    let docker = docker.map(|socket| Docker::connect(&socket, here)?.clean());
+    let docker = docker.map(|socket| Docker::connect(&socket, here)?.engaged().clean());
     for cleaned in podman.chain(docker) {
         match cleaned {
             Ok(names) => {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::{
     Action, Backend, BackendError, BackendKind, Cancel, Ended, Expected, Host, Image, Mount,
-    Network, Outcome, Process, Readiness, Retry, ServicePlan, Source, StepPlan,
+    Network, Outcome, Process, Readiness, Retry, Source,
 };
 
 /// One thing that must hold.
@@ -571,42 +571,10 @@ pub fn cases() -> Vec<Case> {
 impl Bench<'_> {
     /// An action with one idle service `app` and these steps in it.
     fn action(&self, steps: &[&[&str]]) -> Action {
-        let step = |(index, words): (usize, &&[&str])| StepPlan {
-            name: format!("step {index}"),
-            service: 0,
-            argv: words.iter().map(|word| (*word).to_owned()).collect(),
-            env: BTreeMap::new(),
-            workdir: None,
-            time_limit: Duration::from_secs(20),
-            goes_on_after: Expected::Anything,
-            retry: None,
-        };
-        Action {
-            backend: self.backend.kind(),
-            network: Network::Isolated,
-            allowed: Vec::new(),
-            lasting: true,
-            spans_on_stdout: false,
-            retries: 0,
-            group: None,
-            concurrent: false,
-            seed: 42,
-            clock: Some(1_735_689_600),
-            time_limit: Duration::from_secs(30),
-            limits: crate::Limits::default(),
-            services: vec![ServicePlan {
-                name: "app".into(),
-                image: self.image.clone(),
-                process: Process::Idle,
-                env: BTreeMap::new(),
-                mounts: Vec::new(),
-                workdir: None,
-                ports: Vec::new(),
-                ready: Vec::new(),
-                ready_limit: Duration::from_secs(10),
-            }],
-            steps: steps.iter().enumerate().map(step).collect(),
-        }
+        let limit = Duration::from_secs(20);
+        let mut action = Action::of_steps(self.backend.kind(), self.image.clone(), limit, steps);
+        (action.seed, action.clock) = (42, Some(1_735_689_600));
+        action
     }
 
     /// Two services that tell their names on a port each, and a step in each that asks both.

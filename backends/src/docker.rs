@@ -8,11 +8,10 @@ use std::path::Path;
 
 pub(crate) use self::find::sockets;
 use self::service::Service;
-use crate::action::{Action, BackendKind, Image};
-use crate::engine::Engaged;
+use crate::Pull;
+use crate::action::BackendKind;
+use crate::engine::{Engaged, Engages};
 use crate::error::BackendError;
-use crate::outcome::Outcome;
-use crate::{Backend, Cancel, Kept, Pull};
 
 /// Runs actions in Docker's containers.
 pub struct Docker(Engaged<Service>);
@@ -32,37 +31,14 @@ impl Docker {
         self.0.pulling(pull);
         self
     }
-
-    /// Removes the containers of runs whose process is gone, and gives their names.
-    pub(crate) fn clean(&self) -> Result<Vec<String>, BackendError> {
-        self.0.clean()
-    }
 }
 
-impl Backend for Docker {
-    fn kind(&self) -> BackendKind {
-        BackendKind::Docker
-    }
+impl Engages for Docker {
+    type Service = Service;
 
-    fn image(&self, reference: &str) -> Result<Option<Image>, BackendError> {
-        self.0.image(reference)
-    }
+    const KIND: BackendKind = BackendKind::Docker;
 
-    fn run(&self, action: &Action, cancel: &Cancel) -> Result<Outcome, BackendError> {
-        self.0.run(action, cancel)
-    }
-
-    fn keep(
-        &self,
-        action: &Action,
-        scenario: &str,
-        cancel: &Cancel,
-        up: &dyn Fn(&Kept),
-    ) -> Result<(), BackendError> {
-        self.0.keep(action, scenario, cancel, up)
-    }
-
-    fn finish(&self) -> Result<(), BackendError> {
-        self.0.finish()
+    fn engaged(&self) -> &Engaged<Service> {
+        &self.0
     }
 }

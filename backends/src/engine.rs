@@ -23,7 +23,7 @@ pub(crate) use self::image::ImageFacts;
 use self::image::{Facts, Images};
 pub(crate) use self::plan::{Bind, Files, Layer, Plan, STARTED_LABEL};
 use self::plan::{NAMESPACE_LABEL, PID_LABEL};
-use crate::action::{Action, Image};
+use crate::action::{Action, BackendKind, Image};
 use crate::cell::{Cell, Container, Started};
 use crate::error::BackendError;
 use crate::image::pull::Pulls;
@@ -33,7 +33,7 @@ use crate::link::Link;
 use crate::outcome::Outcome;
 use crate::removal::Removals;
 use crate::scenario::RunFolder;
-use crate::{Cancel, Pull, host, scenario};
+use crate::{Backend, Cancel, Pull, host, scenario};
 
 /// How long an engine may take to say which version it is.
 const GREETING_LIMIT: Duration = Duration::from_secs(2);
@@ -320,6 +320,46 @@ impl<E: Engine> Engaged<E> {
     }
 }
 
+/// What is a backend by its engine.
+pub(crate) trait Engages: Send + Sync {
+    /// The engine's service.
+    type Service: Engine;
+
+    /// Which backend it is.
+    const KIND: BackendKind;
+
+    /// Runs its actions.
+    fn engaged(&self) -> &Engaged<Self::Service>;
+}
+
+impl<T: Engages> Backend for T {
+    fn kind(&self) -> BackendKind {
+        T::KIND
+    }
+
+    fn image(&self, reference: &str) -> Result<Option<Image>, BackendError> {
+        self.engaged().image(reference)
+    }
+
+    fn run(&self, action: &Action, cancel: &Cancel) -> Result<Outcome, BackendError> {
+        self.engaged().run(action, cancel)
+    }
+
+    fn keep(
+        &self,
+        action: &Action,
+        scenario: &str,
+        cancel: &Cancel,
+        up: &dyn Fn(&Kept),
+    ) -> Result<(), BackendError> {
+        self.engaged().keep(action, scenario, cancel, up)
+    }
+
+    fn finish(&self) -> Result<(), BackendError> {
+        self.engaged().finish()
+    }
+}
+
 /// The containers of one run.
 struct EngineCell<'a, E> {
     engaged: &'a Engaged<E>,
@@ -337,7 +377,6 @@ struct EngineCell<'a, E> {
 impl<E: Engine> Cell for EngineCell<'_, E> {
     async fn start(&mut self, container: &Container<'_>) -> Result<Started, BackendError> {
         let Engaged { engine, images, .. } = self.engaged;
-        let limit = tokio::time::sleep(START_LIMIT);
         let started = async {
             let facts = images.facts(engine, &container.service.image).await?;
             self.as_root |= facts.as_root;
@@ -353,12 +392,9 @@ impl<E: Engine> Cell for EngineCell<'_, E> {
             };
             Ok(Started { link, command: facts.command })
         };
-        tokio::select! {
-            started = started => started,
-            () = limit => {
-                Err(failed::<E>("make a container", format!("it was not up within {START_LIMIT:?}")))
-            }
-        }
+        tokio::time::timeout(START_LIMIT, started).await.unwrap_or_else(|_| {
+            Err(failed::<E>("make a container", format!("it was not up within {START_LIMIT:?}")))
+        })
     }
 
     fn isolation(&self) -> Vec<String> {

@@ -6,11 +6,10 @@ mod spec;
 use std::path::Path;
 
 use self::service::Service;
-use crate::action::{Action, BackendKind, Image};
-use crate::engine::Engaged;
+use crate::Pull;
+use crate::action::BackendKind;
+use crate::engine::{Engaged, Engages};
 use crate::error::BackendError;
-use crate::outcome::Outcome;
-use crate::{Backend, Cancel, Kept, Pull};
 
 /// Runs actions in Podman's containers.
 pub struct Podman(Engaged<Service>);
@@ -30,37 +29,14 @@ impl Podman {
         self.0.pulling(pull);
         self
     }
-
-    /// Removes the containers of runs whose process is gone, and gives their names.
-    pub(crate) fn clean(&self) -> Result<Vec<String>, BackendError> {
-        self.0.clean()
-    }
 }
 
-impl Backend for Podman {
-    fn kind(&self) -> BackendKind {
-        BackendKind::Podman
-    }
+impl Engages for Podman {
+    type Service = Service;
 
-    fn image(&self, reference: &str) -> Result<Option<Image>, BackendError> {
-        self.0.image(reference)
-    }
+    const KIND: BackendKind = BackendKind::Podman;
 
-    fn run(&self, action: &Action, cancel: &Cancel) -> Result<Outcome, BackendError> {
-        self.0.run(action, cancel)
-    }
-
-    fn keep(
-        &self,
-        action: &Action,
-        scenario: &str,
-        cancel: &Cancel,
-        up: &dyn Fn(&Kept),
-    ) -> Result<(), BackendError> {
-        self.0.keep(action, scenario, cancel, up)
-    }
-
-    fn finish(&self) -> Result<(), BackendError> {
-        self.0.finish()
+    fn engaged(&self) -> &Engaged<Service> {
+        &self.0
     }
 }

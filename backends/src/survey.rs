@@ -1,14 +1,14 @@
 //! What this machine has to run tests with, found out by trying it.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, getrlimit};
 
-use crate::action::{Action, Expected, Image, Limits, Network, Process, ServicePlan, StepPlan};
-use crate::choose::{docker_sockets, podman_sockets};
+use crate::action::{Action, Image, Limits};
+use crate::choose::podman_sockets;
+use crate::docker::sockets as docker_sockets;
 use crate::engine::archive;
 use crate::outcome::Ended;
 use crate::{Backend, BackendError, Cancel, Docker, Podman, Sandbox};
@@ -181,7 +181,8 @@ fn watches() -> Finding {
 fn attempt(backend: &dyn Backend) -> Result<Duration, BackendError> {
     let image = backend.image("host")?.unwrap_or(Image::Host(String::new()));
     let began = Instant::now();
-    let outcome = backend.run(&trivial(backend, image), &Cancel::default())?;
+    let action = Action::of_steps(backend.kind(), image, LIMIT, &[&["true"]]);
+    let outcome = backend.run(&action, &Cancel::default())?;
     let took = began.elapsed();
     backend.finish()?;
     match &outcome.steps[0].ended {
@@ -191,46 +192,6 @@ fn attempt(backend: &dyn Backend) -> Result<Duration, BackendError> {
             operation: "run `true`".to_owned(),
             reason: format!("{other:?}"),
         }),
-    }
-}
-
-fn trivial(backend: &dyn Backend, image: Image) -> Action {
-    let service = ServicePlan {
-        name: "doctor".to_owned(),
-        image,
-        process: Process::Idle,
-        env: BTreeMap::new(),
-        mounts: Vec::new(),
-        workdir: None,
-        ports: Vec::new(),
-        ready: Vec::new(),
-        ready_limit: LIMIT,
-    };
-    let step = StepPlan {
-        name: "true".to_owned(),
-        service: 0,
-        argv: vec!["true".to_owned()],
-        env: BTreeMap::new(),
-        workdir: None,
-        time_limit: LIMIT,
-        goes_on_after: Expected::Anything,
-        retry: None,
-    };
-    Action {
-        backend: backend.kind(),
-        network: Network::Isolated,
-        allowed: Vec::new(),
-        lasting: false,
-        spans_on_stdout: false,
-        retries: 0,
-        group: None,
-        concurrent: false,
-        seed: 0,
-        clock: None,
-        time_limit: LIMIT,
-        limits: Limits::default(),
-        services: vec![service],
-        steps: vec![step],
     }
 }
 

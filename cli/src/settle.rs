@@ -65,6 +65,8 @@ pub(crate) struct Settled {
     pub(crate) reused: u64,
 }
 
+/// Between two looks at whether everything is cancelled.
+const GLANCE: Duration = Duration::from_millis(20);
 /// The pause before a failed scenario is tried again; it doubles each time, six times.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
@@ -238,7 +240,7 @@ impl Settle<'_> {
                 let (send, started) = (send.clone(), &started);
                 scope.spawn(move |_| {
                     for (key, failed, action) in chain {
-                        std::thread::sleep(pause(failed));
+                        rest(pause(failed), cancel);
                         let result = if cancel.is_cancelled() {
                             Err(BackendError::Cancelled)
                         } else {
@@ -318,6 +320,14 @@ fn pause(failures: u32) -> Duration {
     match failures {
         0 => Duration::ZERO,
         more => FIRST_PAUSE.saturating_mul(1 << (more - 1).min(6)),
+    }
+}
+
+/// Lets a pause go by, unless everything is cancelled meanwhile.
+fn rest(pause: Duration, cancel: &Cancel) {
+    let over = Instant::now() + pause;
+    while !cancel.is_cancelled() && Instant::now() < over {
+        std::thread::sleep(GLANCE.min(pause));
     }
 }
 

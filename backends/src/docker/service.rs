@@ -25,7 +25,7 @@ const LONGEST_WORDS: usize = 4096;
 
 /// Docker's service at a socket.
 #[derive(Clone)]
-pub(super) struct Service {
+pub(crate) struct Service {
     socket: PathBuf,
     /// None as long as there is no socket.
     api: Result<bollard::Docker, String>,

@@ -177,7 +177,8 @@ fn blob(place: &Place, digest: &str) -> Result<Vec<u8>, String> {
     }
 }
 
-fn blob_name(digest: &str) -> Result<String, String> {
+/// The file of a blob in a layout.
+pub(super) fn blob_name(digest: &str) -> Result<String, String> {
     let hex = digest
         .strip_prefix("sha256:")
         .filter(|hex| hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit()));

@@ -10,7 +10,7 @@ use oci_client::secrets::RegistryAuth;
 use oci_client::{Client, Reference};
 use serde_json::json;
 
-use super::manifest::digest_of;
+use super::manifest::{blob_name, digest_of};
 
 /// The kinds of manifests of one image.
 const KINDS: [&str; 2] = [
@@ -41,21 +41,15 @@ pub(crate) async fn pull(reference: &str, layout: &Path) -> Result<(), String> {
     let (manifest, digest) = client.pull_image_manifest(&image, &anonymous).await.map_err(told)?;
     let exact = image.clone_with_digest(digest);
     let (raw, _) = client.pull_manifest_raw(&exact, &anonymous, &KINDS).await.map_err(told)?;
-    let blobs = layout.join("blobs/sha256");
     let written = |error: std::io::Error| format!("cannot write {}: {error}", layout.display());
-    fs::create_dir_all(&blobs).map_err(written)?;
+    fs::create_dir_all(layout.join("blobs/sha256")).map_err(written)?;
     for blob in manifest.layers.iter().chain([&manifest.config]) {
-        let hex = blob
-            .digest
-            .strip_prefix("sha256:")
-            .filter(|hex| hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit()));
-        let hex = hex.ok_or_else(|| format!("`{}` is no digest of sha256", blob.digest))?;
-        let file = tokio::fs::File::create(blobs.join(hex)).await.map_err(written)?;
+        let file = layout.join(blob_name(&blob.digest)?);
+        let file = tokio::fs::File::create(file).await.map_err(written)?;
         client.pull_blob(&exact, blob, file).await.map_err(told)?;
     }
     let digest = digest_of(&raw);
-    let name = digest.strip_prefix("sha256:").expect("it was just made");
-    fs::write(blobs.join(name), &raw).map_err(written)?;
+    fs::write(layout.join(blob_name(&digest)?), &raw).map_err(written)?;
     let index = json!({"manifests": [{"digest": digest}]}).to_string();
     fs::write(layout.join("index.json"), index).map_err(written)?;
     fs::write(layout.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).map_err(written)

@@ -23,7 +23,7 @@ const UNKNOWN: [&str; 3] = ["no such image", "image not known", "failed to find 
 
 /// Podman's service at a socket.
 #[derive(Clone)]
-pub(super) struct Service {
+pub(crate) struct Service {
     socket: PathBuf,
     /// For all requests but [`Service::create`].
     api: podman_api::Podman,
