@@ -6,7 +6,9 @@
 mod agent;
 
 fn main() {
-    let folder = std::env::args_os().nth(1).unwrap_or_else(|| agent::FOLDER.into());
-    let listen = std::env::args_os().nth(2).is_some_and(|word| word == "listen");
-    agent::serve(folder.as_ref(), listen);
+    let [first, second] = [1, 2].map(|at| std::env::args_os().nth(at).unwrap_or_default());
+    if first == agent::CUT_OFF {
+        std::process::exit(if agent::cut_off() { 0 } else { 1 });
+    }
+    agent::serve(first.as_ref(), second == "listen");
 }

@@ -2,9 +2,10 @@
 //!
 //! The agent is compiled with the standard library alone, which links the C library in any case.
 
-#![allow(unsafe_code, reason = "five C functions without a safe face in std; see each block")]
+#![allow(unsafe_code, reason = "six C functions without a safe face in std; see each block")]
 
 use std::ffi::{c_int, c_long, c_short, c_ulong};
+use std::os::fd::AsRawFd;
 
 pub(super) const SIGKILL: c_int = 9;
 pub(super) const SIGTERM: c_int = 15;
@@ -36,6 +37,8 @@ unsafe extern "C" {
     fn c_kill(pid: c_int, signal: c_int) -> c_int;
     #[link_name = "poll"]
     fn c_poll(fds: *mut PollFd, count: c_ulong, timeout: c_int) -> c_int;
+    #[link_name = "ioctl"]
+    fn c_ioctl(fd: c_int, request: c_ulong, ...) -> c_int;
     fn waitid(kind: c_int, id: c_int, info: *mut SigInfo, options: c_int) -> c_int;
     fn waitpid(pid: c_int, status: *mut c_int, options: c_int) -> c_int;
 }
@@ -46,6 +49,31 @@ pub(super) fn close_on_exec_from(first: i32) {
     unsafe {
         syscall(SYS_CLOSE_RANGE, c_long::from(first), c_long::from(i32::MAX), CLOSE_RANGE_CLOEXEC)
     };
+}
+
+/// `SIOCDELRT`, and what it reads: a `struct rtentry`, which is no longer than this.
+const DELETE_ROUTE: c_ulong = 0x890c;
+#[repr(C)]
+struct Route {
+    pad: c_ulong,
+    destination: [u16; 8],
+    gateway: [u16; 8],
+    mask: [u16; 8],
+    flags: u16,
+    rest: [c_ulong; 10],
+}
+
+/// Removes the route to everywhere, if there is one and this process may.
+pub(super) fn remove_default_route() -> bool {
+    const IPV4: u16 = 2;
+    const UP: u16 = 1;
+    let Ok(socket) = std::net::UdpSocket::bind("0.0.0.0:0") else { return false };
+    let mut any = [0; 8];
+    any[0] = IPV4;
+    let route =
+        Route { pad: 0, destination: any, gateway: [0; 8], mask: any, flags: UP, rest: [0; 10] };
+    // SAFETY: the kernel reads a `struct rtentry` there, of which all that follows the flags is zero.
+    unsafe { c_ioctl(socket.as_raw_fd(), DELETE_ROUTE, &raw const route) == 0 }
 }
 
 /// Sends a signal to a process, a group (negative) or, from process 1, to all others (-1).

@@ -1,5 +1,6 @@
 //! What a backend has to offer so that a scenario can be run on it.
 
+use std::net::IpAddr;
 use std::path::Path;
 
 use tokio::net::UnixListener;
@@ -12,10 +13,16 @@ use crate::scenario::RunFolder;
 
 /// The containers of one run, on a private network of their own.
 pub(crate) trait Cell {
+    /// The ports that the image of a service says are listened on in it.
+    async fn exposed(&mut self, service: &ServicePlan) -> Result<Vec<u16>, BackendError>;
+
     /// Makes a container with the agent as its process 1 and waits until the agent has connected.
     ///
     /// The agent of each network's first container takes OTLP.
     async fn start(&mut self, container: &Container<'_>) -> Result<Started, BackendError>;
+
+    /// Where other containers reach the linked one at this place of the order, as soon as that is known.
+    fn address(&self, index: usize) -> Option<IpAddr>;
 
     /// What separates the cell from the machine, for the report.
     fn isolation(&self) -> Vec<String>;
@@ -28,6 +35,17 @@ pub(crate) trait Cell {
     fn destroy(&mut self, folder: RunFolder);
 }
 
+/// How the containers of a run find each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wiring {
+    /// They share one network, and so one loopback.
+    Shared,
+    /// Each has a network of its own that reaches those of the others.
+    Linked,
+    /// Each has a network of its own that reaches nothing.
+    Apart,
+}
+
 /// A container to be made.
 pub(crate) struct Container<'a> {
     /// What it is.
@@ -36,8 +54,8 @@ pub(crate) struct Container<'a> {
     pub(crate) limits: &'a Limits,
     /// Its place in the start order.
     pub(crate) index: usize,
-    /// Whether it shares the network of the first one.
-    pub(crate) joins: bool,
+    /// How it finds the others.
+    pub(crate) wiring: Wiring,
     /// What the cell may reach.
     pub(crate) network: Network,
     /// The text of its `/etc/hosts`.
@@ -47,6 +65,16 @@ pub(crate) struct Container<'a> {
     /// The socket in that folder on which its agent calls.
     pub(crate) listener: &'a UnixListener,
 }
+
+impl Container<'_> {
+    /// Whether it shares the network of the first one.
+    pub(crate) fn joins(&self) -> bool {
+        self.wiring == Wiring::Shared && self.index > 0
+    }
+}
+
+/// The file in a container's folder that is its `/etc/hosts`, where addresses are not known before.
+pub(crate) const HOSTS: &str = "hosts";
 
 /// A container that is up.
 pub(crate) struct Started {

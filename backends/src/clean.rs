@@ -20,9 +20,7 @@ pub fn clean(images: bool) -> (Vec<String>, Vec<String>) {
     let docker = docker.map(|socket| Docker::connect(&socket, here)?.engaged().clean());
     for cleaned in podman.chain(docker) {
         match cleaned {
-            Ok(names) => {
-                removed.extend(names.into_iter().map(|name| format!("the container {name}")));
-            }
+            Ok(names) => removed.extend(names),
             // An engine that is not up has no containers that are.
             Err(BackendError::Unavailable { .. }) => {}
             Err(error) => troubles.push(error.to_string()),

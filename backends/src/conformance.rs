@@ -257,6 +257,33 @@ pub fn cases() -> Vec<Case> {
             b.same(outcome.steps[1].stdout.text(), "app\nother\n")?;
             b.same(outcome.attempts, Some(0))
         }),
+        real("services that listen on one port reach each other by name", |b| {
+            let mut action = b.two_servers([7003, 7003]);
+            // One that started before them, so that it is told later, and one of each.
+            let mut asker = action.services[0].clone();
+            (asker.name, asker.process) = ("asker".to_owned(), Process::Idle);
+            (asker.ports, asker.ready) = (Vec::new(), Vec::new());
+            action.services.insert(0, asker);
+            let mut step = action.steps[0].clone();
+            action.steps.iter_mut().for_each(|step| step.service += 1);
+            step.service = 0;
+            action.steps.push(step);
+            let outcome = b.run(&action)?;
+            for step in &outcome.steps {
+                b.same(step.stdout.text(), "app\nother\n")?;
+            }
+            b.same(outcome.attempts, Some(0))
+        }),
+        real("nor do those have a way outside", |b| {
+            let mut action = b.two_servers([7003, 7003]);
+            let ask = "for to in 1.1.1.1 169.254.169.254 10.0.0.1; do \
+                busybox nc -w 2 $to 80 </dev/null && echo reached; done; \
+                grep -c nameserver /etc/resolv.conf; true";
+            action.steps[0].argv[2] = ask.to_owned();
+            let outcome = b.run(&action)?;
+            b.same(outcome.steps[0].stdout.text(), "0\n")?;
+            b.holds(outcome.attempts.is_some_and(|count| count >= 3), "they are counted")
+        }),
         real("without a network they do not", |b| {
             let mut action = b.two_servers([7001, 7002]);
             action.network = Network::None;

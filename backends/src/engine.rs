@@ -11,6 +11,7 @@ mod plan;
 use std::collections::HashMap;
 use std::io;
 use std::mem::take;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -23,8 +24,8 @@ pub(crate) use self::image::ImageFacts;
 use self::image::{Facts, Images};
 pub(crate) use self::plan::{Bind, Files, Layer, Plan, STARTED_LABEL};
 use self::plan::{NAMESPACE_LABEL, PID_LABEL};
-use crate::action::{Action, BackendKind, Image};
-use crate::cell::{Cell, Container, Started};
+use crate::action::{Action, BackendKind, Image, Network, ServicePlan};
+use crate::cell::{Cell, Container, Started, Wiring};
 use crate::error::BackendError;
 use crate::image::pull::Pulls;
 use crate::image::{self as image_file, Shelf};
@@ -89,6 +90,31 @@ pub(crate) trait Engine: Clone + Send + Sync + 'static {
     /// When a file for it cannot be written.
     fn spec(&self, plan: &Plan<'_>, files: Files) -> io::Result<Self::Spec>;
 
+    /// Makes a network for the containers of a run; nothing outside is reached from an `internal` one.
+    fn make_network(
+        &self,
+        name: &str,
+        labels: HashMap<String, String>,
+        internal: bool,
+    ) -> impl Future<Output = Result<(), Refusal>> + Send;
+
+    /// The place of a container in a network.
+    fn place(
+        &self,
+        container: &str,
+        network: &str,
+    ) -> impl Future<Output = Result<Option<Place>, Refusal>> + Send;
+
+    /// Takes a container the way to the gateway of its network. Only engines are asked that give
+    /// one to internal networks.
+    fn cut_off(&self, plan: &Plan<'_>) -> impl Future<Output = Result<(), Refusal>> + Send;
+
+    /// Removes a network that no container uses.
+    fn remove_network(&self, name: &str) -> impl Future<Output = Result<(), Refusal>> + Send;
+
+    /// Networks of ours.
+    fn networks(&self) -> impl Future<Output = Result<Vec<AtRest>, Refusal>> + Send;
+
     /// Makes a container and starts it.
     fn start(
         self,
@@ -109,7 +135,14 @@ pub(crate) trait Engine: Clone + Send + Sync + 'static {
     fn at_rest(&self) -> impl Future<Output = Result<Vec<AtRest>, Refusal>> + Send;
 }
 
-/// A container that does not run.
+/// Where a container is in a network.
+pub(crate) struct Place {
+    pub(crate) address: IpAddr,
+    /// Whether it has a way out of the network.
+    pub(crate) has_gateway: bool,
+}
+
+/// A container that does not run, or a network.
 pub(crate) struct AtRest {
     pub(crate) name: String,
     /// The process that had it made.
@@ -121,7 +154,7 @@ pub(crate) struct AtRest {
 }
 
 impl AtRest {
-    /// By the name and the labels of a container.
+    /// By its name and labels.
     pub(crate) fn new(name: String, mut labels: HashMap<String, String>) -> Option<AtRest> {
         let started = Duration::from_secs(labels.remove(STARTED_LABEL)?.parse().ok()?);
         let name = name.trim_start_matches('/').to_owned();
@@ -273,7 +306,7 @@ impl<E: Engine> Engaged<E> {
         Ok(Some(id))
     }
 
-    /// Removes the containers of runs whose process is gone, and gives their names.
+    /// Removes the containers and networks of runs whose process is gone, and names them.
     pub(crate) fn clean(&self) -> Result<Vec<String>, BackendError> {
         self.runtime.block_on(containers::clean(&self.engine))
     }
@@ -313,6 +346,8 @@ impl<E: Engine> Engaged<E> {
             engaged: self,
             run: run_id(),
             names: Vec::new(),
+            network: None,
+            addresses: Vec::new(),
             making: TaskTracker::new(),
             as_root: false,
             read_only_host: self.read_only_host.load(Relaxed),
@@ -366,6 +401,10 @@ struct EngineCell<'a, E> {
     run: String,
     /// Names are chosen before the engine is asked, so that all it may have made can be removed.
     names: Vec<String>,
+    /// The network that links them.
+    network: Option<String>,
+    /// Their addresses in it.
+    addresses: Vec<IpAddr>,
     /// Requests under way; one that was not waited for may still make a container.
     making: TaskTracker,
     /// Whether a container kept the one capability that root of an image is lost without.
@@ -375,11 +414,23 @@ struct EngineCell<'a, E> {
 }
 
 impl<E: Engine> Cell for EngineCell<'_, E> {
+    async fn exposed(&mut self, service: &ServicePlan) -> Result<Vec<u16>, BackendError> {
+        let Engaged { engine, images, .. } = self.engaged;
+        Ok(images.facts(engine, &service.image).await?.ports)
+    }
+
+    fn address(&self, index: usize) -> Option<IpAddr> {
+        self.addresses.get(index).copied()
+    }
+
     async fn start(&mut self, container: &Container<'_>) -> Result<Started, BackendError> {
         let Engaged { engine, images, .. } = self.engaged;
         let started = async {
             let facts = images.facts(engine, &container.service.image).await?;
             self.as_root |= facts.as_root;
+            if container.wiring == Wiring::Linked && self.network.is_none() {
+                self.make_network(container.network).await?;
+            }
             let link = match self.make(container, &facts).await {
                 Err(error) if self.may_show_read_only(&facts, &error) => {
                     self.discard_last().await?;
@@ -425,12 +476,16 @@ impl<E: Engine> Cell for EngineCell<'_, E> {
     fn destroy(&mut self, folder: RunFolder) {
         self.making.close();
         let (making, names) = (self.making.clone(), take(&mut self.names));
+        let network = self.network.take();
         let engine = self.engaged.engine.clone();
         self.engaged.removals.begin(async move {
             let _ = tokio::time::timeout(START_LIMIT, making.wait()).await;
             let removed = containers::remove(&engine, &names).await;
             drop(folder);
-            removed
+            match network {
+                Some(network) => removed.and(containers::remove_network(&engine, &network).await),
+                None => removed,
+            }
         });
     }
 }
@@ -445,13 +500,15 @@ impl<E: Engine> EngineCell<'_, E> {
         const OPERATION: &str = "make a container";
         let engine = &self.engaged.engine;
         let name = format!("clnrm-{}-{}", self.run, container.index);
+        let (first, network) = (self.names.first().cloned(), self.network.clone());
         let plan = Plan {
             name: &name,
             run: &self.run,
             workspace: &self.engaged.workspace,
             container,
             facts,
-            joins: container.joins.then(|| self.names.first().map(String::as_str)).flatten(),
+            joins: first.as_deref().filter(|_| container.joins()),
+            linked_by: network.as_deref(),
             read_only_host: self.read_only_host,
         };
         let spec = plan.lay_out().and_then(|files| engine.spec(&plan, files));
@@ -470,10 +527,39 @@ impl<E: Engine> EngineCell<'_, E> {
         tokio::select! {
             biased;
             link = Link::accept(container.listener) => {
-                link.map_err(|error| failed::<E>("reach a container's agent", error))
+                let link = link.map_err(|error| failed::<E>("reach a container's agent", error))?;
+                if let Some(network) = plan.linked_by {
+                    let address = self.find_in(network, &plan).await?;
+                    self.addresses.push(address);
+                }
+                Ok(link)
             }
             error = complaint => Err(error),
         }
+    }
+
+    /// Has a network made for the containers to come.
+    async fn make_network(&mut self, reach: Network) -> Result<(), BackendError> {
+        let engine = &self.engaged.engine;
+        let name = format!("clnrm-{}", self.run);
+        let labels = plan::labels(&self.engaged.workspace, &self.run).into();
+        self.network = Some(name.clone());
+        let made = engine.make_network(&name, labels, reach != Network::Open).await;
+        made.map_err(|refusal| refusal.error(engine, "make a network"))
+    }
+
+    /// The address of a container that is up; it has no way out of its network then.
+    async fn find_in(&self, network: &str, plan: &Plan<'_>) -> Result<IpAddr, BackendError> {
+        const OPERATION: &str = "find a container in its network";
+        let engine = &self.engaged.engine;
+        let place = engine.place(plan.name, network).await;
+        let place = place.map_err(|refusal| refusal.error(engine, OPERATION))?;
+        let place = place.ok_or_else(|| failed::<E>(OPERATION, "it has no address there"))?;
+        if place.has_gateway && plan.container.network != Network::Open {
+            let cut_off = engine.cut_off(plan).await;
+            cut_off.map_err(|refusal| refusal.error(engine, "cut a container off"))?;
+        }
+        Ok(place.address)
     }
 
     /// Whether the engine may have failed for the layers over the machine's folders.

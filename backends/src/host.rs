@@ -45,7 +45,7 @@ pub(crate) fn digest() -> io::Result<String> {
         let programs = programs();
         (etc.join().unwrap_or_else(|panic| resume_unwind(panic)), programs)
     });
-    let mut hasher = blake3::Hasher::new_derive_key("clnrm 2026-11 host image v2");
+    let mut hasher = blake3::Hasher::new_derive_key("clnrm 2026-11 host image v3");
     for part in [etc?.0, programs?] {
         hasher.update(part.as_bytes());
     }
@@ -125,6 +125,7 @@ fn stat_all(
     folder: &OwnedFd,
     entries: &Entries,
 ) -> Vec<Option<u32>> {
+    let may_mask = path.starts_with("/etc");
     let mut bytes = path.as_os_str().as_bytes().to_vec();
     let stat = |(name, _): &(CString, FileType)| {
         let name = name.as_c_str();
@@ -133,10 +134,13 @@ fn stat_all(
         let size = if is_folder { 0 } else { stat.st_size as u64 };
         bytes.extend((name.to_bytes().len() as u64).to_le_bytes());
         bytes.extend(name.to_bytes());
-        for number in [u64::from(stat.st_mode), size, stat.st_mtime as u64] {
-            bytes.extend(number.to_le_bytes());
+        bytes.extend(stat.st_mode.to_le_bytes());
+        // Of what is masked nothing else can be seen; engines write there while they run.
+        if stat.st_mode & PUBLIC != 0 || !may_mask {
+            for number in [size, stat.st_mtime as u64, stat.st_mtime_nsec as u64] {
+                bytes.extend(number.to_le_bytes());
+            }
         }
-        bytes.extend(stat.st_mtime_nsec.to_le_bytes());
         Some(stat.st_mode)
     };
     let modes = entries.iter().map(stat).collect();

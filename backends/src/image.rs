@@ -30,8 +30,21 @@ pub(crate) struct Config {
     pub(crate) command: Vec<String>,
     /// Where processes start; the root when empty.
     pub(crate) workdir: String,
+    /// The TCP ports that are listened on.
+    #[serde(default)]
+    pub(crate) ports: Vec<u16>,
     /// `user[:group]` as names or numbers; root when empty.
     pub(crate) user: String,
+}
+
+/// The TCP ports among those that an image exposes: `80`, `80/tcp` or `53/udp`.
+pub(crate) fn tcp_ports<'a>(exposed: impl IntoIterator<Item = &'a String>) -> Vec<u16> {
+    let port = |text: &String| match text.split_once('/') {
+        None => text.parse().ok(),
+        Some((port, "tcp")) => port.parse().ok(),
+        Some(_) => None,
+    };
+    exposed.into_iter().filter_map(port).collect()
 }
 
 /// The name of this machine's architecture in images.

@@ -7,12 +7,13 @@
 mod cgroup;
 mod child;
 mod lend;
-mod loopback;
+mod network;
 mod root;
 mod syscalls;
 
 use std::collections::BTreeSet;
 use std::mem::take;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Once, OnceLock};
@@ -27,8 +28,8 @@ use self::cgroup::Cgroup;
 pub(crate) use self::cgroup::sweep as sweep_cgroups;
 pub(crate) use self::child::ENTER_WORD;
 pub use self::child::sandbox_main;
-use crate::action::{Action, BackendKind, Image, Limits};
-use crate::cell::{Cell, Container, Started};
+use crate::action::{Action, BackendKind, Image, Limits, ServicePlan};
+use crate::cell::{Cell, Container, Started, Wiring};
 use crate::error::BackendError;
 use crate::image::pull::Pulls;
 use crate::image::{self, Shelf, Unpacked, User};
@@ -181,8 +182,9 @@ struct SandboxCell<'a> {
 /// What the child needs to know; sent to it as one line of JSON.
 #[derive(Serialize, Deserialize)]
 struct Spec {
-    /// Whose network and user namespaces to join; makes its own when `None`.
+    /// Whose user namespace to join; makes its own when `None`.
     join: Option<u32>,
+    network: SpecNetwork,
     hostname: String,
     /// The text of `/etc/hosts`.
     hosts: String,
@@ -195,6 +197,17 @@ struct Spec {
     masked: Vec<PathBuf>,
     /// How many processes it may have, where no control group holds that.
     processes: Option<u32>,
+}
+
+/// The network of a container.
+#[derive(Serialize, Deserialize)]
+enum SpecNetwork {
+    /// Its own.
+    Own,
+    /// That of the container whose user namespace it joins.
+    Joined,
+    /// Its own, with links to those of these processes, which are all that started before it.
+    Linked(Vec<u32>),
 }
 
 /// The image of a container.
@@ -227,8 +240,16 @@ impl SpecImage {
 }
 
 impl Cell for SandboxCell<'_> {
+    async fn exposed(&mut self, service: &ServicePlan) -> Result<Vec<u16>, BackendError> {
+        Ok(self.image(service).await?.map(|image| image.config.ports.clone()).unwrap_or_default())
+    }
+
+    fn address(&self, index: usize) -> Option<IpAddr> {
+        Some(IpAddr::V4(network::address(index)))
+    }
+
     async fn start(&mut self, container: &Container<'_>) -> Result<Started, BackendError> {
-        let image = self.image(container).await?;
+        let image = self.image(container.service).await?;
         let command = image.as_ref().map(|image| image.config.command.clone());
         let command = command.unwrap_or_default();
         let cgroup = Cgroup::make(container.limits);
@@ -332,12 +353,12 @@ impl SandboxCell<'_> {
             .map_err(|error| failed("start itself again", error))
     }
 
-    /// The image of a container, unpacked; `None` for the machine's own folders.
+    /// The image of a service, unpacked; `None` for the machine's own folders.
     async fn image(
         &mut self,
-        container: &Container<'_>,
+        service: &ServicePlan,
     ) -> Result<Option<Arc<Unpacked>>, BackendError> {
-        let Image::Id(id) = &container.service.image else { return Ok(None) };
+        let Image::Id(id) = &service.image else { return Ok(None) };
         let (shelf, id) = (self.sandbox.shelf.clone(), id.clone());
         let unpacking = tokio::task::spawn_blocking(move || shelf.image(&id));
         let image = unpacking.await.expect("unpacking does not panic");
@@ -359,8 +380,16 @@ impl SandboxCell<'_> {
             target: PathBuf::from(target),
             read_only: true,
         });
+        let others: Vec<u32> = self.children.iter().filter_map(Child::id).collect();
+        let first = others.first().copied();
+        let (join, network) = match container.wiring {
+            Wiring::Shared if first.is_some() => (first, SpecNetwork::Joined),
+            Wiring::Linked => (first, SpecNetwork::Linked(others)),
+            Wiring::Shared | Wiring::Apart => (None, SpecNetwork::Own),
+        };
         Spec {
-            join: container.joins.then(|| self.children.first().and_then(Child::id)).flatten(),
+            join,
+            network,
             hostname: container.service.name.clone(),
             hosts: container.hosts.to_owned(),
             folder: container.folder.to_owned(),

@@ -5,7 +5,7 @@ mod lifecycle;
 mod lines;
 mod service;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Once};
@@ -20,9 +20,9 @@ use self::allowed::Outside;
 use self::lifecycle::Lifecycle;
 use self::lines::Lines;
 use self::service::Service;
-use crate::action::{Action, Expected, Network, Retry, StepPlan};
+use crate::action::{Action, Expected, Network, Readiness, Retry, StepPlan};
 use crate::agent;
-use crate::cell::{Cell, Container, Started};
+use crate::cell::{Cell, Container, HOSTS, Started, Wiring};
 use crate::error::BackendError;
 use crate::kept::{Door, Kept};
 use crate::link::{Lost, Progress};
@@ -100,7 +100,8 @@ async fn keep_up(
     folder: &Path,
     up: &dyn Fn(&Kept),
 ) -> Result<(), BackendError> {
-    let mut run = Run::begin(action, folder)?;
+    let wiring = wiring(cell, action).await?;
+    let mut run = Run::begin(action, wiring, folder)?;
     let ready = run.start_services(cell).await?;
     if action.concurrent && ready {
         try_join_all(action.steps.iter().map(|step| run.tries(step))).await?;
@@ -121,7 +122,8 @@ async fn attempt(
     folder: &Path,
 ) -> Result<Outcome, BackendError> {
     allowed::probe(action).await?;
-    let mut run = Run::begin(action, folder)?;
+    let wiring = wiring(cell, action).await?;
+    let mut run = Run::begin(action, wiring, folder)?;
     let ready = run.start_services(cell).await?;
     run.isolation = cell.isolation();
     run.steps = if action.concurrent && ready {
@@ -137,6 +139,30 @@ async fn attempt(
     run.end().await
 }
 
+/// How the containers of `action` find each other: on one network, unless two of them listen on
+/// the same port.
+async fn wiring(cell: &mut impl Cell, action: &Action) -> Result<Wiring, BackendError> {
+    if action.network == Network::None {
+        return Ok(Wiring::Apart);
+    }
+    let mut claimed = BTreeSet::new();
+    if let [_, _, ..] = &action.services[..] {
+        for service in &action.services {
+            let mut ports: BTreeSet<u16> = cell.exposed(service).await?.into_iter().collect();
+            ports.extend(&service.ports);
+            ports.extend(service.ready.iter().filter_map(|ready| match ready {
+                Readiness::Port(port) | Readiness::Http { port, .. } => Some(port),
+                _ => None,
+            }));
+            if !claimed.is_disjoint(&ports) {
+                return Ok(Wiring::Linked);
+            }
+            claimed.extend(ports);
+        }
+    }
+    Ok(Wiring::Shared)
+}
+
 impl Expected {
     fn holds(self, ended: &Ended) -> bool {
         match self {
@@ -150,6 +176,7 @@ impl Expected {
 /// A run under way.
 struct Run<'a> {
     action: &'a Action,
+    wiring: Wiring,
     deadline: Instant,
     lifecycle: Lifecycle,
     folder: &'a Path,
@@ -165,13 +192,14 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn begin(action: &'a Action, folder: &'a Path) -> Result<Self, BackendError> {
+    fn begin(action: &'a Action, wiring: Wiring, folder: &'a Path) -> Result<Self, BackendError> {
         let first = folder.join("0");
         std::fs::create_dir(&first).map_err(unusable_folder)?;
         let receiver =
             Receiver::listen(&first.join(agent::OTLP_SOCKET)).map_err(unusable_folder)?;
         Ok(Run {
             action,
+            wiring,
             deadline: Instant::now() + action.time_limit,
             lifecycle: Lifecycle::begin(),
             folder,
@@ -188,13 +216,11 @@ impl<'a> Run<'a> {
 
     /// Starts the services in order; false when one of them did not become ready.
     async fn start_services(&mut self, cell: &mut impl Cell) -> Result<bool, BackendError> {
-        let apart = self.action.network == Network::None;
         for (index, plan) in self.action.services.iter().enumerate() {
             let span = self.lifecycle.open(format!("{}.start", plan.name));
             let folder = self.folder.join(index.to_string());
             let listener = listen(&folder)?;
-            let joins = index > 0 && !apart;
-            if index > 0 && !joins {
+            if index > 0 && self.wiring != Wiring::Shared {
                 let [first, own] =
                     [&self.folder.join("0"), &folder].map(|folder| folder.join(agent::OTLP_SOCKET));
                 std::fs::hard_link(first, own).map_err(unusable_folder)?;
@@ -204,13 +230,16 @@ impl<'a> Run<'a> {
                 service: plan,
                 limits: &self.action.limits,
                 index,
-                joins,
+                wiring: self.wiring,
                 network: self.action.network,
-                hosts: &hosts(self.action, index),
+                hosts: &self.hosts(cell, index),
                 folder: &folder,
                 listener: &listener,
             };
             let Started { link, command } = cell.start(&container).await?;
+            if self.wiring == Wiring::Linked {
+                self.make_known(cell, index).map_err(unusable_folder)?;
+            }
             let link = Arc::new(link);
             self.outside.offer(&link, self.action).await.map_err(lost)?;
             let env = self.lifecycle.environment(self.action, &plan.name, &span);
@@ -226,6 +255,32 @@ impl<'a> Run<'a> {
             }
         }
         Ok(true)
+    }
+
+    /// The text of a service's `/etc/hosts`.
+    fn hosts(&self, cell: &impl Cell, index: usize) -> String {
+        let mut own = String::new();
+        let mut others = String::new();
+        for (other, service) in self.action.services.iter().enumerate() {
+            let address = cell.address(other).filter(|_| self.wiring == Wiring::Linked);
+            match address {
+                Some(address) => others += &format!("{address} {}\n", service.name),
+                None if other == index || self.wiring == Wiring::Shared => {
+                    own += &format!(" {}", service.name);
+                }
+                None => {}
+            }
+        }
+        let allowed = allowed::names(self.action);
+        format!("127.0.0.1 localhost{own}\n::1 localhost\n{others}{allowed}")
+    }
+
+    /// Tells all containers so far of the latest one's address.
+    fn make_known(&self, cell: &impl Cell, latest: usize) -> std::io::Result<()> {
+        (0..=latest).try_for_each(|index| {
+            let file = self.folder.join(index.to_string()).join(HOSTS);
+            std::fs::write(file, self.hosts(cell, index))
+        })
     }
 
     /// Where spans on standard output go, if they are looked for.
@@ -287,7 +342,7 @@ impl<'a> Run<'a> {
 
     /// Stops everything, last service first, and gathers the evidence.
     async fn end(mut self) -> Result<Outcome, BackendError> {
-        let apart = self.action.network == Network::None;
+        let shared = self.wiring == Wiring::Shared;
         let mut outcomes = Vec::new();
         for (index, service) in self.services.drain(..).enumerate().rev() {
             let span = self.lifecycle.open(format!("{}.stop", self.action.services[index].name));
@@ -295,7 +350,7 @@ impl<'a> Run<'a> {
             let stopped = service.link.stop(GRACE).await.map_err(lost)?;
             self.attempts = match (self.attempts, stopped.unrouted) {
                 _ if self.action.network == Network::Open => None,
-                (Some(all), Some(more)) if apart => Some(all + more),
+                (Some(all), Some(more)) if !shared => Some(all + more),
                 // Those of one network share what is counted.
                 (all, one) => all.max(one),
             };
@@ -373,14 +428,6 @@ async fn execute(
     };
     lines.end();
     Ok((ended, stdout.output(), stderr.output()))
-}
-
-/// The text of a service's `/etc/hosts`.
-fn hosts(action: &Action, service: usize) -> String {
-    let found = |index: &usize| *index == service || action.network != Network::None;
-    let names = (0..action.services.len()).filter(found).map(|index| &action.services[index].name);
-    let names: String = names.map(|name| format!(" {name}")).collect();
-    format!("127.0.0.1 localhost{names}\n::1 localhost\n{}", allowed::names(action))
 }
 
 fn skipped() -> StepOutcome {

@@ -59,15 +59,12 @@ pub enum Fix {
 /// The code of a key in an expectation that nobody understands.
 pub(crate) const UNKNOWN_EXPECTATION: &str = "parse/unknown-expectation";
 
-/// The code of two services that listen on one port.
-pub(crate) const SHARED_PORT: &str = "shape/shared-port";
-
 /// The code of something whose meaning is not implemented.
 pub(crate) const UNSUPPORTED: &str = "unsupported";
 
 /// Codes of warnings that are errors when the test is to be run: it would pass without having been
 /// looked at, or cannot be run as it says.
-pub(crate) const ERRORS_WHEN_RUN: [&str; 3] = [UNKNOWN_EXPECTATION, SHARED_PORT, UNSUPPORTED];
+pub(crate) const ERRORS_WHEN_RUN: [&str; 2] = [UNKNOWN_EXPECTATION, UNSUPPORTED];
 
 /// Where a problem is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -376,14 +376,13 @@ fn exit_codes_belong_to_one_step() {
 }
 
 #[test]
-fn what_two_services_cannot_share_is_told() {
+fn a_name_that_is_taken_is_told() {
     check(
         "[meta]\nname = \"a\"\n[services.a]\nports = [80]\n[services.default]\nports = [\"8080:80\"]\n\
          [[scenario]]\nname = \"s\"\nrun = \"true\"\n",
         expect![[r#"
             5:1 Error[shape/reserved-name] step `s` names no service, and `default` is the name of the container for such
                 name the service differently, or name it at the step
-            6:1 Warning[shape/shared-port] not supported yet: services `a` and `default` both listen on port 80
         "#]],
     );
 }

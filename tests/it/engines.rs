@@ -137,13 +137,23 @@ impl Engine {
 
     /// The names of all containers, running or not, that the clnrm with this process id made.
     pub(crate) fn containers_of(&self, pid: i32) -> BTreeSet<String> {
+        self.labelled("containers/json?all=true&", pid, |container| &container["Names"][0])
+    }
+
+    /// The same of containers and networks.
+    pub(crate) fn made_by(&self, pid: i32) -> BTreeSet<String> {
+        let mut all = self.labelled("networks?", pid, |network| &network["Name"]);
+        all.extend(self.containers_of(pid));
+        all
+    }
+
+    fn labelled(&self, list: &str, pid: i32, name: fn(&Value) -> &Value) -> BTreeSet<String> {
         let filter = format!("%7B%22label%22:%5B%22clnrm.pid={pid}%22%5D%7D");
-        let answer = self.get(&format!("containers/json?all=true&filters={filter}"));
+        let answer = self.get(&format!("{list}filters={filter}"));
         let (head, body) = answer.split_once("\r\n\r\n").expect("it answers in HTTP");
         assert!(head.contains(" 200 "), "{head}");
-        let list: Value = serde_json::from_str(body).expect("it lists containers");
-        let containers = list.as_array().into_iter().flatten();
-        containers.map(|container| container["Names"][0].to_string()).collect()
+        let list: Value = serde_json::from_str(body).expect("it is a list");
+        list.as_array().into_iter().flatten().map(|each| name(each).to_string()).collect()
     }
 
     fn has(&self, image: &str) -> bool {

@@ -152,10 +152,32 @@ impl Drop for Decoys<'_> {
     }
 }
 
+/// Two services that claim one port, so that a network is made for them.
+const LINKED: &str = r#"
+//- /a.clnrm.toml
+[meta]
+name = "a"
+
+[services.one]
+args = ["sh", "-c", "echo up; sleep 60"]
+ports = [80]
+wait_for = { log = "up" }
+
+[services.two]
+args = ["sh", "-c", "echo up; sleep 60"]
+ports = [80]
+wait_for = { log = "up" }
+
+[[scenario]]
+name = "s"
+service = "two"
+run = "false"
+"#;
+
 /// Kills runs at moments spread over their whole life; afterwards one run, and nothing is left.
 fn nothing_is_left_of_killed_runs(on: On, program: &str) {
     let test = "kept::nothing_is_left_of_killed_runs";
-    let Some(mut case) = on.case(test, FAILING) else { return };
+    let Some(mut case) = on.case(test, LINKED) else { return };
     let engine = on.engine(test).expect("it is one");
     engine.show_to(&mut case);
     let decoys = Decoys::start(program);
@@ -166,12 +188,11 @@ fn nothing_is_left_of_killed_runs(on: On, program: &str) {
         let mut running = case.start(&["run"]);
         killed.push(running.pid());
         // From the first moments to the end.
-        std::thread::sleep(Duration::from_millis(5 + round * 600 / rounds));
+        std::thread::sleep(Duration::from_millis(5 + round * 1000 / rounds));
         running.kill();
     }
     case.clnrm(&["run"]);
-    let left =
-        |engine: &Engine| killed.iter().map(|pid| engine.containers_of(*pid).len()).sum::<usize>();
+    let left = |engine: &Engine| killed.iter().map(|pid| engine.made_by(*pid).len()).sum::<usize>();
     // The last of them may be ending at this moment, or may have been about to begin.
     wait_until("nothing is left", Duration::from_secs(20), || {
         case.clnrm(&["clean"]);

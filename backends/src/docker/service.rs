@@ -3,23 +3,35 @@
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use bollard::errors::Error;
+use bollard::models::NetworkCreateRequest;
 use bollard::query_parameters::{
     AttachContainerOptionsBuilder, CreateContainerOptionsBuilder, CreateImageOptionsBuilder,
-    ListContainersOptionsBuilder, RemoveContainerOptionsBuilder, UploadToContainerOptionsBuilder,
+    ListContainersOptionsBuilder, ListNetworksOptionsBuilder, RemoveContainerOptionsBuilder,
+    UploadToContainerOptionsBuilder,
 };
 use bollard::{API_DEFAULT_VERSION, body_full, body_try_stream};
 use futures_util::{StreamExt, TryStreamExt};
 use tokio_util::io::ReaderStream;
 
 use super::spec::{self, Copy, Spec};
-use crate::engine::{AtRest, Engine, Files, ImageFacts, Plan, Refusal, STARTED_LABEL, chain};
+use crate::engine::{
+    AtRest, Engine, Files, ImageFacts, Place, Plan, Refusal, STARTED_LABEL, chain,
+};
+use crate::image::tcp_ports;
 
 /// Seconds after which a request is given up that the engine does not answer.
 const PATIENCE: u64 = 60;
+/// The options of a network by which the machine gets no address in it: the second is for engines
+/// that do not know the first.
+const ISOLATED: [(&str, &str); 2] = [
+    ("com.docker.network.bridge.gateway_mode_ipv4", "isolated"),
+    ("com.docker.network.bridge.inhibit_ipv4", "true"),
+];
 /// The most an agent that cannot serve has to say, in bytes.
 const LONGEST_WORDS: usize = 4096;
 
@@ -62,7 +74,8 @@ impl Engine for Service {
         let id = image.id.ok_or_else(|| Refusal::Answer(200, "the image has no id".to_owned()))?;
         let config = image.config.unwrap_or_default();
         let command = config.entrypoint.into_iter().chain(config.cmd).flatten().collect();
-        Ok(Some(ImageFacts { id, command, user: config.user.unwrap_or_default() }))
+        let ports = tcp_ports(config.exposed_ports.iter().flatten());
+        Ok(Some(ImageFacts { id, command, user: config.user.unwrap_or_default(), ports }))
     }
 
     async fn pull(&self, reference: &str) -> Result<(), Refusal> {
@@ -99,6 +112,65 @@ impl Engine for Service {
         self.listen_to(&name).await?;
         api.start_container(&name, None).await?;
         Ok(())
+    }
+
+    async fn make_network(
+        &self,
+        name: &str,
+        labels: HashMap<String, String>,
+        internal: bool,
+    ) -> Result<(), Refusal> {
+        let isolated = HashMap::from(ISOLATED.map(|(name, value)| (name.into(), value.into())));
+        self.api()?
+            .create_network(NetworkCreateRequest {
+                name: name.to_owned(),
+                internal: Some(internal),
+                options: internal.then_some(isolated),
+                labels: Some(labels),
+                ..NetworkCreateRequest::default()
+            })
+            .await?;
+        Ok(())
+    }
+
+    async fn place(&self, container: &str, network: &str) -> Result<Option<Place>, Refusal> {
+        let found = self.api()?.inspect_container(container, None).await?;
+        let networks = found.network_settings.and_then(|settings| settings.networks);
+        let Some(place) = networks.and_then(|mut networks| networks.remove(network)) else {
+            return Ok(None);
+        };
+        let address = place.ip_address.and_then(|address| address.parse().ok());
+        let has_gateway = place.gateway.is_some_and(|it| it.parse::<IpAddr>().is_ok());
+        Ok(address.map(|address| Place { address, has_gateway }))
+    }
+
+    async fn cut_off(&self, plan: &Plan<'_>) -> Result<(), Refusal> {
+        let (api, name) = (self.api()?, format!("{}-cut-off", plan.name));
+        let options = CreateContainerOptionsBuilder::new().name(&name).build();
+        api.create_container(Some(options), spec::cut_off(plan)).await?;
+        api.start_container(&name, None).await?;
+        let mut ends = api.wait_container(&name, None);
+        let ended = ends.try_next().await;
+        self.remove(&name, true).await?;
+        match ended {
+            Ok(_) => Ok(()),
+            Err(Error::DockerContainerWaitError { .. }) => {
+                Err(Refusal::Answer(200, "its network has another way out".to_owned()))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn remove_network(&self, name: &str) -> Result<(), Refusal> {
+        Ok(self.api()?.remove_network(name).await?)
+    }
+
+    async fn networks(&self) -> Result<Vec<AtRest>, Refusal> {
+        let filters = HashMap::from([("label", vec![STARTED_LABEL])]);
+        let options = ListNetworksOptionsBuilder::new().filters(&filters).build();
+        let networks = self.api()?.list_networks(Some(options)).await?;
+        let ours = networks.into_iter().filter_map(|it| AtRest::new(it.name?, it.labels?));
+        Ok(ours.collect())
     }
 
     async fn is_there(&self, name: &str) -> bool {

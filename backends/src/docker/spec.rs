@@ -11,6 +11,7 @@ use bollard::models::{
 };
 
 use crate::action::Network;
+use crate::agent;
 use crate::engine::{Bind, Files, Layer, Plan};
 
 /// A container's specification.
@@ -57,10 +58,11 @@ pub(super) fn spec(plan: &Plan<'_>, files: Files) -> io::Result<Spec> {
         healthcheck: Some(HealthConfig { test: Some(vec!["NONE".to_owned()]), ..default() }),
         stop_timeout: Some(0),
         host_config: Some(HostConfig {
-            network_mode: Some(match plan.joins {
-                None if plan.container.network == Network::Open => "bridge".to_owned(),
-                None => "none".to_owned(),
-                Some(first) => format!("container:{first}"),
+            network_mode: Some(match (plan.joins, plan.linked_by) {
+                (Some(first), _) => format!("container:{first}"),
+                (None, Some(network)) => network.to_owned(),
+                (None, None) if plan.container.network == Network::Open => "bridge".to_owned(),
+                (None, None) => "none".to_owned(),
             }),
             mounts: Some(mounts),
             cap_drop: Some(vec!["ALL".to_owned()]),
@@ -80,6 +82,29 @@ pub(super) fn spec(plan: &Plan<'_>, files: Files) -> io::Result<Spec> {
         ..default()
     };
     Ok(Spec { body, copies })
+}
+
+/// What removes the ways out of a container's network, from within that.
+pub(super) fn cut_off(plan: &Plan<'_>) -> ContainerCreateBody {
+    let program = format!("{}/agent", agent::FOLDER);
+    let folder = plan.container.folder.to_owned();
+    let agent = Bind { source: folder, target: agent::FOLDER.to_owned(), read_only: true };
+    ContainerCreateBody {
+        image: Some(plan.facts.reference.clone()),
+        entrypoint: Some(vec![program, agent::CUT_OFF.to_owned()]),
+        cmd: Some(Vec::new()),
+        user: Some("0".to_owned()),
+        labels: Some(plan.labels().into()),
+        host_config: Some(HostConfig {
+            network_mode: Some(format!("container:{}", plan.name)),
+            mounts: Some(vec![bind(agent)]),
+            cap_drop: Some(vec!["ALL".to_owned()]),
+            cap_add: Some(vec!["NET_ADMIN".to_owned()]),
+            log_config: Some(HostConfigLogConfig { typ: Some("none".to_owned()), ..default() }),
+            ..default()
+        }),
+        ..default()
+    }
 }
 
 fn bind(Bind { source, target, read_only }: Bind) -> Mount {

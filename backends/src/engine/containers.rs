@@ -57,8 +57,20 @@ async fn remove_one<E: Engine>(engine: &E, name: &str) -> Result<(), BackendErro
     }
 }
 
-/// Removes what killed runs have left, and gives the names: containers that were made and never
-/// started, or ended while another one still needed their network.
+/// Removes the network of a cell whose containers are gone.
+pub(super) async fn remove_network<E: Engine>(engine: &E, name: &str) -> Result<(), BackendError> {
+    match timeout(REMOVE_LIMIT, engine.remove_network(name)).await {
+        Ok(Ok(()) | Err(Refusal::Answer(404, _))) => Ok(()),
+        Ok(Err(refusal)) => Err(refusal.error(engine, "remove a network")),
+        Err(_) => {
+            let late = Refusal::Unreachable(format!("no answer within {REMOVE_LIMIT:?}"));
+            Err(late.error(engine, "remove a network"))
+        }
+    }
+}
+
+/// Removes what killed runs have left, and tells what that was: containers that were made and never
+/// started, or ended while another one still needed their network, and networks.
 ///
 /// All others are removed by the engine when they end, with their run.
 pub(super) async fn clean<E: Engine>(engine: &E) -> Result<Vec<String>, BackendError> {
@@ -70,5 +82,15 @@ pub(super) async fn clean<E: Engine>(engine: &E) -> Result<Vec<String>, BackendE
     for name in &names {
         remove_one(engine, name).await?;
     }
-    Ok(names)
+    let mut removed: Vec<String> =
+        names.into_iter().map(|name| format!("the container {name}")).collect();
+    let failed = |refusal: Refusal| refusal.error(engine, "list networks");
+    let networks = engine.networks().await.map_err(failed)?.into_iter();
+    for network in networks.filter(AtRest::is_left) {
+        // One that is refused is in use.
+        if engine.remove_network(&network.name).await.is_ok() {
+            removed.push(format!("the network {}", network.name));
+        }
+    }
+    Ok(removed)
 }

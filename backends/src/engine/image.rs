@@ -20,6 +20,8 @@ pub(crate) struct ImageFacts {
     pub(crate) command: Vec<String>,
     /// Whose user it runs as.
     pub(crate) user: String,
+    /// The TCP ports it exposes.
+    pub(crate) ports: Vec<u16>,
 }
 
 /// What has been learnt of images; an id never changes its meaning.
@@ -37,6 +39,8 @@ pub(crate) struct Facts {
     pub(crate) reference: String,
     /// Entry point and command.
     pub(super) command: Vec<String>,
+    /// The TCP ports it exposes.
+    pub(super) ports: Vec<u16>,
     /// Whether it is the engine's image and runs as root.
     pub(crate) as_root: bool,
     /// Whether it shows this machine's folders.
@@ -44,9 +48,9 @@ pub(crate) struct Facts {
 }
 
 impl From<ImageFacts> for Facts {
-    fn from(ImageFacts { id, command, user }: ImageFacts) -> Facts {
+    fn from(ImageFacts { id, command, user, ports }: ImageFacts) -> Facts {
         let as_root = matches!(user.split(':').next(), None | Some("" | "0" | "root"));
-        Facts { reference: id, command, as_root, of_host: false }
+        Facts { reference: id, command, ports, as_root, of_host: false }
     }
 }
 
@@ -78,7 +82,13 @@ impl Images {
                 let reference = self.host(engine).await.map_err(|refusal| {
                     refusal.error(engine, "take in the image of this machine")
                 })?;
-                return Ok(Facts { reference, command: Vec::new(), as_root: false, of_host: true });
+                return Ok(Facts {
+                    reference,
+                    command: Vec::new(),
+                    ports: Vec::new(),
+                    as_root: false,
+                    of_host: true,
+                });
             }
             Image::Id(id) => id,
         };

@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::image::Facts;
 use crate::action::{Mount, Network};
-use crate::cell::Container;
+use crate::cell::{Container, HOSTS};
 use crate::{agent, host};
 
 /// The label with the time a run started at, in seconds since the epoch.
@@ -32,6 +32,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) facts: &'a Facts,
     /// The container whose network it joins; has its own when `None`.
     pub(crate) joins: Option<&'a str>,
+    /// The network of the run that it is linked by.
+    pub(crate) linked_by: Option<&'a str>,
     /// Whether the machine's folders refuse writes instead of taking them in a layer.
     pub(super) read_only_host: bool,
 }
@@ -89,15 +91,7 @@ impl Plan<'_> {
 
     /// Who it belongs to.
     pub(crate) fn labels(&self) -> [(String, String); 5] {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        [
-            ("clnrm.workspace", self.workspace.display().to_string()),
-            ("clnrm.run", self.run.to_owned()),
-            (PID_LABEL, std::process::id().to_string()),
-            (NAMESPACE_LABEL, pid_namespace()),
-            (STARTED_LABEL, now.as_secs().to_string()),
-        ]
-        .map(|(label, value)| (label.to_owned(), value))
+        labels(self.workspace, self.run)
     }
 
     /// Writes the container's files, and tells which are seen where.
@@ -110,10 +104,8 @@ impl Plan<'_> {
         if self.facts.of_host {
             self.show_host(&mut files)?;
         }
-        let names = [
-            ("hosts", "/etc/hosts", self.container.hosts),
-            ("resolv.conf", "/etc/resolv.conf", ""),
-        ];
+        let names =
+            [(HOSTS, "/etc/hosts", self.container.hosts), ("resolv.conf", "/etc/resolv.conf", "")];
         // No resolver, unless there is somebody to ask.
         let names = if self.container.network == Network::Open { &names[..1] } else { &names };
         for (name, target, text) in names {
@@ -182,6 +174,19 @@ impl Plan<'_> {
     fn cover(&self, name: &str) -> PathBuf {
         self.container.folder.join(name)
     }
+}
+
+/// The labels of all that is made for a run.
+pub(super) fn labels(workspace: &Path, run: &str) -> [(String, String); 5] {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    [
+        ("clnrm.workspace", workspace.display().to_string()),
+        ("clnrm.run", run.to_owned()),
+        (PID_LABEL, std::process::id().to_string()),
+        (NAMESPACE_LABEL, pid_namespace()),
+        (STARTED_LABEL, now.as_secs().to_string()),
+    ]
+    .map(|(label, value)| (label.to_owned(), value))
 }
 
 /// The namespace of this process' id, by its name.

@@ -1,11 +1,13 @@
 //! Which image a place holds: by an OCI index, or by the manifest that `docker save` writes.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use sha2::{Digest, Sha256};
 
 use super::place::Place;
-use super::{Config, architecture};
+use super::{Config, architecture, tcp_ports};
 
 /// Indexes may name indexes, this deep.
 const DEEPEST: usize = 4;
@@ -79,6 +81,7 @@ struct Run {
     entrypoint: Option<Vec<String>>,
     cmd: Option<Vec<String>>,
     working_dir: Option<String>,
+    exposed_ports: Option<BTreeMap<String, IgnoredAny>>,
     user: Option<String>,
 }
 
@@ -159,6 +162,7 @@ fn found(raw: Vec<u8>, layers: Vec<(String, Option<String>)>) -> Result<Found, S
             env: run.env.unwrap_or_default(),
             command: run.entrypoint.into_iter().chain(run.cmd).flatten().collect(),
             workdir: run.working_dir.unwrap_or_default(),
+            ports: tcp_ports(run.exposed_ports.unwrap_or_default().keys()),
             user: run.user.unwrap_or_default(),
         },
         raw_config: raw,

@@ -1,11 +1,14 @@
 //! The line to Podman's service: `podman-api`, and raw HTTP for the one request it cannot make.
 
+use std::collections::HashMap;
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use futures_util::TryStreamExt;
 use podman_api::opts::{
-    ContainerDeleteOpts, ContainerListFilter, ContainerListOpts, ImageImportOpts, PullOpts,
+    ContainerDeleteOpts, ContainerListFilter, ContainerListOpts, ImageImportOpts,
+    NetworkCreateOpts, NetworkListFilter, NetworkListOpts, PullOpts,
 };
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -13,8 +16,9 @@ use tokio::net::UnixStream;
 
 use super::spec;
 use crate::engine::{
-    AtRest, Engine, Files, ImageFacts, Plan, Refusal, STARTED_LABEL, chain, explain,
+    AtRest, Engine, Files, ImageFacts, Place, Plan, Refusal, STARTED_LABEL, chain, explain,
 };
+use crate::image::tcp_ports;
 
 /// More than the engine has to say about the making of a container.
 const LONGEST_ANSWER: u64 = 1 << 20;
@@ -67,10 +71,12 @@ impl Engine for Service {
         let id = image.id.ok_or_else(|| Refusal::Answer(200, "the image has no id".to_owned()))?;
         let config = image.config;
         let user = config.as_ref().and_then(|config| config.user.clone()).unwrap_or_default();
+        let exposed = config.as_ref().and_then(|config| config.exposed_ports.as_ref());
+        let ports = tcp_ports(exposed.into_iter().flat_map(|ports| ports.keys()));
         let [entrypoint, command] =
             config.map_or([None, None], |config| [config.entrypoint, config.cmd]);
         let command = entrypoint.into_iter().chain(command).flatten().collect();
-        Ok(Some(ImageFacts { id, command, user }))
+        Ok(Some(ImageFacts { id, command, user, ports }))
     }
 
     async fn pull(&self, reference: &str) -> Result<(), Refusal> {
@@ -101,6 +107,47 @@ impl Engine for Service {
     async fn start(self, name: String, spec: Value) -> Result<(), Refusal> {
         self.create(&spec).await?;
         Ok(self.api.containers().get(&name).start(None).await?)
+    }
+
+    async fn make_network(
+        &self,
+        name: &str,
+        labels: HashMap<String, String>,
+        internal: bool,
+    ) -> Result<(), Refusal> {
+        let options = NetworkCreateOpts::builder().name(name).driver("bridge").labels(labels);
+        // Without names of its own, an internal network gives the machine no address in it.
+        let options = options.internal(internal).dns_enabled(false);
+        self.api.networks().create(&options.build()).await?;
+        Ok(())
+    }
+
+    async fn place(&self, container: &str, network: &str) -> Result<Option<Place>, Refusal> {
+        let found = self.api.containers().get(container).inspect().await?;
+        let networks = found.network_settings.and_then(|settings| settings.networks);
+        let Some(place) = networks.and_then(|mut networks| networks.remove(network)) else {
+            return Ok(None);
+        };
+        let address = place.ip_address.and_then(|address| address.parse().ok());
+        let has_gateway = place.gateway.is_some_and(|it| it.parse::<IpAddr>().is_ok());
+        Ok(address.map(|address| Place { address, has_gateway }))
+    }
+
+    async fn cut_off(&self, _: &Plan<'_>) -> Result<(), Refusal> {
+        Err(Refusal::Answer(200, "its internal network has a gateway".to_owned()))
+    }
+
+    async fn remove_network(&self, name: &str) -> Result<(), Refusal> {
+        self.api.networks().get(name).delete().await?;
+        Ok(())
+    }
+
+    async fn networks(&self) -> Result<Vec<AtRest>, Refusal> {
+        let ours = NetworkListFilter::LabelKey(STARTED_LABEL.to_owned());
+        let options = NetworkListOpts::builder().filter([ours]).build();
+        let networks = self.api.networks().list(&options).await?;
+        let ours = networks.into_iter().filter_map(|it| AtRest::new(it.name?, it.labels?));
+        Ok(ours.collect())
     }
 
     async fn is_there(&self, name: &str) -> bool {

@@ -10,10 +10,11 @@ pub(super) const LOG: &str = "agent.log";
 
 /// A container's specification.
 pub(super) fn spec(plan: &Plan<'_>, files: Files) -> Value {
-    let netns = match plan.joins {
-        None if plan.container.network == Network::Open => json!({"nsmode": "bridge"}),
-        None => json!({"nsmode": "none"}),
-        Some(first) => json!({"nsmode": "container", "value": first}),
+    let netns = match (plan.joins, plan.linked_by) {
+        (Some(first), _) => json!({"nsmode": "container", "value": first}),
+        (None, Some(_)) => json!({"nsmode": "bridge"}),
+        (None, None) if plan.container.network == Network::Open => json!({"nsmode": "bridge"}),
+        (None, None) => json!({"nsmode": "none"}),
     };
     let bind = |Bind { source, target, read_only }: Bind| {
         let access = if read_only { "ro" } else { "rw" };
@@ -51,6 +52,9 @@ pub(super) fn spec(plan: &Plan<'_>, files: Files) -> Value {
         "sysctl": object(plan.sysctls()),
         "labels": object(plan.labels().to_vec()),
     });
+    if let Some(network) = plan.linked_by {
+        spec["networks"] = json!({network: {}});
+    }
     spec["resource_limits"] = limits(plan.container.limits);
     if plan.facts.of_host {
         spec["env"] = plan.env().into_iter().collect();

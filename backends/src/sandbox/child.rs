@@ -14,7 +14,7 @@ use rustix::fs::Mode;
 use rustix::thread::{CapabilitySet, CapabilitySets, LinkNameSpaceType};
 use serde::{Deserialize, Serialize};
 
-use super::{Spec, SpecImage, loopback, root, syscalls};
+use super::{Spec, SpecImage, SpecNetwork, network, root, syscalls};
 use crate::image::User;
 use crate::{agent, host};
 
@@ -52,17 +52,20 @@ fn outside() -> Result<(), String> {
     // Whatever else the caller had open is none of a container's business.
     agent::keep_only_standard_streams();
     let spec = read_spec()?;
-    let first = spec.join.is_none();
     match spec.join {
-        Some(pid) => join(pid)?,
+        Some(pid) => enter_cell(pid, "user", LinkNameSpaceType::User)?,
         None => {
             attempt("make a user namespace", unshare(CloneFlags::CLONE_NEWUSER))
                 .map_err(with_userns_hint)?;
             attempt("ask for ids", std::io::stdout().write_all(b"\n"))?;
             attempt("ask for ids", std::io::stdout().flush())?;
             attempt("get ids", std::io::stdin().read_exact(&mut [0]))?;
-            attempt("make a network", unshare(CloneFlags::CLONE_NEWNET))?;
         }
+    }
+    let own_network = !matches!(spec.network, SpecNetwork::Joined);
+    match (own_network, spec.join) {
+        (false, Some(pid)) => enter_cell(pid, "net", LinkNameSpaceType::Network)?,
+        _ => attempt("make a network", unshare(CloneFlags::CLONE_NEWNET))?,
     }
     let flags = CloneFlags::CLONE_NEWNS
         | CloneFlags::CLONE_NEWPID
@@ -70,8 +73,11 @@ fn outside() -> Result<(), String> {
         | CloneFlags::CLONE_NEWUTS
         | CloneFlags::CLONE_NEWCGROUP;
     attempt("make namespaces", unshare(flags))?;
-    if first {
-        attempt("bring up the loopback", loopback::up())?;
+    if own_network {
+        attempt("bring up the loopback", network::up())?;
+        if let SpecNetwork::Linked(others) = &spec.network {
+            attempt("link the services", network::link(others))?;
+        }
         // As in containers: any port may be listened on.
         let _ = std::fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0");
     }
@@ -81,7 +87,7 @@ fn outside() -> Result<(), String> {
     let mut init = Command::new("/proc/self/exe");
     let image = spec.image.unwrap_or_else(SpecImage::host);
     let processes = spec.processes;
-    let told = Init { listen: first, user: image.user, workdir: image.workdir, processes };
+    let told = Init { listen: own_network, user: image.user, workdir: image.workdir, processes };
     init.arg(INIT_WORD).arg(serde_json::to_string(&told).expect("it is plain data"));
     init.env_clear().envs([("PATH", host::PATH), ("HOME", &told.user.home)]);
     init.envs(image.env.iter().filter_map(|variable| variable.split_once('=')));
@@ -204,14 +210,11 @@ fn read_spec() -> Result<Spec, String> {
     attempt("read the specification", serde_json::from_slice(&line))
 }
 
-/// Enters the user and network namespaces of the cell's first container.
-fn join(pid: u32) -> Result<(), String> {
-    for (name, kind) in [("user", LinkNameSpaceType::User), ("net", LinkNameSpaceType::Network)] {
-        let file = attempt("find the cell", File::open(format!("/proc/{pid}/ns/{name}")))?;
-        let joined = rustix::thread::move_into_link_name_space(file.as_fd(), Some(kind));
-        attempt("join the cell", joined)?;
-    }
-    Ok(())
+/// Enters a namespace of the cell's first container.
+fn enter_cell(pid: u32, name: &str, kind: LinkNameSpaceType) -> Result<(), String> {
+    let file = attempt("find the cell", File::open(format!("/proc/{pid}/ns/{name}")))?;
+    let joined = rustix::thread::move_into_link_name_space(file.as_fd(), Some(kind));
+    attempt("join the cell", joined)
 }
 
 /// Becomes the user an image runs as, where this user namespace has others than its maker.

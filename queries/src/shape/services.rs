@@ -1,8 +1,6 @@
 //! Services that are named are there, and can be started in some order.
 
-use clnrm_backends::Network;
-
-use crate::diagnostic::{At, Problem, SHARED_PORT};
+use crate::diagnostic::{At, Problem};
 use crate::model::{Scenario, Service, Test};
 use crate::plan::DEFAULT_SERVICE;
 
@@ -42,20 +40,7 @@ pub(super) fn check(test: &Test, problems: &mut Vec<Problem>) {
         let problem = Problem::error("shape/reserved-name", At::Key(service.path.clone()), message);
         problems.push(problem.hint("name the service differently, or name it at the step"));
     }
-    for (index, service) in test.services.iter().enumerate() {
-        let earlier = &test.services[..index];
-        // Without a network each has a loopback of its own.
-        let shared = if test.network == Some(Network::None) { &[][..] } else { &service.ports };
-        for port in shared {
-            if let Some(other) = earlier.iter().find(|other| other.ports.contains(port)) {
-                let message = format!(
-                    "not supported yet: services `{}` and `{}` both listen on port {port}",
-                    other.id, service.id
-                );
-                let at = At::Key(service.path.key("ports"));
-                problems.push(Problem::warning(SHARED_PORT, at, message));
-            }
-        }
+    for service in &test.services {
         let used = |scenario: &&Scenario| scenario.network.or(test.network).unwrap_or_default();
         if let Some((network, path)) = &service.network
             && let Some(scenario) = test.scenarios.iter().find(|it| used(it) != *network)
