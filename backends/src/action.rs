@@ -26,6 +26,8 @@ pub struct Action {
     pub clock: Option<i64>,
     /// Whether lines of OTLP in JSON on standard output are spans.
     pub spans_on_stdout: bool,
+    /// A second place that everything it exports is sent to; no part of the key.
+    pub forward: Option<Forward>,
     /// Of those that share this, one runs at a time.
     pub group: Option<String>,
     /// How often it is run again when its test fails.
@@ -67,6 +69,7 @@ impl Action {
             allowed: Vec::new(),
             lasting: true,
             spans_on_stdout: false,
+            forward: None,
             group: None,
             retries: 0,
             seed: 0,
@@ -88,6 +91,19 @@ impl Action {
             steps: steps.iter().enumerate().map(step).collect(),
         }
     }
+}
+
+/// A place that takes OTLP.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Forward {
+    /// Its URL; over HTTP, signals go to the usual paths below it.
+    pub endpoint: String,
+    /// Whether it speaks gRPC, else HTTP.
+    pub grpc: bool,
+    /// Headers of every request.
+    pub headers: BTreeMap<String, String>,
+    /// The name of the scenario, for clnrm's own spans.
+    pub scenario: String,
 }
 
 /// What a container may use at most; `None` leaves it to the backend.

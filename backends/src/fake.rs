@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::action::{Action, ActionKey, BackendKind, Expected, Image};
 use crate::error::BackendError;
-use crate::outcome::{Ended, Outcome, Output, ServiceOutcome, StepOutcome};
+use crate::outcome::{Ended, Outcome, Output, ServiceOutcome, Signals, StepOutcome};
 use crate::trace::{Attributes, Source, Span, SpanKind, Status, StatusCode};
 use crate::{Backend, Cancel, Kept};
 
@@ -82,6 +82,8 @@ impl Backend for Fake {
             steps,
             services: services.collect(),
             spans,
+            signals: Signals::default(),
+            asides: Vec::new(),
             incomplete: Vec::new(),
             doubts: Vec::new(),
             attempts: Some(0),

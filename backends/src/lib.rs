@@ -35,8 +35,8 @@ mod survey;
 mod trace;
 
 pub use action::{
-    Action, ActionKey, BackendKind, Difference, Expected, Host, Image, Limits, Mount, Network,
-    Process, Readiness, Retry, ServicePlan, StepPlan, differences,
+    Action, ActionKey, BackendKind, Difference, Expected, Forward, Host, Image, Limits, Mount,
+    Network, Process, Readiness, Retry, ServicePlan, StepPlan, differences,
 };
 pub use choose::{Choice, Chosen, choose};
 pub use clean::clean;
@@ -45,8 +45,8 @@ pub use error::BackendError;
 pub use fake::Fake;
 pub use image::pull::Pull;
 pub use kept::{Door, Kept};
-pub use otlp::otlp_spans;
-pub use outcome::{Ended, Outcome, Output, ServiceOutcome, StepOutcome};
+pub use otlp::{LogRecord, log_records, metric_names, otlp_spans};
+pub use outcome::{Ended, Outcome, Output, ServiceOutcome, Signals, StepOutcome};
 pub use podman::Podman;
 pub use sandbox::{Sandbox, sandbox_main};
 pub use scenario::Cancel;
@@ -92,6 +92,12 @@ pub trait Backend: Send + Sync {
     fn finish(&self) -> Result<(), BackendError> {
         Ok(())
     }
+}
+
+/// Lets lines be encrypted; call before one is.
+fn provide_cryptography() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
 }
 
 /// The runtime on which a backend's async code runs; its threads sleep when nothing does.

@@ -19,14 +19,20 @@ use tokio::task::JoinSet;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
+pub(crate) use self::onward::Onward;
+use self::signal::Signal;
+pub use self::signal::{LogRecord, log_records, metric_names};
+use self::sink::Sink;
+use crate::outcome::Signals;
 use crate::trace::Span;
-use sink::Sink;
 
 mod decode;
 mod grpc;
 mod http;
 mod json;
+mod onward;
 mod protobuf;
+mod signal;
 mod sink;
 mod span;
 #[cfg(test)]
@@ -50,6 +56,8 @@ pub(crate) struct Receiver {
 pub(crate) struct Received {
     /// Sorted by start and span id; times are Unix nanoseconds.
     pub(crate) spans: Vec<Span>,
+    /// Logs and metrics.
+    pub(crate) signals: Signals,
     /// What was sent and is not in `spans`, a sentence each; empty when nothing was lost.
     pub(crate) incomplete: Vec<String>,
 }
@@ -69,14 +77,14 @@ pub fn otlp_spans(body: &[u8], content_type: &str) -> Result<Vec<Span>, String> 
 
 impl Receiver {
     /// Serves OTLP on a unix socket bound at `path` (mode 0777, so that any user of a container
-    /// may connect). Call within a tokio runtime.
+    /// may connect), and hands everything to `onward`, too. Call within a tokio runtime.
     ///
     /// # Errors
     /// When the socket cannot be bound, for instance because `path` exists.
-    pub(crate) fn listen(path: &Path) -> io::Result<Receiver> {
+    pub(crate) fn listen(path: &Path, onward: Option<&Onward>) -> io::Result<Receiver> {
         let listener = UnixListener::bind(path)?;
         std::fs::set_permissions(path, Permissions::from_mode(0o777))?;
-        let sink = Arc::new(Sink::default());
+        let sink = Arc::new(Sink::with(onward.map(Onward::next)));
         let (stop, stopped) = oneshot::channel();
         let serving = tokio::spawn(serve(listener, sink.clone(), stopped));
         Ok(Receiver { sink, stop, serving: AbortOnDropHandle::new(serving) })
@@ -186,11 +194,11 @@ async fn connection(stream: UnixStream, inlet: Inlet) {
 fn routes(inlet: Inlet) -> Router {
     Router::new()
         .route("/v1/traces", post(http::traces))
-        .route("/v1/metrics", post(http::ignored))
-        .route("/v1/logs", post(http::ignored))
+        .route("/v1/metrics", post(http::metrics))
+        .route("/v1/logs", post(http::logs))
         .route(grpc::TRACES, post(grpc::traces))
-        .route(grpc::METRICS, post(grpc::ignored))
-        .route(grpc::LOGS, post(grpc::ignored))
+        .route(grpc::METRICS, post(grpc::metrics))
+        .route(grpc::LOGS, post(grpc::logs))
         .fallback(http::elsewhere)
         .with_state(inlet)
 }

@@ -20,6 +20,11 @@ pub struct Outcome {
     /// What the user should know although nothing is missing for certain; such an outcome is not
     /// kept either.
     pub doubts: Vec<String>,
+    /// The other signals that were exported; nobody judges them.
+    pub signals: Signals,
+    /// What the user should know of this run, and of no other that is judged by it.
+    #[serde(skip)]
+    pub asides: Vec<String>,
     /// How often something inside tried to reach an address outside, as the kernel counts it; `None`
     /// when it does not say.
     pub attempts: Option<u64>,
@@ -37,6 +42,17 @@ impl Outcome {
             && !self.steps.iter().any(|step| step.ended == Ended::TimedOut)
             && self.services.iter().all(|service| service.failed.is_none())
     }
+}
+
+/// Logs and metrics as they were exported, as far as there is room.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Signals {
+    /// Requests of OTLP's logs service, in protobuf.
+    pub logs: Vec<Vec<u8>>,
+    /// Requests of OTLP's metrics service, in protobuf.
+    pub metrics: Vec<Vec<u8>>,
+    /// Requests that were taken and not kept, for want of room.
+    pub left_out: u64,
 }
 
 /// What came of a step.

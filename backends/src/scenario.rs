@@ -20,15 +20,16 @@ use self::allowed::Outside;
 use self::lifecycle::Lifecycle;
 use self::lines::Lines;
 use self::service::Service;
-use crate::action::{Action, Expected, Network, Readiness, Retry, StepPlan};
+use crate::action::{Action, Expected, Forward, Network, Readiness, Retry, StepPlan};
 use crate::agent;
 use crate::cell::{Cell, Container, HOSTS, Started, Wiring};
 use crate::error::BackendError;
 use crate::kept::{Door, Kept};
 use crate::link::{Lost, Progress};
-use crate::otlp::{Inbox, Receiver};
+use crate::otlp::{Inbox, Onward, Receiver};
 use crate::outcome::{Ended, Outcome, Output, ServiceOutcome, StepOutcome};
 use crate::output::Capture;
+use crate::trace::{Source, Span};
 
 /// How long a service may take to end when asked.
 const GRACE: Duration = Duration::from_secs(3);
@@ -181,6 +182,7 @@ struct Run<'a> {
     lifecycle: Lifecycle,
     folder: &'a Path,
     receiver: Receiver,
+    onward: Option<Onward>,
     services: Vec<Service>,
     steps: Vec<StepOutcome>,
     incomplete: Vec<String>,
@@ -195,8 +197,9 @@ impl<'a> Run<'a> {
     fn begin(action: &'a Action, wiring: Wiring, folder: &'a Path) -> Result<Self, BackendError> {
         let first = folder.join("0");
         std::fs::create_dir(&first).map_err(unusable_folder)?;
-        let receiver =
-            Receiver::listen(&first.join(agent::OTLP_SOCKET)).map_err(unusable_folder)?;
+        let onward = action.forward.as_ref().map(Onward::begin);
+        let receiver = Receiver::listen(&first.join(agent::OTLP_SOCKET), onward.as_ref());
+        let receiver = receiver.map_err(unusable_folder)?;
         Ok(Run {
             action,
             wiring,
@@ -204,6 +207,7 @@ impl<'a> Run<'a> {
             lifecycle: Lifecycle::begin(),
             folder,
             receiver,
+            onward,
             services: Vec::new(),
             steps: Vec::new(),
             incomplete: Vec::new(),
@@ -377,11 +381,18 @@ impl<'a> Run<'a> {
         });
         let received = self.receiver.finish(SETTLE).await;
         self.incomplete.extend(received.incomplete);
-        let duration = self.lifecycle.elapsed();
+        let (duration, epoch) = (self.lifecycle.elapsed(), self.lifecycle.epoch());
+        let spans = self.lifecycle.end(received.spans);
+        let aside = match (self.onward, &self.action.forward) {
+            (Some(onward), Some(forward)) => onward.end(&own(&spans, forward), epoch).await,
+            _ => None,
+        };
         Ok(Outcome {
             steps: self.steps,
             services: outcomes,
-            spans: self.lifecycle.end(received.spans),
+            spans,
+            signals: received.signals,
+            asides: aside.into_iter().collect(),
             incomplete: self.incomplete,
             doubts: self.doubts,
             attempts: self.attempts,
@@ -389,6 +400,16 @@ impl<'a> Run<'a> {
             duration,
         })
     }
+}
+
+/// clnrm's own spans, of which the root bears the scenario's name.
+fn own(spans: &[Span], forward: &Forward) -> Vec<Span> {
+    let mut own: Vec<Span> =
+        spans.iter().filter(|span| span.source == Source::Lifecycle).cloned().collect();
+    for root in own.iter_mut().filter(|span| span.parent_id.is_none()) {
+        root.name = format!("{}.{}", root.name, forward.scenario);
+    }
+    own
 }
 
 /// Runs one command in a service's container, until it ends or `limit` is over.

@@ -165,6 +165,11 @@ pub(crate) fn diagnostic_to_stderr<S: AsRef<str>>(diagnostic: &Diagnostic<S>) {
     err(&text);
 }
 
+/// Something to know that is of no test.
+pub(crate) fn warn(what: &str) {
+    err(&human::warning(what));
+}
+
 /// An error that is of no test.
 pub(crate) fn complain_of(what: &str) {
     err(&human::error(what, None));

@@ -63,6 +63,15 @@ pub(crate) struct Settled {
     pub(crate) started: u64,
     /// How many scenarios were judged by an outcome that was known.
     pub(crate) reused: u64,
+    /// What is to be told of the runs besides what came of them.
+    pub(crate) asides: BTreeSet<String>,
+}
+
+/// What the runs took so far.
+#[derive(Default)]
+struct Took {
+    started: u64,
+    asides: BTreeSet<String>,
 }
 
 /// Between two looks at whether everything is cancelled.
@@ -76,7 +85,7 @@ const MOST_ROUNDS: usize = 5;
 impl Settle<'_> {
     /// The final reports of `units`.
     pub(crate) fn settle(&self, engine: &mut Engine, units: Vec<Unit>) -> Settled {
-        let (mut ran, mut started) = (BTreeSet::new(), 0);
+        let (mut ran, mut took) = (BTreeSet::new(), Took::default());
         let passed = |engine: &mut Engine, units: &[Unit]| match self.again {
             Again::All => units.iter().map(|_| None).collect(),
             Again::None | Again::Failed => passed(engine, units, self.detail),
@@ -97,7 +106,7 @@ impl Settle<'_> {
             let open: Vec<usize> = (0..units.len()).filter(|at| reports[*at].is_none()).collect();
             let before = ran.len();
             let open_units: Vec<Unit> = open.iter().map(|at| units[*at].clone()).collect();
-            let settled = self.settle_open(engine, &open_units, &mut ran, &mut started);
+            let settled = self.settle_open(engine, &open_units, &mut ran, &mut took);
             for (at, report) in open.into_iter().zip(settled) {
                 reports[at] = Some(report.map(Known::Told));
             }
@@ -108,7 +117,8 @@ impl Settle<'_> {
         let reports: Vec<Result<KnownReport, Stopped>> =
             reports.into_iter().map(|report| report.expect("every open unit is settled")).collect();
         let reused = reports.iter().flatten().map(|report| reused(report, &ran)).sum();
-        Settled { units, reports, started, reused }
+        let Took { started, asides } = took;
+        Settled { units, reports, started, reused, asides }
     }
 
     /// A report rests on its outcomes; one that was run again for another test may be new.
@@ -146,7 +156,7 @@ impl Settle<'_> {
         engine: &mut Engine,
         units: &[Unit],
         ran: &mut BTreeSet<ActionKey>,
-        started: &mut u64,
+        took: &mut Took,
     ) -> Vec<Result<Arc<Report>, Stopped>> {
         if units.is_empty() {
             return Vec::new();
@@ -186,7 +196,7 @@ impl Settle<'_> {
                 }
                 continue;
             }
-            *started += self.run(engine, pending, &mut tries);
+            self.run(engine, pending, &mut tries, took);
             // What ran before the interruption is still judged.
             engine.cancellation().end();
         }
@@ -219,14 +229,14 @@ impl Settle<'_> {
         stale
     }
 
-    /// Runs actions on the pool, whose threads hold no handle of the engine; tells how many of
-    /// them were started.
+    /// Runs actions on the pool, whose threads hold no handle of the engine.
     fn run(
         &self,
         engine: &mut Engine,
         pending: BTreeMap<ActionKey, Action>,
         tries: &mut Tries,
-    ) -> u64 {
+        took: &mut Took,
+    ) {
         engine.commit();
         let (send, results) = channel();
         let started = AtomicU64::new(0);
@@ -258,6 +268,7 @@ impl Settle<'_> {
             let mut committed = Instant::now();
             for (done, (key, action, result)) in (1..).zip(&results) {
                 take_in(engine, key, &action, &result);
+                took.asides.extend(result.into_iter().flat_map(|outcome| outcome.asides));
                 (self.progress)(done, total);
                 if committed.elapsed() > COMMIT_EVERY {
                     engine.commit();
@@ -265,7 +276,7 @@ impl Settle<'_> {
                 }
             }
         });
-        started.into_inner()
+        took.started += started.into_inner();
     }
 }
 

@@ -104,6 +104,7 @@ impl Workspace {
         let facts: Facts = Arc::new(move |kind, name| match kind {
             facts::REPOSITORY => place_in_repository(&root),
             facts::HOME_TEMPLATE => std::fs::read(home_templates()?.join(name)).ok(),
+            facts::NOW => Some(began().into_bytes()),
             facts::DEFINED => defined.get(name).map(|value| value.clone().into_bytes()),
             facts::DEFINED_NAMES => {
                 let names: Vec<&str> = defined.keys().map(String::as_str).collect();
@@ -163,6 +164,12 @@ impl LazyBackend {
         };
         Some(value.expect("facts are plain data"))
     }
+}
+
+/// When this process first asked for the time, in RFC 3339.
+fn began() -> String {
+    static BEGAN: OnceLock<jiff::Timestamp> = OnceLock::new();
+    format!("{:.0}", BEGAN.get_or_init(jiff::Timestamp::now))
 }
 
 /// Where the user's own templates are.

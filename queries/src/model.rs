@@ -9,7 +9,7 @@ mod service;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use clnrm_backends::{Host, Limits, Network};
+use clnrm_backends::{Forward, Host, Limits, Network};
 use clnrm_engine::{Cx, Query, Unit};
 use serde::{Deserialize, Serialize};
 
@@ -23,7 +23,7 @@ pub(crate) use self::scenario::{Exit, Scenario, Step};
 pub(crate) use self::service::{Service, Volume, Wait};
 
 /// The test in a file, or why there is none.
-pub(crate) static MODEL: Query<Model> = Query::new("model", 3, model);
+pub(crate) static MODEL: Query<Model> = Query::new("model", 4, model);
 
 /// See [`MODEL`].
 pub(crate) type Model = Result<Test, Problem>;
@@ -53,10 +53,12 @@ pub(crate) struct Test {
     pub limits: Limits,
     /// Seed of all generators.
     pub seed: u64,
-    /// Frozen clock, seconds since the epoch.
+    /// Frozen clock, seconds since the epoch; without one it is the machine's own.
     pub clock: Option<i64>,
     /// Whether spans are looked for on standard output.
     pub spans_on_stdout: bool,
+    /// Where everything is sent on to; the scenario is not told.
+    pub forward: Option<Forward>,
     /// What `[otel]` sets in every container.
     pub otel: BTreeMap<String, String>,
     /// Services, in the order of the file.
@@ -213,7 +215,7 @@ fn determinism(root: &Table<'_>, test: &mut Test) {
                 }
             },
             Tree::Boolean(true) => {}
-            Tree::Boolean(false) => table.unsupported(path, "freeze_clock = false"),
+            Tree::Boolean(false) => test.clock = None,
             other => table.wrong_type(path, "a time or a boolean", other),
         }
     }

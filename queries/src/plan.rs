@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use clnrm_backends::{
-    Action, BackendError, BackendKind, Expected, Host, Image, Mount, Network, Process, Readiness,
-    Retry, ServicePlan, StepPlan,
+    Action, BackendError, BackendKind, Expected, Forward, Host, Image, Mount, Network, Process,
+    Readiness, Retry, ServicePlan, StepPlan,
 };
 use clnrm_engine::{Cx, Query, Unit};
 
@@ -16,7 +16,7 @@ use crate::settings::{SETTINGS, Settings};
 use crate::shape;
 
 /// The run a scenario asks for; the unit's part is the scenario's index.
-pub static PLAN: Query<Plan> = Query::new("plan", 3, plan);
+pub static PLAN: Query<Plan> = Query::new("plan", 4, plan);
 
 /// See [`PLAN`].
 pub type Plan = Result<Action, Vec<Problem>>;
@@ -39,6 +39,8 @@ pub mod facts {
     pub const DEFINED: &str = "defined";
     /// The names of all these, a line each.
     pub const DEFINED_NAMES: &str = "defined-names";
+    /// When the program began, in RFC 3339.
+    pub const NOW: &str = "now";
     /// The backend in use; the value is an encoded `BackendKind`.
     pub const BACKEND: &str = "backend";
     /// An image by its reference; the value is an encoded `Result<Option<Image>, BackendError>`.
@@ -126,9 +128,13 @@ impl Planner<'_> {
         Action {
             backend: self.backend(),
             network,
-            lasting: network != Network::Open && hosts.is_empty() && fixed,
+            lasting: network != Network::Open && hosts.is_empty() && fixed && test.clock.is_some(),
             allowed,
             spans_on_stdout: test.spans_on_stdout,
+            forward: test.forward.clone().map(|forward| {
+                let scenario = scenario.name.clone();
+                Forward { scenario, ..forward }
+            }),
             retries: scenario.retries,
             group: test.group.clone(),
             seed: test.seed,

@@ -179,7 +179,7 @@ fn moved(span: &Span, offset: i64) -> Span {
 mod tests {
     use std::time::Duration;
 
-    use clnrm_backends::{Output, StepOutcome};
+    use clnrm_backends::{Output, Signals, StepOutcome};
 
     use super::*;
 
@@ -213,6 +213,8 @@ mod tests {
             }],
             services: Vec::new(),
             spans: vec![span(Source::Lifecycle, "clnrm.scenario", &"b".repeat(16), None)],
+            signals: Signals::default(),
+            asides: Vec::new(),
             incomplete: Vec::new(),
             doubts: Vec::new(),
             attempts: Some(0),

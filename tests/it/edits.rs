@@ -640,3 +640,34 @@ fn two_runs_at_once_do_not_hinder_each_other() {
     "#]]);
     assert!(case.leftovers().is_empty());
 }
+
+#[test]
+fn a_clock_that_is_not_frozen_is_never_reused() {
+    let fixture = r#"
+//- /a.clnrm.toml.tera
+[meta]
+name = "a"
+version = "1"
+
+[determinism]
+freeze_clock = false
+
+[[scenario]]
+name = "s"
+
+[[scenario.steps]]
+name = "tell"
+command = "sh -c 'echo ${SOURCE_DATE_EPOCH:-unset} {{ now_rfc3339() }}'"
+expected_output_contains = "unset 20"
+
+[[expect.span]]
+name = "clnrm.step:tell"
+"#;
+    let case = Case::new(fixture);
+    for _ in 0..2 {
+        let report = case.run(&[]);
+        assert_eq!((report.exit, report.containers_started()), (Some(0), 1), "{}", report.seen());
+    }
+    let rendered = case.clnrm(&["render", "a.clnrm.toml.tera"]).stdout;
+    assert!(!rendered.contains("2025-01-01T00:00:00Z"), "{rendered}");
+}

@@ -43,9 +43,10 @@ impl Action {
     /// The run key: blake3 over every part and value, each framed with its length, and each value
     /// with its type.
     ///
-    /// Everything is in it but where mounts come from: what they hold is.
+    /// Everything is in it but where mounts come from, as what they hold is, and where spans are sent
+    /// on to.
     pub fn key(&self) -> ActionKey {
-        let mut hasher = blake3::Hasher::new_derive_key("clnrm 2026-11 action v3");
+        let mut hasher = blake3::Hasher::new_derive_key("clnrm 2026-11 action v4");
         let mut frame = |bytes: &[u8]| {
             hasher.update(&(bytes.len() as u64).to_le_bytes());
             hasher.update(bytes);
@@ -93,6 +94,7 @@ impl Action {
             allowed,
             lasting,
             spans_on_stdout,
+            forward: _,
             group,
             retries,
             seed,

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::Path;
-use std::sync::Once;
 use std::time::Duration;
 
 use oci_client::client::{ClientConfig, ClientProtocol};
@@ -22,8 +21,7 @@ const KINDS: [&str; 2] = [
 ///
 /// Asks without credentials, and machines by the name of `localhost` without encryption.
 pub(crate) async fn pull(reference: &str, layout: &Path) -> Result<(), String> {
-    static CRYPTOGRAPHY: Once = Once::new();
-    CRYPTOGRAPHY.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
+    crate::provide_cryptography();
     let image: Reference = reference.parse().map_err(|error| format!("{error}"))?;
     let registry = image.resolve_registry().to_owned();
     let plain = matches!(registry.split(':').next(), Some("localhost" | "127.0.0.1"));

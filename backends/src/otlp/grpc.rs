@@ -1,5 +1,5 @@
 //! OTLP over gRPC. Messages are handed on as bytes, so that they are counted before they are
-//! decoded and metrics and logs are never decoded at all.
+//! decoded; metrics and logs are kept as they are.
 
 use std::future::{Ready, ready};
 use std::sync::OnceLock;
@@ -14,6 +14,7 @@ use tonic::server::{Grpc, UnaryService};
 use tonic::{Code, Status};
 
 use super::decode::{Encoding, MAX_BODY, Refusal};
+use super::signal::Signal;
 use super::sink::Sink;
 use super::{Inlet, http};
 
@@ -34,9 +35,14 @@ pub(super) async fn traces(State(inlet): State<Inlet>, request: Request) -> Resp
     response
 }
 
-/// `MetricsService/Export` and `LogsService/Export`: accepted and dropped.
-pub(super) async fn ignored(request: Request) -> Response {
-    unary(Ignored, request).await
+/// `MetricsService/Export`.
+pub(super) async fn metrics(State(inlet): State<Inlet>, request: Request) -> Response {
+    unary(Other { sink: &inlet.sink, signal: Signal::Metrics }, request).await
+}
+
+/// `LogsService/Export`.
+pub(super) async fn logs(State(inlet): State<Inlet>, request: Request) -> Response {
+    unary(Other { sink: &inlet.sink, signal: Signal::Logs }, request).await
 }
 
 async fn unary<S>(service: S, request: Request) -> Response
@@ -86,13 +92,17 @@ impl UnaryService<Bytes> for Traces<'_> {
     }
 }
 
-struct Ignored;
+struct Other<'a> {
+    sink: &'a Sink,
+    signal: Signal,
+}
 
-impl UnaryService<Bytes> for Ignored {
+impl UnaryService<Bytes> for Other<'_> {
     type Response = Bytes;
     type Future = Ready<Result<tonic::Response<Bytes>, Status>>;
 
-    fn call(&mut self, _: tonic::Request<Bytes>) -> Self::Future {
+    fn call(&mut self, request: tonic::Request<Bytes>) -> Self::Future {
+        self.sink.take_other(self.signal, request.into_inner(), Encoding::Protobuf);
         ready(Ok(tonic::Response::new(Bytes::new())))
     }
 }

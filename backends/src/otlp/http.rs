@@ -18,6 +18,7 @@ use tonic::Code;
 
 use super::Inlet;
 use super::decode::{Encoding, MAX_BODY, Refusal};
+use super::signal::Signal;
 use super::sink::Rejected;
 
 /// `POST /v1/traces`.
@@ -33,10 +34,21 @@ pub(super) async fn traces(State(inlet): State<Inlet>, headers: HeaderMap, body:
     }
 }
 
-/// `POST /v1/metrics` and `/v1/logs`: read to the end, so that no SDK complains, and dropped.
-pub(super) async fn ignored(headers: HeaderMap, body: Body) -> Response {
-    let body = read(&headers, body).await.unwrap_or_default();
-    success(encoding(&headers, &body), Rejected::default())
+/// `POST /v1/metrics`. What cannot be read is nobody's loss, and no SDK complains.
+pub(super) async fn metrics(inlet: State<Inlet>, headers: HeaderMap, body: Body) -> Response {
+    other(&inlet, Signal::Metrics, &headers, body).await
+}
+
+/// `POST /v1/logs`, likewise.
+pub(super) async fn logs(inlet: State<Inlet>, headers: HeaderMap, body: Body) -> Response {
+    other(&inlet, Signal::Logs, &headers, body).await
+}
+
+async fn other(inlet: &Inlet, signal: Signal, headers: &HeaderMap, body: Body) -> Response {
+    let body = read(headers, body).await.unwrap_or_default();
+    let encoding = encoding(headers, &body);
+    inlet.sink.take_other(signal, body.into(), encoding);
+    success(encoding, Rejected::default())
 }
 
 /// Anything else: spans that were sent there are lost.

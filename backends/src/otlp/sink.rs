@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::sync::{Mutex, MutexGuard};
 
+use axum::body::Bytes;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::trace::v1 as otlp;
 use prost::Message;
@@ -11,7 +12,10 @@ use tokio::sync::Notify;
 
 use super::Received;
 use super::decode::{self, Encoding, Refusal};
+use super::onward::Next;
+use super::signal::Signal;
 use super::span::{self, Ids};
+use crate::outcome::Signals;
 use crate::trace::{Attributes, Span};
 
 /// Spans of a receiver.
@@ -28,6 +32,7 @@ const MAX_NOTE: usize = 400;
 #[derive(Default)]
 pub(super) struct Sink {
     held: Mutex<Held>,
+    next: Option<Next>,
     changed: Notify,
 }
 
@@ -37,6 +42,7 @@ struct Held {
     seen: HashSet<(u128, u64)>,
     bytes: usize,
     rejected: Rejected,
+    signals: Signals,
     notes: Vec<String>,
     unlisted: usize,
 }
@@ -49,6 +55,11 @@ pub(super) struct Rejected {
 }
 
 impl Sink {
+    /// One that hands everything on to `next`, too.
+    pub(super) fn with(next: Option<Next>) -> Sink {
+        Sink { next, ..Sink::default() }
+    }
+
     /// Announces an export; it must be ended.
     pub(super) fn export(&self) -> Export<'_> {
         Export { sink: self, ended: false }
@@ -62,9 +73,21 @@ impl Sink {
     /// Reads a request and keeps its spans.
     pub(super) fn take(&self, body: &[u8], encoding: Encoding) -> Result<Rejected, Refusal> {
         let request = decode::request(body, encoding)?;
+        if let Some(next) = &self.next {
+            next.pass(Signal::Traces, request.encode_to_vec().into());
+        }
         let rejected = self.held().keep(request);
         self.changed.notify_waiters();
         Ok(rejected)
+    }
+
+    /// Takes a request for logs or metrics.
+    pub(super) fn take_other(&self, signal: Signal, body: Bytes, encoding: Encoding) {
+        let Some(body) = signal.in_protobuf(body, encoding) else { return };
+        self.held().signals.keep(signal, &body);
+        if let Some(next) = &self.next {
+            next.pass(signal, body);
+        }
     }
 
     /// Resolves when a span of this name has arrived.
@@ -99,7 +122,7 @@ impl Sink {
             incomplete.push(format!("{} more OTLP requests were lost", held.unlisted));
         }
         incomplete.extend(held.rejected.sentences());
-        Received { spans: held.spans, incomplete }
+        Received { spans: held.spans, signals: held.signals, incomplete }
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {

@@ -1,5 +1,7 @@
 //! Real requests over the receiver's socket.
 
+mod onward;
+
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -54,9 +56,13 @@ struct Case {
 
 impl Case {
     fn new() -> Case {
+        Case::listening(None)
+    }
+
+    fn listening(onward: Option<&Onward>) -> Case {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("otlp.sock");
-        let receiver = Receiver::listen(&path).unwrap();
+        let receiver = Receiver::listen(&path, onward).unwrap();
         Case { _dir: dir, path, receiver }
     }
 
@@ -204,6 +210,11 @@ async fn json_decodes_with_all_kinds_of_values() {
                     source: Otlp,
                 },
             ],
+            signals: Signals {
+                logs: [],
+                metrics: [],
+                left_out: 0,
+            },
             incomplete: [],
         }
     "#]]

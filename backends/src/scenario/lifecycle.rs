@@ -40,6 +40,11 @@ impl Lifecycle {
         self.began.elapsed()
     }
 
+    /// When it began.
+    pub(super) fn epoch(&self) -> SystemTime {
+        UNIX_EPOCH + Duration::from_nanos(self.epoch_ns as u64)
+    }
+
     pub(super) fn open(&self, name: String) -> Open {
         Open { name, id: random_hex::<8>(), start_ns: self.elapsed().as_nanos() as i64 }
     }

@@ -1,6 +1,6 @@
 //! `clnrm logs`
 
-use clnrm_backends::{Cancel, Ended, Outcome, Output};
+use clnrm_backends::{Cancel, Ended, LogRecord, Outcome, Output, log_records, metric_names};
 use clnrm_engine::{Digest, Engine, Unit};
 use clnrm_queries::{REPORT, Report, parts, stored};
 
@@ -43,7 +43,7 @@ fn headline(unit: &Unit, scenario: &str) -> String {
 fn log(engine: &Engine, key: Digest) -> Option<String> {
     let bytes = engine.effect(key)?;
     let (outcome, parts) = (stored(&bytes)?.ok()?, parts(&bytes)?);
-    let Outcome { steps, services, .. } = outcome;
+    let Outcome { steps, services, signals, .. } = outcome;
     let name = |of: &str, at: usize| {
         let quoted = parts.get(&format!("{of}[{at}].name")).cloned().unwrap_or_default();
         quoted.trim_matches('"').to_owned()
@@ -75,5 +75,25 @@ fn log(engine: &Engine, key: Digest) -> Option<String> {
             add(format!("step {}, standard error", name("steps", at)), &step.stderr);
         }
     }
+    let records = log_records(&signals.logs);
+    if !records.is_empty() {
+        text += "--- log records\n";
+        text.extend(records.iter().map(record));
+    }
+    let metrics = metric_names(&signals.metrics);
+    if !metrics.is_empty() {
+        text += &format!("--- metrics\n{}\n", metrics.join("\n"));
+    }
+    if signals.left_out > 0 {
+        let many = printer::many(signals.left_out, "more request");
+        text += &format!("--- {many} with log records or metrics had no room\n");
+    }
     Some(text)
+}
+
+fn record(record: &LogRecord) -> String {
+    let LogRecord { service, severity, body } = record;
+    let words = [severity, service, body].map(String::as_str);
+    let words: Vec<&str> = words.into_iter().filter(|word| !word.is_empty()).collect();
+    format!("{}\n", words.join(" "))
 }

@@ -79,12 +79,14 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
         fail_fast: args.fail_fast,
         progress: &progress,
     };
-    let settled = settle.settle(&mut engine, selection.units.clone());
+    let mut settled = settle.settle(&mut engine, selection.units.clone());
+    let asides = std::mem::take(&mut settled.asides);
     let summary = summarise(&engine, settled, &settings, &backend, began);
     let summary = ManuallyDrop::new(summary);
     // A slow reader of what is printed must not keep others from the store.
     engine.release();
     printer::run(&summary, args.common.format);
+    asides.iter().for_each(|aside| printer::warn(aside));
     let exit = if cancel.is_cancelled() {
         Exit::Interrupted
     } else if args.frozen {

@@ -1,5 +1,9 @@
 //! `[otel]`: what the code under test is told of OpenTelemetry.
 
+use std::collections::BTreeMap;
+
+use clnrm_backends::Forward;
+
 use super::Test;
 use super::read::Table;
 use crate::diagnostic::{At, Problem, nearest};
@@ -16,9 +20,12 @@ pub(super) fn read(root: &Table<'_>, test: &mut Test) {
         propagators.extend(table.strings(&["use"]).unwrap_or_default());
         table.finish();
     }
-    root.leave_out(&["otel_headers"]);
+    let mut headers = root.environment(&["otel_headers"]);
     if let Some(table) = root.table(&["otel"]) {
+        headers.extend(table.environment(&["headers"]));
         otel(&table, test, &mut propagators);
+        test.forward = forward(&table, headers);
+        table.finish();
     }
     if !propagators.is_empty() {
         test.otel.insert("OTEL_PROPAGATORS".to_owned(), propagators.join(","));
@@ -72,9 +79,28 @@ fn otel(table: &Table<'_>, test: &mut Test, propagators: &mut Vec<String>) {
         propagators.extend(table.strings(&["use"]).unwrap_or_default());
         table.finish();
     }
-    table.leave_out(&["endpoint", "headers"]);
     table.skip(&["description", "enabled", "service_name"]);
-    table.finish();
+}
+
+/// The second place for all that is exported.
+fn forward(table: &Table<'_>, headers: BTreeMap<String, String>) -> Option<Forward> {
+    let endpoint = table.string(&["endpoint"]).filter(|endpoint| !endpoint.is_empty())?;
+    let (scheme, rest) = endpoint.split_once("://").unwrap_or(("http", &endpoint));
+    if !matches!(scheme, "http" | "https") || rest.is_empty() || rest.contains(' ') {
+        let at = At::Key(table.path().key("endpoint"));
+        let problem = Problem::error("parse/endpoint", at, "this is no URL that takes spans");
+        table.problem(problem.hint("like http://localhost:4318"));
+        return None;
+    }
+    let says = |word: &str| {
+        let values = ["exporter", "protocol"].map(|key| table.value(&[key]));
+        let mut texts = values.into_iter().flatten();
+        texts.any(|(value, _)| matches!(value, Tree::String(text) if text.contains(word)))
+    };
+    let authority = rest.split('/').next().unwrap_or_default();
+    let grpc = says("grpc") || (!says("http") && authority.ends_with(":4317"));
+    let endpoint = format!("{scheme}://{rest}");
+    Some(Forward { endpoint, grpc, headers, scenario: String::new() })
 }
 
 /// A value in a list of attributes, where some signs have another meaning.

@@ -22,6 +22,7 @@ use super::{
     FROZEN_CLOCK, LARGEST_TEMPLATE, NOWHERE, functions, library, matrix, places, variables,
 };
 use crate::dialect::{Default, EVERYTHING, Kind, Outline, Rewritten, SyntaxError};
+use crate::plan::facts;
 
 /// A template, ready to be rendered.
 pub(super) struct Template<'a> {
@@ -285,6 +286,10 @@ impl<'a> Template<'a> {
     }
 
     pub(super) fn clock(&self) -> String {
+        let now = || self.cx.fact(facts::NOW, "").and_then(|now| String::from_utf8(now).ok());
+        if let Some(now) = self.lifted.real_clock.then(now).flatten() {
+            return now;
+        }
         self.lifted.clock.clone().unwrap_or_else(|| FROZEN_CLOCK.to_owned())
     }
 

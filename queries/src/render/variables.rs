@@ -52,6 +52,8 @@ pub(crate) struct Lifted {
     pub(crate) matrix: Map<String, Value>,
     pub(crate) seed: u64,
     pub(crate) clock: Option<String>,
+    /// Whether it is the machine's own instead.
+    pub(crate) real_clock: bool,
     /// The expressions that stand for themselves in the values above, until they are resolved.
     expressions: Vec<String>,
 }
@@ -148,8 +150,9 @@ pub(crate) fn lift(outline: &Outline<'_>) -> Result<Lifted, SyntaxError> {
                 }
                 ("determinism", Value::Object(table)) => {
                     lifted.seed = table.get("seed").and_then(Value::as_i64).unwrap_or(0) as u64;
-                    let clock = table.get("freeze_clock").and_then(Value::as_str);
-                    lifted.clock = clock.map(str::to_owned);
+                    let clock = table.get("freeze_clock");
+                    lifted.clock = clock.and_then(Value::as_str).map(str::to_owned);
+                    lifted.real_clock = clock == Some(&Value::Bool(false));
                 }
                 _ => {}
             }
