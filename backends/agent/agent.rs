@@ -31,6 +31,8 @@ pub(crate) const HOST_SOCKET: &str = "host.sock";
 pub(crate) const OTLP_SOCKET: &str = "otlp.sock";
 /// The socket in that folder for connections to hosts outside that the test allows.
 pub(crate) const OUTSIDE_SOCKET: &str = "outside.sock";
+/// The socket in that folder for connections from the host to ports of the container.
+pub(crate) const INSIDE_SOCKET: &str = "inside.sock";
 /// The ports of the container's loopback on which OTLP is taken.
 pub(crate) const OTLP_PORTS: [u16; 2] = [4317, 4318];
 
@@ -54,7 +56,7 @@ pub(crate) fn serve(folder: &Path, listen: bool) -> ! {
         host: Arc::new(Mutex::new(host.try_clone().expect("a connected socket can be cloned"))),
         children: Arc::default(),
         relay,
-        outside: Arc::new(folder.join(OUTSIDE_SOCKET)),
+        folder: Arc::new(folder.to_owned()),
     };
     agent.reap();
     agent.reply(&Reply::Hello { refused_ports: taken });
@@ -89,8 +91,8 @@ struct Agent {
     host: Arc<Mutex<UnixStream>>,
     children: Arc<Children>,
     relay: Relay,
-    /// Where connections go that the test allows.
-    outside: Arc<PathBuf>,
+    /// Where the host's sockets are.
+    folder: Arc<PathBuf>,
 }
 
 /// The running processes, and a signal for whoever waits for a change among them.
@@ -142,8 +144,13 @@ impl Agent {
                 }
             }
             Request::Listen { id, at, port, target } => {
-                let status = relay::offer(at.into(), port, &self.outside, target).into();
+                let status =
+                    relay::offer(at.into(), port, &self.folder.join(OUTSIDE_SOCKET), target).into();
                 self.reply(&Reply::Connected { id, status });
+            }
+            Request::Dial { port, number } => {
+                let socket = self.folder.join(INSIDE_SOCKET);
+                on_thread(move || relay::dial(&socket, port, number));
             }
             Request::Stop { grace_ms } => {
                 let grace = Duration::from_millis(grace_ms.into());

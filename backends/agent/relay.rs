@@ -95,6 +95,17 @@ pub(super) fn offer(at: Ipv4Addr, port: u16, socket: &Path, target: u32) -> bool
     true
 }
 
+/// Carries a connection of the host's, which it knows by a number, to a port of the loopback.
+pub(super) fn dial(socket: &Path, port: u16, number: u32) {
+    let Ok(mut outside) = UnixStream::connect(socket) else { return };
+    // Without anybody at the port, the host's side ends at once.
+    if outside.write_all(&number.to_le_bytes()).is_ok()
+        && let Ok(inside) = TcpStream::connect(("127.0.0.1", port))
+    {
+        carry(inside, outside);
+    }
+}
+
 /// Copies both ways until both sides have ended; false when that cannot be done.
 fn carry(inside: TcpStream, outside: UnixStream) -> bool {
     let (Ok(mut requests), Ok(mut answers)) = (inside.try_clone(), outside.try_clone()) else {

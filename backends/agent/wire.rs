@@ -13,6 +13,8 @@ pub(crate) enum Request {
     Connect { id: u32, port: u16, get: String },
     /// Carry connections to an address of the loopback outside, with this number of their target.
     Listen { id: u32, at: u32, port: u16, target: u32 },
+    /// Carry what comes over a new connection to the host, with this number, to a port of the loopback.
+    Dial { port: u16, number: u32 },
     /// End all processes, then say whether all they sent has been carried out.
     Stop { grace_ms: u32 },
 }
@@ -79,6 +81,9 @@ impl Request {
             Request::Listen { id, at, port, target } => {
                 Frame::new(5).number(*id).number(*at).number((*port).into()).number(*target).end()
             }
+            Request::Dial { port, number } => {
+                Frame::new(6).number((*port).into()).number(*number).end()
+            }
         }
     }
 
@@ -108,6 +113,9 @@ impl Request {
                 port: fields.number()?.try_into().ok()?,
                 target: fields.number()?,
             },
+            6 => {
+                Request::Dial { port: fields.number()?.try_into().ok()?, number: fields.number()? }
+            }
             _ => return None,
         })
     }

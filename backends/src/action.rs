@@ -84,6 +84,7 @@ impl Action {
                 mounts: Vec::new(),
                 workdir: None,
                 ports: Vec::new(),
+                publish: false,
                 ready: Vec::new(),
                 ready_limit: limit,
             }],
@@ -134,6 +135,8 @@ pub struct ServicePlan {
     pub workdir: Option<String>,
     /// Ports it listens on.
     pub ports: Vec<u16>,
+    /// Whether those are reached from this machine, too, at ports of its loopback.
+    pub publish: bool,
     /// What must hold before the next service or step starts.
     pub ready: Vec<Readiness>,
     /// How long readiness may take.

@@ -19,6 +19,20 @@ pub struct Kept {
     pub scenario: String,
     /// Its containers.
     pub doors: Vec<Door>,
+    /// What of it is reached from this machine.
+    #[serde(default)]
+    pub published: Vec<Published>,
+}
+
+/// A port of a service that is reached from this machine.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Published {
+    /// The service.
+    pub service: String,
+    /// The port it listens on.
+    pub port: u16,
+    /// The port of this machine's loopback.
+    pub at: u16,
 }
 
 /// A way into a container.

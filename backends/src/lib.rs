@@ -44,7 +44,7 @@ pub use docker::Docker;
 pub use error::BackendError;
 pub use fake::Fake;
 pub use image::pull::Pull;
-pub use kept::{Door, Kept};
+pub use kept::{Door, Kept, Published};
 pub use otlp::{LogRecord, log_records, metric_names, otlp_spans};
 pub use outcome::{Ended, Outcome, Output, ServiceOutcome, Signals, StepOutcome};
 pub use podman::Podman;

@@ -91,6 +91,12 @@ impl Link {
         replies.recv().await.map(drop).ok_or(Lost)
     }
 
+    /// Has the agent call back at its socket for that, and carry what comes over the connection of
+    /// this number to a port of the cell's loopback.
+    pub(crate) async fn dial(&self, port: u16, number: u32) -> Result<(), Lost> {
+        self.ask(&Request::Dial { port, number }).await
+    }
+
     /// Ends all processes, and waits until all they exported has left the container.
     pub(crate) async fn stop(&self, grace: Duration) -> Result<Stopped, Lost> {
         let mut replies = self.expect(AGENT);

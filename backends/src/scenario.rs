@@ -3,6 +3,7 @@
 mod allowed;
 mod lifecycle;
 mod lines;
+mod published;
 mod service;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use self::allowed::Outside;
 use self::lifecycle::Lifecycle;
 use self::lines::Lines;
+use self::published::Inside;
 use self::service::Service;
 use crate::action::{Action, Expected, Forward, Network, Readiness, Retry, StepPlan};
 use crate::agent;
@@ -111,7 +113,8 @@ async fn keep_up(
     }
     let doors = action.services.iter().zip(cell.ways());
     let doors = doors.map(|(service, way)| Door { service: service.name.clone(), way });
-    let kept = Kept { scenario: scenario.to_owned(), doors: doors.collect() };
+    let scenario = scenario.to_owned();
+    let kept = Kept { scenario, doors: doors.collect(), published: run.inside.ports() };
     kept.write(folder).map_err(unusable_folder)?;
     up(&kept);
     std::future::pending().await
@@ -191,6 +194,7 @@ struct Run<'a> {
     attempts: Option<u64>,
     isolation: Vec<String>,
     outside: Outside,
+    inside: Inside,
 }
 
 impl<'a> Run<'a> {
@@ -215,6 +219,7 @@ impl<'a> Run<'a> {
             attempts: None,
             isolation: Vec::new(),
             outside: Outside::of(action),
+            inside: Inside::new(),
         })
     }
 
@@ -246,6 +251,7 @@ impl<'a> Run<'a> {
             }
             let link = Arc::new(link);
             self.outside.offer(&link, self.action).await.map_err(lost)?;
+            self.inside.publish(plan, &folder, &link).await.map_err(unusable_folder)?;
             let env = self.lifecycle.environment(self.action, &plan.name, &span);
             let limit = plan.ready_limit.min(self.deadline.duration_since(Instant::now()));
             let lines = Lines::new(self.stdout_inbox());

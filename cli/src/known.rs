@@ -63,7 +63,7 @@ impl Deny {
             Deny::Nothing => false,
             Deny::Unknown => {
                 let code = diagnostic.code.as_ref();
-                code.starts_with("parse/unknown-") || code == "unsupported" || code == "left-out"
+                code.starts_with("parse/unknown-") || code == "left-out"
             }
             Deny::Warnings => diagnostic.severity == Severity::Warning,
         };

@@ -4,6 +4,7 @@
 
 #[cfg(test)]
 mod lab;
+mod memory;
 #[cfg(test)]
 mod proof;
 #[cfg(test)]
@@ -21,6 +22,7 @@ use clnrm_engine::{Digest, Engine, Keep, Leaf, Stopped, Unit};
 use clnrm_queries::{PLAN, REPORT, Report, State, encode, numbered};
 use rayon::ThreadPool;
 
+use self::memory::Memory;
 use crate::known::{Detail, Known, KnownReport, expanded, passed};
 
 /// How long results of runs may wait to be written down.
@@ -239,7 +241,7 @@ impl Settle<'_> {
     ) {
         engine.commit();
         let (send, results) = channel();
-        let started = AtomicU64::new(0);
+        let (started, memory) = (AtomicU64::new(0), Memory::available());
         let (backend, cancel, total) = (self.backend, self.cancel, pending.len());
         self.pool.in_place_scope(|scope| {
             for chain in chains(pending) {
@@ -247,10 +249,11 @@ impl Settle<'_> {
                     .into_iter()
                     .map(|(key, action)| (key, tries.begin(key, &action), action))
                     .collect();
-                let (send, started) = (send.clone(), &started);
+                let (send, started, memory) = (send.clone(), &started, &memory);
                 scope.spawn(move |_| {
                     for (key, failed, action) in chain {
                         rest(pause(failed), cancel);
+                        let _share = memory.take(&action);
                         let result = if cancel.is_cancelled() {
                             Err(BackendError::Cancelled)
                         } else {

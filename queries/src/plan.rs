@@ -189,6 +189,7 @@ impl Planner<'_> {
             mounts: service.volumes.iter().map(|volume| self.mount(volume)).collect(),
             workdir: service.workdir.clone(),
             ports: service.ports.clone(),
+            publish: service.publish,
             ready: match &service.waits {
                 Some(waits) => waits.iter().map(readiness).collect(),
                 None => ports(),
@@ -207,6 +208,7 @@ impl Planner<'_> {
             mounts: Vec::new(),
             workdir: None,
             ports: Vec::new(),
+            publish: false,
             ready: Vec::new(),
             ready_limit: READY_LIMIT,
         }

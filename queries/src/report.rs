@@ -10,7 +10,7 @@ use clnrm_engine::{Cx, Query, Unit};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::locate::Locator;
-use crate::diagnostic::{At, Diagnostic, ERRORS_WHEN_RUN, KeyPath, Problem, Severity};
+use crate::diagnostic::{At, Diagnostic, KeyPath, Problem, Severity, is_error_when_run};
 use crate::expectation::Verdict;
 use crate::model::{MODEL, Test};
 use crate::outcome::{OUTCOME, Run};
@@ -255,7 +255,7 @@ fn check(cx: &Cx<'_>, unit: &Unit) -> Check {
 fn report(cx: &Cx<'_>, unit: &Unit) -> Report {
     let mut check = cx.get(&CHECK, unit).as_ref().clone();
     for diagnostic in &mut check.diagnostics {
-        if ERRORS_WHEN_RUN.contains(&diagnostic.code.as_str()) {
+        if is_error_when_run(&diagnostic.code) {
             diagnostic.severity = Severity::Error;
         }
     }

@@ -241,14 +241,14 @@ run = "true"
 }
 
 #[test]
-fn keys_that_are_not_supported_yet() {
+fn keys_that_are_left_out_yet() {
     check(
         r#"[meta]
 name = "a"
 isolation = "test"
 
-[services.app]
-publish = true
+[report]
+html = "report.html"
 
 [[scenario]]
 name = "s"
@@ -258,16 +258,16 @@ run = "true"
 no_external_services = true
 "#,
         expect![[r#"
-            exit 3
+            exit 0
             -- stdout
-            ERR   a.clnrm.toml  a
-              a.clnrm.toml:6:1: error[unsupported]: not supported yet: `publish`; a test that says so is not run
+            PASS  a.clnrm.toml  a  [TIME]
+              a.clnrm.toml:5:1: warning[left-out]: not supported yet: `report` is left out
                 |
-              6 | publish = true
-                | ^^^^^^^
+              5 | [report]
+                | ^^^^^^^^
 
-            0 passed, 1 not run in [TIME]
-            0 runs, 0 outcomes reused, [N] queries executed, [N] recalled; the built-in sandbox
+            1 passed in [TIME]
+            1 run, 0 outcomes reused, [N] queries executed, [N] recalled; the built-in sandbox
         "#]],
     );
 }

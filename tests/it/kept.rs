@@ -1,5 +1,7 @@
 //! Environments that are kept up, what runs wrote, and what is left of those that were killed.
 
+use std::io::Read;
+use std::net::TcpStream;
 use std::process::Command;
 use std::time::Duration;
 
@@ -18,8 +20,9 @@ const FAILING: &str = r#"
 name = "a"
 
 [services.app]
-args = ["sh", "-c", "echo up; echo hello > /tmp/note; sleep 1000"]
-wait_for = { log = "up" }
+args = ["sh", "-c", "echo up; echo hello > /tmp/note; exec busybox nc -ll -p 7007 -e echo hi"]
+ports = [7007]
+publish = true
 
 [[scenario]]
 name = "good"
@@ -47,6 +50,15 @@ fn a_failed_scenario_is_kept_up_and_entered(on: On) {
         assert!(running.is_running(), "it ended");
         folders().any(|folder| folder.join("kept.json").exists())
     });
+    let kept = folders().find_map(|folder| std::fs::read(folder.join("kept.json")).ok()).unwrap();
+    let kept: serde_json::Value = serde_json::from_slice(&kept).unwrap();
+    let at = kept["published"][0]["at"].as_u64().unwrap() as u16;
+    for _ in 0..3 {
+        let mut answer = String::new();
+        let mut stream = TcpStream::connect(("127.0.0.1", at)).unwrap();
+        stream.read_to_string(&mut answer).unwrap();
+        assert_eq!(answer, "hi\n");
+    }
     // Engines' own commands want a terminal for `-it`; `script` has one.
     let enter = "clnrm shell bad -- cat /tmp/note";
     let ran = if matches!(on, On::Sandbox | On::Unprivileged) {
@@ -75,6 +87,12 @@ fn a_failed_scenario_is_kept_up_and_entered(on: On) {
     let ran = running.finish();
     assert_eq!(ran.exit, Some(1), "{}", ran.seen());
     assert!(ran.stderr.contains("`bad one` is kept up, with app"), "{}", ran.seen());
+    assert!(
+        ran.stderr.contains(&format!("port 7007 of `app` is at 127.0.0.1:{at}")),
+        "{}",
+        ran.seen()
+    );
+    assert!(TcpStream::connect(("127.0.0.1", at)).is_err());
     assert!(case.leftovers().is_empty(), "{:?}", case.leftovers());
     assert_eq!(case.clnrm(&["shell"]).exit, Some(2));
 }

@@ -176,8 +176,18 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     fn service(&mut self, service: &ServicePlan) {
-        let ServicePlan { name, image, process, env, mounts, workdir, ports, ready, ready_limit } =
-            service;
+        let ServicePlan {
+            name,
+            image,
+            process,
+            env,
+            mounts,
+            workdir,
+            ports,
+            publish,
+            ready,
+            ready_limit,
+        } = service;
         self.text("name", name);
         match image {
             Image::Host(digest) => self.text("image.host", digest),
@@ -192,6 +202,7 @@ impl Walk<'_> {
         self.list("mounts", mounts, Walk::mount);
         self.option("workdir", workdir.as_deref());
         self.list("ports", ports, |walk, port| walk.number("", *port));
+        self.value("publish", Value::Flag(*publish));
         self.list("ready", ready, Walk::readiness);
         self.duration("ready_limit", *ready_limit);
     }

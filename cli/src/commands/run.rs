@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context;
-use clnrm_backends::{Backend, BackendError, Cancel, Choice, Kept};
+use clnrm_backends::{Backend, BackendError, Cancel, Choice, Kept, Published};
 use clnrm_engine::{Engine, Stopped};
 use clnrm_queries::{
     Diagnostic, PLAN, SETTINGS, ScenarioReport, Settings, Severity, State, numbered, settings_unit,
@@ -124,6 +124,9 @@ fn keep(engine: &mut Engine, backend: &dyn Backend, summary: &RunSummary, cancel
     let up = |kept: &Kept| {
         let services: Vec<&str> = kept.doors.iter().map(|door| door.service.as_str()).collect();
         printer::talk(&format!("`{}` is kept up, with {}", kept.scenario, services.join(", ")));
+        for Published { service, port, at } in &kept.published {
+            printer::talk(&format!("port {port} of `{service}` is at 127.0.0.1:{at}"));
+        }
         printer::talk("enter it with `clnrm shell`; Ctrl-C removes it");
     };
     if let Err(error) = backend.keep(action, &name, cancel, &up) {

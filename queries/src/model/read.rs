@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::diagnostic::{At, Fix, KeyPath, Problem, UNKNOWN_EXPECTATION, UNSUPPORTED, nearest};
+use crate::diagnostic::{At, Fix, KeyPath, Problem, UNKNOWN_EXPECTATION, nearest};
 use crate::document::Tree;
 
 /// What is wrong with a document, gathered while it is read.
@@ -256,21 +256,6 @@ impl<'a> Table<'a> {
     pub(super) fn unknown(&self) -> Vec<(&'a str, &'a Tree, KeyPath)> {
         let known = self.known.borrow();
         self.entries().filter(|(name, ..)| !known.contains(name)).collect()
-    }
-
-    /// Refuses to run what uses keys whose meaning is not implemented, unless they say no.
-    pub(super) fn refuse(&self, keys: &[&'static str]) {
-        for key in keys {
-            match self.value(&[*key]) {
-                None | Some((Tree::Boolean(false) | Tree::Integer(0), _)) => {}
-                Some((_, path)) => self.unsupported(path, key),
-            }
-        }
-    }
-
-    pub(super) fn unsupported(&self, path: KeyPath, what: &str) {
-        let message = format!("not supported yet: `{what}`; a test that says so is not run");
-        self.problem(Problem::warning(UNSUPPORTED, At::Key(path), message));
     }
 
     /// Warns of keys whose meaning is not implemented, but without which the verdict is right.

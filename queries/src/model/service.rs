@@ -32,6 +32,8 @@ pub(crate) struct Service {
     pub workdir: Option<String>,
     /// Where it is when it is no container.
     pub outside: Option<Outside>,
+    /// Whether its ports are reached from this machine.
+    pub publish: bool,
     /// The network it says it is in, and where.
     pub network: Option<(Network, KeyPath)>,
     /// Services that must be ready before it starts.
@@ -120,6 +122,7 @@ fn read(id: &str, table: &Table<'_>) -> Service {
         workdir: table.string(&["working_dir", "workdir"]),
         outside: None,
         network: network(table),
+        publish: table.boolean(&["publish"]).unwrap_or(false),
         depends_on: table.strings(&["depends_on"]).unwrap_or_default(),
         waits: None,
         wait_limit: None,
@@ -140,7 +143,6 @@ fn read(id: &str, table: &Table<'_>) -> Service {
     }
     waits(table, &mut service);
     table.skip(&["description", "name"]);
-    table.refuse(&["publish"]);
     table.finish();
     service
 }

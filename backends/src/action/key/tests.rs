@@ -74,10 +74,25 @@ fn expected() -> impl Strategy<Value = Expected> {
 fn service() -> impl Strategy<Value = ServicePlan> {
     let outside = (text(), image(), process(), env());
     let ready = (vec(readiness(), 0..2), duration());
-    let inside = (vec(mount(), 0..2), option::of(text()), vec(0..2u16, 0..2), ready);
+    let ports = (vec(0..2u16, 0..2), any::<bool>());
+    let inside = (vec(mount(), 0..2), option::of(text()), ports, ready);
     (outside, inside).prop_map(
-        |((name, image, process, env), (mounts, workdir, ports, (ready, ready_limit)))| {
-            ServicePlan { name, image, process, env, mounts, workdir, ports, ready, ready_limit }
+        |(
+            (name, image, process, env),
+            (mounts, workdir, (ports, publish), (ready, ready_limit)),
+        )| {
+            ServicePlan {
+                name,
+                image,
+                process,
+                env,
+                mounts,
+                workdir,
+                ports,
+                publish,
+                ready,
+                ready_limit,
+            }
         },
     )
 }
@@ -201,6 +216,11 @@ fn graft(action: &mut Action, other: Action, field: usize) {
                 at.ports.clone_from(&from.ports);
             }
         }
+        38 => {
+            if let (Some(at), Some(from)) = (action.services.first_mut(), services.first()) {
+                at.publish = from.publish;
+            }
+        }
         10..=19 => {
             let (Some(at), Some(from)) = (action.services.first_mut(), services.into_iter().next())
             else {
@@ -239,7 +259,7 @@ fn graft(action: &mut Action, other: Action, field: usize) {
     }
 }
 
-const FIELDS: usize = 38;
+const FIELDS: usize = 39;
 
 /// Where mounts come from means nothing; all else does.
 fn would_do_the_same(a: &Action, b: &Action) -> bool {
