@@ -27,9 +27,8 @@ impl Docker {
 
     /// Pulls images as `pull` says, instead of those that are missing.
     #[must_use]
-    pub fn pulling(mut self, pull: Pull) -> Self {
-        self.0.pulling(pull);
-        self
+    pub fn pulling(self, pull: Pull) -> Self {
+        Docker(self.0.pulling(pull))
     }
 }
 

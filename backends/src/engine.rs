@@ -244,14 +244,15 @@ impl<E: Engine> Engaged<E> {
                 }
             })
         })?;
+        let shelf = Shelf::of_user();
         Ok(Engaged {
             engine,
             workspace,
             images: Images::default(),
-            shelf: Shelf::of_user(),
             swept: Once::new(),
             removals: Removals::default(),
-            pulls: Pulls::default(),
+            pulls: Pulls::new(Pull::default(), shelf.pulled_by(E::NAME)),
+            shelf,
             read_only_host: AtomicBool::new(!E::layers_host()),
             runtime,
         })
@@ -286,12 +287,13 @@ impl<E: Engine> Engaged<E> {
         let pulled = self.engine.pull(reference).await;
         let operation = || format!("pull the image `{reference}`");
         pulled.map_err(|refusal| refusal.error(&self.engine, &operation()))?;
+        self.pulls.done(reference);
         self.images.find(&self.engine, reference).await
     }
 
     /// See `Podman::pulling`.
-    pub(crate) fn pulling(&mut self, pull: Pull) {
-        self.pulls = Pulls::new(pull);
+    pub(crate) fn pulling(self, pull: Pull) -> Engaged<E> {
+        Engaged { pulls: self.pulls.by(pull), ..self }
     }
 
     /// The id of an image in a file, which the engine has afterwards.

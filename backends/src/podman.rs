@@ -25,9 +25,8 @@ impl Podman {
 
     /// Pulls images as `pull` says, instead of those that are missing.
     #[must_use]
-    pub fn pulling(mut self, pull: Pull) -> Self {
-        self.0.pulling(pull);
-        self
+    pub fn pulling(self, pull: Pull) -> Self {
+        Podman(self.0.pulling(pull))
     }
 }
 

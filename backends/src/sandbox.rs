@@ -59,26 +59,29 @@ impl Sandbox {
     ///
     /// `program` is clnrm itself, which calls [`sandbox_main`] for its argument `__sandbox`.
     pub fn new(workspace: &Path, program: &Path) -> Sandbox {
+        let shelf = Shelf::of_user();
         Sandbox {
             workspace: workspace.to_owned(),
             program: program.to_owned(),
             runtime: OnceLock::new(),
-            shelf: Arc::new(Shelf::of_user()),
             swept: Once::new(),
             removals: Removals::default(),
-            pulls: Pulls::default(),
+            pulls: Pulls::new(Pull::default(), shelf.pulled_by("sandbox")),
+            shelf: Arc::new(shelf),
         }
     }
 
     /// Pulls images as `pull` says, instead of those that are missing.
     #[must_use]
     pub fn pulling(self, pull: Pull) -> Sandbox {
-        Sandbox { pulls: Pulls::new(pull), ..self }
+        Sandbox { pulls: self.pulls.by(pull), ..self }
     }
 
     /// Unpacks images below `folder` instead of in this user's folder for caches.
     pub fn keep_images_in(self, folder: &Path) -> Sandbox {
-        Sandbox { shelf: Arc::new(Shelf::at(folder.to_owned())), ..self }
+        let shelf = Shelf::at(folder.to_owned());
+        let pulls = Pulls::new(Pull::default(), shelf.pulled_by("sandbox"));
+        Sandbox { shelf: Arc::new(shelf), pulls, ..self }
     }
 
     /// Which of these limits could not be held here, by their names for people.
@@ -95,7 +98,9 @@ impl Sandbox {
                 return Ok(there);
             }
         }
-        self.shelf.pull(reference).await.map(Some)
+        let id = self.shelf.pull(reference).await?;
+        self.pulls.done(reference);
+        Ok(Some(id))
     }
 
     fn cell(&self) -> SandboxCell<'_> {

@@ -68,9 +68,10 @@ pub(crate) struct RunArgs {
     /// Where containers run; `auto` takes Podman or Docker where one answers, else the sandbox.
     #[arg(long, value_enum)]
     pub(crate) backend: Option<BackendArg>,
-    /// When images are asked for at their registries.
-    #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
-    pub(crate) pull: PullArg,
+    /// When images are asked for at their registries: `missing`, `always`, `never`, or when they
+    /// were not for so long, like `24h`.
+    #[arg(long, default_value = "missing", value_parser = pull, value_name = "WHEN")]
+    pub(crate) pull: Pull,
     /// How many scenarios run at once [default: the number of cores].
     #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) jobs: Option<u16>,
@@ -121,24 +122,13 @@ impl Shard {
     }
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum PullArg {
-    /// When the backend does not have them.
-    #[default]
-    Missing,
-    /// Every time.
-    Always,
-    /// Not at all.
-    Never,
-}
-
-impl PullArg {
-    pub(crate) fn policy(self) -> Pull {
-        match self {
-            PullArg::Missing => Pull::Missing,
-            PullArg::Always => Pull::Always,
-            PullArg::Never => Pull::Never,
-        }
+fn pull(text: &str) -> Result<Pull, String> {
+    let age = || text.parse::<jiff::SignedDuration>().ok()?.try_into().ok();
+    match text {
+        "missing" => Ok(Pull::Missing),
+        "always" => Ok(Pull::Always),
+        "never" => Ok(Pull::Never),
+        _ => age().map(Pull::After).ok_or("missing, always, never or a time like 24h".to_owned()),
     }
 }
 

@@ -15,7 +15,7 @@ use crate::engines::{BUSYBOX, On, podman};
 struct Registry {
     child: Child,
     port: u16,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Registry {
@@ -31,7 +31,8 @@ impl Registry {
         );
         fs::write(&config, text).unwrap();
         let mut command = Command::new("docker-registry");
-        command.arg("serve").arg(&config).stdout(Stdio::null()).stderr(Stdio::null());
+        let log = fs::File::create(folder.path().join("log")).unwrap();
+        command.arg("serve").arg(&config).stdout(log).stderr(Stdio::null());
         let child = match command.spawn() {
             Ok(child) => child,
             Err(error) => {
@@ -41,7 +42,7 @@ impl Registry {
                 return None;
             }
         };
-        let registry = Registry { child, port, _folder: folder };
+        let registry = Registry { child, port, folder };
         wait_until("the registry listens", Duration::from_secs(20), || {
             TcpStream::connect(("127.0.0.1", port)).is_ok()
         });
@@ -51,6 +52,12 @@ impl Registry {
         let pushed = Command::new("podman").args(push).output().unwrap();
         assert!(pushed.status.success(), "{}", String::from_utf8_lossy(&pushed.stderr));
         Some(registry)
+    }
+
+    /// How often it was asked for an image.
+    fn asked(&self) -> usize {
+        let log = fs::read_to_string(self.folder.path().join("log")).unwrap();
+        log.lines().filter(|line| line.contains("/manifests/")).count()
     }
 
     fn image(&self, tag: &str) -> String {
@@ -110,6 +117,11 @@ fn the_sandbox_pulls_once_and_then_needs_no_registry() {
         0 started, 1 reused, no queries executed
     "#]]);
     let fixture = registry.fixture("2");
+    let asked = registry.asked();
+    case.run(&["--pull", "24h"]);
+    assert_eq!(registry.asked(), asked, "it was pulled a moment ago");
+    case.run(&["--pull", "0s"]);
+    assert!(registry.asked() > asked, "it is old enough");
     drop(registry);
     case.run(&["--force"]).check(expect![[r#"
         exit 0

@@ -89,6 +89,11 @@ impl Shelf {
         self.has(&id).then_some(id)
     }
 
+    /// The folder that remembers when `backend` pulled what.
+    pub(crate) fn pulled_by(&self, backend: &str) -> PathBuf {
+        self.folder.join("pulled").join(backend)
+    }
+
     /// Pulls the image that a name means now; gives its id.
     pub(crate) async fn pull(&self, reference: &str) -> Result<String, String> {
         let told = |error: io::Error| format!("cannot write to {}: {error}", self.folder.display());

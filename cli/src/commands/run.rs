@@ -47,7 +47,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
         selection.units = shard(&mut engine, units, part, args.shard_by);
     }
     let settings = settings(&mut engine)?;
-    backend.choose(choice(args.backend, &settings), args.pull.policy());
+    backend.choose(choice(args.backend, &settings), args.pull);
     if settings.diagnostics.iter().any(|d| d.severity == Severity::Error) {
         // Whatever they were to say, nothing is run without it.
         let nothing = Settled::default();
