@@ -3,6 +3,7 @@
 //! An image is known by its id, the digest of its configuration, which names the digests of its
 //! layers. It is unpacked once, into a folder of this user by the name of the id.
 
+mod credentials;
 mod manifest;
 mod place;
 pub(crate) mod pull;
@@ -14,6 +15,7 @@ mod user;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::credentials::Credentials;
 pub(crate) use self::registry::pull as pull_layout;
 pub(crate) use self::shelf::{Shelf, Source, Unpacked};
 pub(crate) use self::user::User;

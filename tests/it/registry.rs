@@ -11,6 +11,11 @@ use tempfile::TempDir;
 use crate::case::{Case, tell, wait_until};
 use crate::engines::{BUSYBOX, On, podman};
 
+/// A user of registries that want to know, and the file that says so.
+const USER: &str = "user:secret";
+const USERS: &str = "user:$2b$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n";
+const WANTS_A_USER: &str = "auth:\n  htpasswd:\n    realm: clnrm\n    path: FOLDER/users\n";
+
 /// A registry that is up, with the image [`BUSYBOX`] in it.
 struct Registry {
     child: Child,
@@ -21,15 +26,22 @@ struct Registry {
 impl Registry {
     /// `None`, loudly, without the program or Podman to push with.
     fn start(test: &str) -> Option<Registry> {
+        Registry::start_with(test, "")
+    }
+
+    /// One with more in its configuration.
+    fn start_with(test: &str, more: &str) -> Option<Registry> {
         let podman = podman(test)?;
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let folder = TempDir::new().unwrap();
         let config = folder.path().join("config.yml");
         let text = format!(
-            "version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: 127.0.0.1:{port}\n",
-            folder.path().join("data").display()
+            "version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: 127.0.0.1:{port}\n{}",
+            folder.path().join("data").display(),
+            more.replace("FOLDER", &folder.path().display().to_string()),
         );
         fs::write(&config, text).unwrap();
+        fs::write(folder.path().join("users"), USERS).unwrap();
         let mut command = Command::new("docker-registry");
         let log = fs::File::create(folder.path().join("log")).unwrap();
         command.arg("serve").arg(&config).stdout(log).stderr(Stdio::null());
@@ -48,7 +60,7 @@ impl Registry {
         });
         let target = format!("docker://{}", registry.image("1"));
         let url = format!("unix://{}", podman.socket.display());
-        let push = ["--url", &url, "push", "--tls-verify=false", BUSYBOX, &target];
+        let push = ["--url", &url, "push", "--tls-verify=false", "--creds", USER, BUSYBOX, &target];
         let pushed = Command::new("podman").args(push).output().unwrap();
         assert!(pushed.status.success(), "{}", String::from_utf8_lossy(&pushed.stderr));
         Some(registry)
@@ -154,5 +166,34 @@ fn engines_pull_what_is_missing() {
         assert_eq!(report.exit, Some(0), "{program}: {}", report.seen());
         let removed = Command::new(program).args(["rmi", &registry.image("1")]).output().unwrap();
         assert!(removed.status.success(), "{}", String::from_utf8_lossy(&removed.stderr));
+    }
+}
+
+#[test]
+fn registries_are_asked_with_what_a_login_has_left() {
+    let test = "registry::registries_are_asked_with_what_a_login_has_left";
+    let Some(registry) = Registry::start_with(test, WANTS_A_USER) else { return };
+    let login = r#"{"auths": {"localhost:PORT": {"auth": "dXNlcjpzZWNyZXQ="}}}"#;
+    let login = login.replace("PORT", &registry.port.to_string());
+    for (on, program) in
+        [(On::Sandbox, ""), (On::Podman("host"), "podman"), (On::Docker("host"), "docker")]
+    {
+        let Some(mut case) = on.case(test, &registry.fixture("1")) else { continue };
+        if program.is_empty() {
+            case.set_env("CONTAINER_HOST", "unix:///nowhere/podman.sock");
+            case.set_env("DOCKER_HOST", "unix:///nowhere/docker.sock");
+        }
+        let refused = case.run(&[]);
+        assert_eq!((refused.exit, refused.codes()), (Some(5), vec!["backend/failed"]));
+        case.write("login/config.json", &login);
+        let folder = case.root().join("login").display().to_string();
+        case.set_env("DOCKER_CONFIG", &folder);
+        let report = case.run(&[]);
+        assert_eq!(report.exit, Some(0), "{program}: {}", report.seen());
+        if !program.is_empty() {
+            let remove = ["rmi", &registry.image("1")];
+            let removed = Command::new(program).args(remove).output().unwrap();
+            assert!(removed.status.success(), "{}", String::from_utf8_lossy(&removed.stderr));
+        }
     }
 }

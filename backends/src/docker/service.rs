@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use bollard::auth::DockerCredentials;
 use bollard::errors::Error;
 use bollard::models::NetworkCreateRequest;
 use bollard::query_parameters::{
@@ -22,7 +23,7 @@ use super::spec::{self, Copy, Spec};
 use crate::engine::{
     AtRest, Engine, Files, ImageFacts, Place, Plan, Refusal, STARTED_LABEL, chain,
 };
-use crate::image::tcp_ports;
+use crate::image::{Credentials, tcp_ports};
 
 /// Seconds after which a request is given up that the engine does not answer.
 const PATIENCE: u64 = 60;
@@ -80,7 +81,12 @@ impl Engine for Service {
 
     async fn pull(&self, reference: &str) -> Result<(), Refusal> {
         let options = CreateImageOptionsBuilder::new().from_image(reference);
-        let steps = self.api()?.create_image(Some(options.build()), None, None);
+        let credentials = Credentials::of(reference).map(|found| DockerCredentials {
+            username: Some(found.name),
+            password: Some(found.password),
+            ..DockerCredentials::default()
+        });
+        let steps = self.api()?.create_image(Some(options.build()), None, credentials);
         steps.try_for_each(|_| async { Ok(()) }).await?;
         Ok(())
     }

@@ -9,6 +9,7 @@ use oci_client::secrets::RegistryAuth;
 use oci_client::{Client, Reference};
 use serde_json::json;
 
+use super::Credentials;
 use super::manifest::{blob_name, digest_of};
 
 /// The kinds of manifests of one image.
@@ -19,7 +20,7 @@ const KINDS: [&str; 2] = [
 
 /// Writes the image that `reference` means now to `layout`.
 ///
-/// Asks without credentials, and machines by the name of `localhost` without encryption.
+/// Machines by the name of `localhost` are asked without encryption.
 pub(crate) async fn pull(reference: &str, layout: &Path) -> Result<(), String> {
     crate::provide_cryptography();
     let image: Reference = reference.parse().map_err(|error| format!("{error}"))?;
@@ -33,12 +34,15 @@ pub(crate) async fn pull(reference: &str, layout: &Path) -> Result<(), String> {
         ..ClientConfig::default()
     });
     let told = |error: oci_client::errors::OciDistributionError| explain(&registry, &error);
-    let anonymous = RegistryAuth::Anonymous;
+    let auth = match Credentials::of(reference) {
+        Some(Credentials { name, password }) => RegistryAuth::Basic(name, password),
+        None => RegistryAuth::Anonymous,
+    };
     // Which one of several is for this machine is decided here; the manifest itself is kept as it
     // is, for its digest.
-    let (manifest, digest) = client.pull_image_manifest(&image, &anonymous).await.map_err(told)?;
+    let (manifest, digest) = client.pull_image_manifest(&image, &auth).await.map_err(told)?;
     let exact = image.clone_with_digest(digest);
-    let (raw, _) = client.pull_manifest_raw(&exact, &anonymous, &KINDS).await.map_err(told)?;
+    let (raw, _) = client.pull_manifest_raw(&exact, &auth, &KINDS).await.map_err(told)?;
     let written = |error: std::io::Error| format!("cannot write {}: {error}", layout.display());
     fs::create_dir_all(layout.join("blobs/sha256")).map_err(written)?;
     for blob in manifest.layers.iter().chain([&manifest.config]) {

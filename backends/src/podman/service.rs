@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use futures_util::TryStreamExt;
 use podman_api::opts::{
     ContainerDeleteOpts, ContainerListFilter, ContainerListOpts, ImageImportOpts,
-    NetworkCreateOpts, NetworkListFilter, NetworkListOpts, PullOpts,
+    NetworkCreateOpts, NetworkListFilter, NetworkListOpts, PullOpts, RegistryAuth,
 };
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -18,7 +18,7 @@ use super::spec;
 use crate::engine::{
     AtRest, Engine, Files, ImageFacts, Place, Plan, Refusal, STARTED_LABEL, chain, explain,
 };
-use crate::image::tcp_ports;
+use crate::image::{Credentials, tcp_ports};
 
 /// More than the engine has to say about the making of a container.
 const LONGEST_ANSWER: u64 = 1 << 20;
@@ -83,7 +83,12 @@ impl Engine for Service {
         let host = reference.split('/').next().unwrap_or_default();
         // A registry on this machine speaks as it likes.
         let plain = host.starts_with("localhost:") || host.starts_with("127.0.0.1:");
-        let options = PullOpts::builder().reference(reference).tls_verify(!plain).build();
+        let mut options = PullOpts::builder().reference(reference).tls_verify(!plain);
+        if let Some(Credentials { name, password }) = Credentials::of(reference) {
+            let auth = RegistryAuth::builder().username(name).password(password).build();
+            options.auth(auth);
+        }
+        let options = options.build();
         let images = self.api.images();
         let mut steps = images.pull(&options);
         while let Some(step) = steps.try_next().await? {
