@@ -355,6 +355,15 @@ pub fn cases() -> Vec<Case> {
             // Without a group there is nobody who counts.
             b.holds(told || !b.privileged, &format!("{:?}", outcome.doubts))
         }),
+        real("a service that starts processes without end ends with the run", |b| {
+            let mut action = b.action(&[&["sh", "-c", "sleep 1; echo done"]]);
+            let bomb = "while :; do sleep 1000 & done 2>/dev/null";
+            action.services[0].process = argv(&["sh", "-c", bomb]);
+            action.limits.pids = Some(200);
+            let began = Instant::now();
+            b.run(&action)?;
+            b.holds(began.elapsed() < Duration::from_secs(20), "it took too long")
+        }),
         real("no more memory than the test allows", |b| {
             let mut action =
                 b.action(&[&["dd", "if=/dev/zero", "of=/dev/null", "bs=100M", "count=1"]]);

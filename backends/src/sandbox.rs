@@ -200,6 +200,8 @@ struct Spec {
     image: Option<SpecImage>,
     /// What of those is not shown.
     masked: Vec<PathBuf>,
+    /// How many MiB it may write; a part of the machine's memory when `None`.
+    disk_mb: Option<u64>,
     /// How many processes it may have, where no control group holds that.
     processes: Option<u32>,
 }
@@ -399,6 +401,8 @@ impl SandboxCell<'_> {
             hosts: container.hosts.to_owned(),
             folder: container.folder.to_owned(),
             mounts: groups.chain(mounts).collect(),
+            // What it writes is memory, of which its processes need some, too.
+            disk_mb: container.limits.memory_mb.map(|all| (all / 2).max(1)),
             processes: cgroup.processes,
             masked: if image.is_none() { host::masked().to_vec() } else { Vec::new() },
             image: image.map(|image| SpecImage {

@@ -43,6 +43,34 @@ run = "for i in $(seq 20); do sleep 1 & done; exit 0"
     "#]]);
 }
 
+/// What a container of the sandbox writes is memory, of which it may fill a half.
+#[test]
+fn a_disk_that_is_filled_up() {
+    let fixture = r#"
+//- /a.clnrm.toml
+[meta]
+name = "a"
+
+[limits]
+memory_mb = 64
+
+[[scenario]]
+name = "s"
+
+[[scenario.steps]]
+name = "fill"
+command = "dd if=/dev/zero of=/var/tmp/file bs=1M count=100000 2>&1; stat -c %s /var/tmp/file"
+expected_output_contains = "No space left on device"
+"#;
+    let test = "limits::a_disk_that_is_filled_up";
+    let Some(case) = On::Sandbox.case(test, fixture) else { return };
+    let report = case.run(&[]);
+    assert_eq!(report.exit, Some(0), "{}", report.seen());
+    let logs = case.clnrm(&["logs"]).stdout;
+    let written: u64 = logs.trim().lines().last().unwrap().parse().expect(&logs);
+    assert!((28 << 20..=32 << 20).contains(&written), "{logs}");
+}
+
 #[test]
 fn a_limit_that_nothing_could_run_with() {
     let case = crate::case::Case::new(

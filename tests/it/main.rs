@@ -31,6 +31,7 @@ mod python;
 mod registry;
 mod restore;
 mod retries;
+mod scripted;
 mod some_of_them;
 mod spans;
 mod stdout_spans;

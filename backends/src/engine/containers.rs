@@ -48,7 +48,7 @@ async fn remove_one<E: Engine>(engine: &E, name: &str) -> Result<(), BackendErro
         match refusal {
             Refusal::Answer(404, _) => return Ok(()),
             // It is ending, or being removed, at this very moment.
-            Refusal::Answer(..) if began.elapsed() < REMOVE_LIMIT => sleep(pause).await,
+            Refusal::Answer(409 | 500.., _) if began.elapsed() < REMOVE_LIMIT => sleep(pause).await,
             refusal => return Err(refusal.error(engine, "remove a container")),
         }
         if force {

@@ -46,10 +46,12 @@ impl Engine for Service {
     async fn greet(&self) -> Result<(), Refusal> {
         self.connect().await?;
         let unusable = |reason: String| Refusal::Unreachable(reason);
-        let greeting =
-            self.api.ping().await.map_err(|error| {
-                unusable(format!("what answers is not Podman ({})", chain(&error)))
-            })?;
+        let greeting = self.api.ping().await.map_err(|error| match error.into() {
+            Refusal::Answer(_, message) => unusable(message),
+            Refusal::Unreachable(reason) => {
+                unusable(format!("what answers is not Podman ({reason})"))
+            }
+        })?;
         let version = greeting.libpod_api_version;
         let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
         if major.is_some_and(|major| major < 4) {

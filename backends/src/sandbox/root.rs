@@ -29,7 +29,8 @@ pub(super) fn build(spec: &Spec) -> Result<PathBuf, String> {
         spec.mounts.iter().map(|mount| Tree::open(&mount.source)).collect::<Result<Vec<_>, _>>()?;
     let image = spec.image.as_ref().map(|image| Tree::open(&image.root)).transpose()?;
     let stage = Path::new(STAGE);
-    mount_tmpfs(stage, "mode=0755")?;
+    let size = spec.disk_mb.map_or("50%".to_owned(), |megabytes| format!("{megabytes}m"));
+    mount_tmpfs(stage, &format!("mode=0755,size={size}"))?;
     let root = stage.join("root");
     for part in ["root", "upper", "work"] {
         attempt("make the stage", fs::create_dir(stage.join(part)))?;
@@ -80,8 +81,12 @@ fn lay_host(stage: &Path, root: &Path, masked: &[PathBuf]) -> Result<(), String>
         show(stage, root, Path::new(path))?;
     }
     mask(stage, root, masked)?;
-    for (path, mode) in [("/tmp", "mode=1777"), ("/var/tmp", "mode=1777"), ("/run", "mode=0755")] {
-        mount_tmpfs(&inside(root, path), mode)?;
+    // On the stage, whose size is what a container may write in all.
+    for (path, mode) in [("/tmp", 0o1777), ("/var/tmp", 0o1777), ("/run", 0o755)] {
+        let own = stage.join(path.replace('/', "_"));
+        attempt("make folders", fs::create_dir(&own))?;
+        attempt("make folders", fs::set_permissions(&own, fs::Permissions::from_mode(mode)))?;
+        attempt("make folders", mount_bind(&own, inside(root, path)))?;
     }
     Ok(())
 }
