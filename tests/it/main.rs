@@ -27,11 +27,12 @@ mod nobody;
 mod odd_files;
 mod output;
 mod programs;
-mod python;
+
 mod registry;
 mod restore;
 mod retries;
 mod scripted;
+mod sdks;
 mod some_of_them;
 mod spans;
 mod stdout_spans;

@@ -63,6 +63,45 @@ pub(crate) fn python(test: &str) -> Option<Python> {
     }
 }
 
+/// The packages of `tests/fixtures/nodejs`, or a loud word that `test` did not run without them.
+pub(crate) fn node(test: &str) -> Option<&'static Path> {
+    static NODE: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let made = NODE.get_or_init(|| {
+        let _lock = lock("node");
+        if !Path::new("/usr/bin/node").exists() {
+            return Err("there is no /usr/bin/node".to_owned());
+        }
+        make_modules()
+    });
+    match made {
+        Ok(modules) => Some(modules),
+        Err(error) => {
+            let required = std::env::var("CI").is_ok_and(|value| value == "true");
+            assert!(!required, "{test} needs Node's packages: {error}");
+            tell(&format!("NOT RUN: {test} needs Node's packages: {error}"));
+            None
+        }
+    }
+}
+
+/// Installs the packages unless the same list of them was installed already.
+fn make_modules() -> Result<PathBuf, String> {
+    let wanted = workspace().join("tests/fixtures/nodejs/package.json");
+    let wanted = fs::read_to_string(wanted).unwrap();
+    let (place, made_from) = (folder().join("node"), folder().join("node/made-from.json"));
+    if fs::read_to_string(&made_from).is_ok_and(|text| text == wanted) {
+        return Ok(place.join("node_modules"));
+    }
+    let _ = fs::remove_dir_all(&place);
+    fs::create_dir_all(&place).unwrap();
+    fs::write(place.join("package.json"), &wanted).unwrap();
+    let mut npm = Command::new("npm");
+    npm.args(["install", "--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts"]);
+    succeed(npm.current_dir(&place))?;
+    fs::write(made_from, wanted).unwrap();
+    Ok(place.join("node_modules"))
+}
+
 /// Makes the virtual environment unless the same requirements have made it already.
 fn make_venv() -> Result<PathBuf, String> {
     let requirements = workspace().join("tests/fixtures/python/requirements.txt");
