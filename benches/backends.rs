@@ -14,8 +14,11 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use clnrm_backends::{
-    Action, Backend, Cancel, Docker, Ended, Image, Podman, Process, Readiness, Sandbox,
+    Action, Backend, Cancel, Docker, Ended, Image, Mount, Podman, Process, Readiness, Sandbox,
+    Source,
 };
+use nix::sys::resource::{Usage, UsageWho, getrusage};
+use nix::sys::time::TimeVal;
 
 const CLNRM: &str = env!("CARGO_BIN_EXE_clnrm");
 const IMAGE: &str = "localhost/clnrm/busybox:1";
@@ -24,6 +27,10 @@ const LIMIT: Duration = Duration::from_secs(60);
 fn main() -> ExitCode {
     if let Some(exit) = watch::if_asked() {
         return exit;
+    }
+    if std::env::args().nth(1).as_deref() == Some(RECEIVE) {
+        receive();
+        return ExitCode::SUCCESS;
     }
     let folder = tempfile::tempdir().expect("temporary folders can be made");
     for line in machine::describe(folder.path()) {
@@ -65,7 +72,99 @@ fn main() -> ExitCode {
         row("Podman, ten steps in one container", ten, Some(("one step", one)), "+ 15 ms");
     }
     row("sandbox, two services with readiness", services(&sandbox), None, "20 ms");
+    // In a process of its own, whose memory is looked at.
+    let own = std::env::current_exe().expect("this program has a path");
+    let status = Command::new(own).arg(RECEIVE).status().expect("it can be started");
+    assert!(status.success());
     ExitCode::SUCCESS
+}
+
+/// The argument for [`receive`].
+const RECEIVE: &str = "receive-spans";
+/// Requests, and the spans in each.
+const REQUESTS: usize = 200;
+const SPANS: usize = 5_000;
+
+/// A run in the sandbox whose program exports a million spans as fast as it can.
+fn receive() {
+    let folder = tempfile::tempdir().expect("temporary folders can be made");
+    let data = folder.path().join("data");
+    std::fs::create_dir(&data).expect("it is ours");
+    for request in 0..REQUESTS {
+        std::fs::write(data.join(format!("{request:03}")), request_of(request))
+            .expect("it is ours");
+    }
+    let sandbox = Sandbox::new(folder.path(), Path::new(CLNRM));
+    let script = "for file in /data/*; do \
+        curl -sSf -o /dev/null -H 'Content-Type: application/x-protobuf' --data-binary @$file \
+        http://127.0.0.1:4318/v1/traces || exit 1; done";
+    let mut action = action(&sandbox, "host", 1);
+    action.steps[0].argv = ["sh", "-c", script].map(str::to_owned).to_vec();
+    action.services[0].mounts = vec![Mount {
+        source: "data".to_owned(),
+        digest: String::new(),
+        target: "/data".to_owned(),
+        read_only: true,
+    }];
+    let used = || getrusage(UsageWho::RUSAGE_SELF).expect("a process may ask for its own");
+    let cpu = |usage: Usage| {
+        let seconds = |time: TimeVal| time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6;
+        seconds(usage.user_time()) + seconds(usage.system_time())
+    };
+    let (before, began) = (cpu(used()), Instant::now());
+    let outcome = sandbox.run(&action, &Cancel::default()).expect("the backend works");
+    let (took, used) = (began.elapsed().as_secs_f64(), used());
+    assert_eq!(outcome.incomplete, Vec::<String>::new());
+    let spans = outcome.spans.iter().filter(|span| span.source == Source::Otlp).count();
+    assert_eq!(spans, REQUESTS * SPANS);
+    let rate = spans as f64 / (cpu(used) - before);
+    let megabytes = used.max_rss() >> 10;
+    println!("| a receiver, {spans} spans | {:.0} | | | | |", took * 1000.0);
+    println!("| … spans a second of one core | {rate:.0}/s | | | | 50000/s |");
+    println!("| … memory with all of them | {megabytes} MiB | | | | 1024 MiB |");
+}
+
+/// An export in protobuf, each of whose spans has ids of its own.
+fn request_of(request: usize) -> Vec<u8> {
+    fn field(out: &mut Vec<u8>, number: u8, bytes: &[u8]) {
+        out.push(number << 3 | 2);
+        let mut length = bytes.len();
+        while length >= 0x80 {
+            out.push(length as u8 | 0x80);
+            length >>= 7;
+        }
+        out.push(length as u8);
+        out.extend(bytes);
+    }
+    let mut scope = Vec::new();
+    for number in 0..SPANS {
+        let id = (request * SPANS + number + 1) as u64;
+        let (mut attribute, mut value, mut span) = (Vec::new(), Vec::new(), Vec::new());
+        field(&mut value, 1, format!("/orders/{id}").as_bytes());
+        field(&mut attribute, 1, b"url.path");
+        field(&mut attribute, 2, &value);
+        field(&mut span, 1, &[1; 16]);
+        field(&mut span, 2, &id.to_be_bytes());
+        field(&mut span, 5, b"GET /orders/{id}");
+        for (at, offset) in [(7_u8, 0), (8, 1_000_000)] {
+            span.push(at << 3 | 1);
+            span.extend((1_700_000_000_000_000_000 + id * 1000 + offset).to_le_bytes());
+        }
+        field(&mut span, 9, &attribute);
+        field(&mut scope, 2, &span);
+    }
+    let (mut resource, mut of_resource, mut body) = (Vec::new(), Vec::new(), Vec::new());
+    for key in ["service.name", "service.version", "host.name", "telemetry.sdk.language"] {
+        let (mut attribute, mut value) = (Vec::new(), Vec::new());
+        field(&mut value, 1, b"a value");
+        field(&mut attribute, 1, key.as_bytes());
+        field(&mut attribute, 2, &value);
+        field(&mut resource, 1, &attribute);
+    }
+    field(&mut of_resource, 1, &resource);
+    field(&mut of_resource, 2, &scope);
+    field(&mut body, 1, &of_resource);
+    body
 }
 
 fn trivial(

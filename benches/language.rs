@@ -208,7 +208,7 @@ fn span(number: usize) -> Span {
         end_ns: start_ns + 500,
         status: Status { code: StatusCode::Ok, message: String::new() },
         attributes: Attributes::from([("n".to_owned(), Value::Int(number as i64))]),
-        resource: Attributes::new(),
+        resource: Arc::default(),
         scope: String::new(),
         events: Vec::new(),
         source: Source::Otlp,

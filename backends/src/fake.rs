@@ -2,7 +2,7 @@
 //! else.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::action::{Action, ActionKey, BackendKind, Expected, Image};
@@ -130,7 +130,7 @@ fn span(name: &str, at_ms: i64, source: Source) -> Span {
         end_ns: at_ms * 1_000_000 + 500_000,
         status: Status { code: StatusCode::Unset, message: String::new() },
         attributes: Attributes::new(),
-        resource: Attributes::new(),
+        resource: Arc::default(),
         scope: String::new(),
         events: Vec::new(),
         source,

@@ -51,7 +51,7 @@ pub use podman::Podman;
 pub use sandbox::{Sandbox, sandbox_main};
 pub use scenario::Cancel;
 pub use survey::{Finding, Health, survey};
-pub use trace::{Attributes, Event, Source, Span, SpanKind, Status, StatusCode, Value};
+pub use trace::{Attributes, Event, Source, Span, SpanKind, Status, StatusCode, Value, packed};
 
 /// Where actions are run.
 pub trait Backend: Send + Sync {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::trace::Span;
+use crate::trace::{Span, packed};
 
 /// What a run left behind.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -14,6 +14,7 @@ pub struct Outcome {
     /// One entry a service of the action, in order.
     pub services: Vec<ServiceOutcome>,
     /// Every span, those of clnrm itself included; times are nanoseconds since the run began.
+    #[serde(with = "packed")]
     pub spans: Vec<Span>,
     /// Why the evidence is not whole (an overflow, a limit); empty when it is.
     pub incomplete: Vec<String>,

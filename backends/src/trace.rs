@@ -1,11 +1,13 @@
 //! Spans as they are judged: OTLP's model with its encodings taken away.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-/// Attributes, sorted by key.
-pub type Attributes = BTreeMap<String, Value>;
+pub use self::attributes::Attributes;
+
+mod attributes;
+pub mod packed;
 
 /// One span of a trace set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -28,8 +30,10 @@ pub struct Span {
     pub status: Status,
     /// Its own attributes.
     pub attributes: Attributes,
-    /// Attributes of the resource it came from.
-    pub resource: Attributes,
+    /// Attributes of the resource it came from, shared by the spans of that; written apart, see
+    /// [`packed`].
+    #[serde(skip)]
+    pub resource: Arc<Attributes>,
     /// Name of the instrumentation scope.
     pub scope: String,
     /// What happened during it.
@@ -101,7 +105,7 @@ pub enum Value {
     Double(f64),
     Bytes(Vec<u8>),
     Array(Vec<Value>),
-    Map(BTreeMap<String, Value>),
+    Map(Attributes),
     /// A value that was sent empty.
     Empty,
 }

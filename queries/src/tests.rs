@@ -143,10 +143,9 @@ fn unknown_keys_are_warnings_with_a_guess() {
 fn what_is_not_supported_is_told() {
     check(
         "[meta]\nname = \"a\"\n[report]\njson = \"g\"\n[[scenario]]\nname = \"s\"\n\
-         run = \"true\"\n[services.s]\npublish = true\n[expect.window]\nmax_duration_ms = 1\n",
+         run = \"true\"\n[expect.window]\nmax_duration_ms = 1\n",
         expect![[r#"
             3:1 Warning[left-out] not supported yet: `report` is left out
-            9:1 Warning[unsupported] not supported yet: `publish`; a test that says so is not run
         "#]],
     );
 }
@@ -407,6 +406,7 @@ fn a_plan_says_everything() {
                     1735689600,
                 ),
                 spans_on_stdout: false,
+                forward: None,
                 group: None,
                 retries: 0,
                 time_limit: 300s,
@@ -432,6 +432,7 @@ fn a_plan_says_everything() {
                         ports: [
                             5432,
                         ],
+                        publish: false,
                         ready: [
                             Port(
                                 5432,
@@ -463,6 +464,7 @@ fn a_plan_says_everything() {
                         ],
                         workdir: None,
                         ports: [],
+                        publish: false,
                         ready: [
                             Http {
                                 port: 80,

@@ -1,6 +1,7 @@
 //! The trace sets expectations are judged on: a scenario's, and the union of a test's.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use clnrm_backends::{
     Attributes, Ended, Outcome, Source, Span, SpanKind, Status, StatusCode, Value,
@@ -139,7 +140,7 @@ impl Timeline {
                 end_ns: self.at_ns,
                 status: Status { code, message: String::new() },
                 attributes: Attributes::from([(key.to_owned(), Value::String(value.to_owned()))]),
-                resource: Attributes::new(),
+                resource: Arc::default(),
                 scope: "clnrm".to_owned(),
                 events: Vec::new(),
                 source: Source::Lifecycle,
@@ -194,7 +195,7 @@ mod tests {
             end_ns: 1,
             status: Status { code: StatusCode::Unset, message: String::new() },
             attributes: Attributes::new(),
-            resource: Attributes::new(),
+            resource: Arc::default(),
             scope: String::new(),
             events: Vec::new(),
             source,

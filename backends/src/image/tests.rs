@@ -233,6 +233,7 @@ fn layers_are_laid_on_each_other() {
                 "x",
             ],
             workdir: "",
+            ports: [],
             user: "app",
         }
         User {

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use axum::body::Bytes;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
@@ -112,7 +112,7 @@ impl Sink {
     /// Everything so far, sorted; the sink is empty afterwards.
     pub(super) fn received(&self) -> Received {
         let mut held = std::mem::take(&mut *self.held());
-        held.spans.sort_by(|a, b| {
+        held.spans.sort_unstable_by(|a, b| {
             let a = (a.start_ns, &a.span_id, &a.trace_id);
             a.cmp(&(b.start_ns, &b.span_id, &b.trace_id))
         });
@@ -136,7 +136,7 @@ impl Held {
         for resource_spans in request.resource_spans {
             let resource = resource_spans.resource.unwrap_or_default();
             let resource_bytes = resource.encoded_len();
-            let resource = span::attributes(resource.attributes);
+            let resource = Arc::new(span::attributes(resource.attributes));
             for scope_spans in resource_spans.scope_spans {
                 let scope = scope_spans.scope.unwrap_or_default().name;
                 for span in scope_spans.spans {
@@ -148,7 +148,13 @@ impl Held {
         self.rejected - before
     }
 
-    fn keep_span(&mut self, span: otlp::Span, bytes: usize, resource: &Attributes, scope: &str) {
+    fn keep_span(
+        &mut self,
+        span: otlp::Span,
+        bytes: usize,
+        resource: &Arc<Attributes>,
+        scope: &str,
+    ) {
         let Some(ids) = Ids::of(&span) else {
             self.rejected.malformed += 1;
             return;

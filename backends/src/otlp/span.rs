@@ -1,5 +1,7 @@
 //! Turns OTLP's spans and values into ours.
 
+use std::sync::Arc;
+
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
 use opentelemetry_proto::tonic::trace::v1 as otlp;
 
@@ -36,7 +38,7 @@ impl Ids {
 }
 
 /// The span as it is judged, of the resource and scope it came under.
-pub(super) fn span(span: otlp::Span, ids: Ids, resource: &Attributes, scope: &str) -> Span {
+pub(super) fn span(span: otlp::Span, ids: Ids, resource: &Arc<Attributes>, scope: &str) -> Span {
     Span {
         trace_id: format!("{:032x}", ids.trace),
         span_id: format!("{:016x}", ids.span),

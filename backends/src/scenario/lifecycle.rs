@@ -1,7 +1,7 @@
 //! The spans clnrm makes about a run, and what it tells the code under test about them.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::action::Action;
@@ -84,8 +84,6 @@ impl Lifecycle {
         let end_ns = self.elapsed().as_nanos() as i64;
         let root = self.root.clone();
         let root = self.span("clnrm.scenario".to_owned(), root, None, 0, end_ns, true);
-        let mut spans = self.spans.into_inner().expect("no holder panics");
-        spans.push(root);
         for span in &mut received {
             span.start_ns = span.start_ns.saturating_sub(self.epoch_ns);
             span.end_ns = span.end_ns.saturating_sub(self.epoch_ns);
@@ -93,10 +91,17 @@ impl Lifecycle {
                 event.at_ns = event.at_ns.saturating_sub(self.epoch_ns);
             }
         }
-        spans.extend(received);
-        spans.sort_by(|a, b| {
-            (a.start_ns, a.end_ns, &a.name, &a.span_id)
-                .cmp(&(b.start_ns, b.end_ns, &b.name, &b.span_id))
+        let mut spans = received;
+        spans.extend(self.spans.into_inner().expect("no holder panics"));
+        spans.push(root);
+        spans.sort_unstable_by(|a, b| {
+            (a.start_ns, a.end_ns, &a.name, &a.span_id, &a.trace_id).cmp(&(
+                b.start_ns,
+                b.end_ns,
+                &b.name,
+                &b.span_id,
+                &b.trace_id,
+            ))
         });
         spans
     }
@@ -123,7 +128,7 @@ impl Lifecycle {
                 message: String::new(),
             },
             attributes: Attributes::new(),
-            resource: Attributes::new(),
+            resource: Arc::default(),
             scope: "clnrm".to_owned(),
             events: Vec::new(),
             source: Source::Lifecycle,

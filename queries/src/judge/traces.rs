@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::OnceLock;
 
-use clnrm_backends::{Source, Span};
+use clnrm_backends::{Source, Span, packed};
 use serde::{Deserialize, Serialize};
 
 use super::names::{self, Pattern};
@@ -12,6 +12,7 @@ use super::names::{self, Pattern};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct TraceSet {
     /// Sorted by start, end, name, trace id and span id.
+    #[serde(with = "packed")]
     pub spans: Vec<Span>,
     /// Whether totals, `all` rules and globs look at lifecycle spans too.
     pub lifecycle_counts: bool,
@@ -279,6 +280,8 @@ fn parents(spans: &[&Span]) -> Vec<Option<usize>> {
 /// Trace sets for tests, as tables.
 #[cfg(test)]
 pub(super) mod table {
+    use std::sync::Arc;
+
     use clnrm_backends::{Attributes, Event, SpanKind, Status, StatusCode, Value};
     use expect_test::Expect;
 
@@ -333,7 +336,7 @@ pub(super) mod table {
             end_ns: ns(end),
             status: Status { code: StatusCode::Unset, message: String::new() },
             attributes: Attributes::new(),
-            resource: Attributes::new(),
+            resource: Arc::default(),
             scope: String::new(),
             events: Vec::new(),
             source: Source::Otlp,
@@ -345,7 +348,7 @@ pub(super) mod table {
     fn set(span: &mut Span, word: &str) {
         if let Some((key, value)) = word.split_once('=') {
             match key.strip_prefix("resource.") {
-                Some(key) => span.resource.insert(key.to_owned(), parse(value)),
+                Some(key) => Arc::make_mut(&mut span.resource).insert(key.to_owned(), parse(value)),
                 None => span.attributes.insert(key.to_owned(), parse(value)),
             };
         } else if let Some(name) = word.strip_prefix('!') {

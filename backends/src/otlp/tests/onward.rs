@@ -1,5 +1,6 @@
 //! What a receiver takes goes on to a second one, in either protocol.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
@@ -48,7 +49,7 @@ fn own(name: &str) -> Span {
         end_ns: 9,
         status: Status { code: StatusCode::Ok, message: String::new() },
         attributes: Attributes::new(),
-        resource: Attributes::new(),
+        resource: Arc::default(),
         scope: "clnrm".to_owned(),
         events: Vec::new(),
         source: Source::Lifecycle,
