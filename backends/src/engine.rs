@@ -23,7 +23,7 @@ use tokio_util::task::TaskTracker;
 pub(crate) use self::image::ImageFacts;
 use self::image::{Facts, Images};
 pub(crate) use self::plan::{Bind, Files, Layer, Plan, STARTED_LABEL};
-use self::plan::{NAMESPACE_LABEL, PID_LABEL};
+use self::plan::{NAMESPACE_LABEL, PID_LABEL, SERVICE_LABEL, WORKSPACE_LABEL};
 use crate::action::{Action, BackendKind, Image, Network, ServicePlan};
 use crate::cell::{Cell, Container, Started, Wiring};
 use crate::error::BackendError;
@@ -34,6 +34,7 @@ use crate::link::Link;
 use crate::outcome::Outcome;
 use crate::removal::Removals;
 use crate::scenario::RunFolder;
+use crate::up::Up;
 use crate::{Backend, Cancel, Pull, host, scenario};
 
 /// How long an engine may take to say which version it is.
@@ -113,7 +114,7 @@ pub(crate) trait Engine: Clone + Send + Sync + 'static {
     fn remove_network(&self, name: &str) -> impl Future<Output = Result<(), Refusal>> + Send;
 
     /// Networks of ours.
-    fn networks(&self) -> impl Future<Output = Result<Vec<AtRest>, Refusal>> + Send;
+    fn networks(&self) -> impl Future<Output = Result<Vec<Ours>, Refusal>> + Send;
 
     /// Makes a container and starts it.
     fn start(
@@ -131,8 +132,8 @@ pub(crate) trait Engine: Clone + Send + Sync + 'static {
     /// Removes a container with its volumes; with `force`, one that still runs.
     fn remove(&self, name: &str, force: bool) -> impl Future<Output = Result<(), Refusal>> + Send;
 
-    /// Containers of ours that do not run.
-    fn at_rest(&self) -> impl Future<Output = Result<Vec<AtRest>, Refusal>> + Send;
+    /// Containers of ours.
+    fn containers(&self) -> impl Future<Output = Result<Vec<Ours>, Refusal>> + Send;
 }
 
 /// Where a container is in a network.
@@ -142,9 +143,15 @@ pub(crate) struct Place {
     pub(crate) has_gateway: bool,
 }
 
-/// A container that does not run, or a network.
-pub(crate) struct AtRest {
+/// A container or a network.
+pub(crate) struct Ours {
     pub(crate) name: String,
+    /// Whether it is a container that runs.
+    runs: bool,
+    /// The folder whose tests it is for.
+    workspace: String,
+    /// The service of a container.
+    service: String,
     /// The process that had it made.
     owner: String,
     /// Where that number means that process.
@@ -153,22 +160,33 @@ pub(crate) struct AtRest {
     started: Duration,
 }
 
-impl AtRest {
+impl Ours {
     /// By its name and labels.
-    pub(crate) fn new(name: String, mut labels: HashMap<String, String>) -> Option<AtRest> {
+    pub(crate) fn new(
+        name: String,
+        mut labels: HashMap<String, String>,
+        runs: bool,
+    ) -> Option<Ours> {
         let started = Duration::from_secs(labels.remove(STARTED_LABEL)?.parse().ok()?);
         let name = name.trim_start_matches('/').to_owned();
-        let namespace = labels.remove(NAMESPACE_LABEL).unwrap_or_default();
-        Some(AtRest { name, owner: labels.remove(PID_LABEL)?, namespace, started })
+        let mut label = |label| labels.remove(label).unwrap_or_default();
+        let [namespace, workspace] = [NAMESPACE_LABEL, WORKSPACE_LABEL].map(&mut label);
+        let service = label(SERVICE_LABEL);
+        let owner = labels.remove(PID_LABEL)?;
+        Some(Ours { name, runs, workspace, service, owner, namespace, started })
+    }
+
+    fn age(&self) -> Duration {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        now.saturating_sub(self.started)
     }
 
     /// Whether its run is over: the process is gone or, where that cannot be seen from here, it
     /// had all the time it needs.
     fn is_left(&self) -> bool {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let seen_from_here = self.namespace == plan::pid_namespace();
         let gone = seen_from_here && !Path::new("/proc").join(&self.owner).exists();
-        gone || now.saturating_sub(self.started) > ABANDONED
+        !self.runs && (gone || self.age() > ABANDONED)
     }
 }
 
@@ -311,6 +329,20 @@ impl<E: Engine> Engaged<E> {
     /// Removes the containers and networks of runs whose process is gone, and names them.
     pub(crate) fn clean(&self) -> Result<Vec<String>, BackendError> {
         self.runtime.block_on(containers::clean(&self.engine))
+    }
+
+    /// The containers of ours that run.
+    pub(crate) fn up(&self) -> Result<Vec<Up>, BackendError> {
+        let containers = self.runtime.block_on(self.engine.containers());
+        let failed = |refusal: Refusal| refusal.error(&self.engine, "list containers");
+        let containers = containers.map_err(failed)?.into_iter();
+        let up = containers.filter(|container| container.runs).map(|container| Up {
+            age: container.age(),
+            service: container.service,
+            workspace: container.workspace.into(),
+            container: format!("{} in {}", container.name, E::NAME),
+        });
+        Ok(up.collect())
     }
 
     /// See [`Backend::finish`](crate::Backend::finish).
@@ -544,7 +576,7 @@ impl<E: Engine> EngineCell<'_, E> {
     async fn make_network(&mut self, reach: Network) -> Result<(), BackendError> {
         let engine = &self.engaged.engine;
         let name = format!("clnrm-{}", self.run);
-        let labels = plan::labels(&self.engaged.workspace, &self.run).into();
+        let labels = plan::labels(&self.engaged.workspace, &self.run);
         self.network = Some(name.clone());
         let made = engine.make_network(&name, labels, reach != Network::Open).await;
         made.map_err(|refusal| refusal.error(engine, "make a network"))

@@ -80,6 +80,11 @@ impl Kept {
 }
 
 impl Door {
+    /// Whether no engine has the container.
+    pub fn is_in_sandbox(&self) -> bool {
+        matches!(self.way, Way::Process(_))
+    }
+
     /// Runs a program in the container, on this terminal.
     ///
     /// # Errors

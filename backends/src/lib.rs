@@ -33,6 +33,7 @@ mod sandbox;
 mod scenario;
 mod survey;
 mod trace;
+mod up;
 
 pub use action::{
     Action, ActionKey, BackendKind, Difference, Expected, Forward, Host, Image, Limits, Mount,
@@ -52,6 +53,7 @@ pub use sandbox::{Sandbox, sandbox_main};
 pub use scenario::Cancel;
 pub use survey::{Finding, Health, survey};
 pub use trace::{Attributes, Event, Source, Span, SpanKind, Status, StatusCode, Value, packed};
+pub use up::{Up, services_up};
 
 /// Where actions are run.
 pub trait Backend: Send + Sync {

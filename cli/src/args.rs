@@ -38,6 +38,8 @@ pub(crate) enum Command {
     Logs(LogsArgs),
     Shell(ShellArgs),
     Clean(CleanArgs),
+    Services(ServicesArgs),
+    Plugins(PluginsArgs),
 }
 
 /// Make a small project that is green at once.
@@ -317,6 +319,39 @@ pub(crate) struct ShellArgs {
     #[arg(last = true)]
     pub(crate) program: Vec<String>,
 }
+
+/// Look at the services that are up now, or at what they wrote.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  clnrm services status\n  clnrm services logs db")]
+pub(crate) struct ServicesArgs {
+    #[command(subcommand)]
+    pub(crate) command: ServicesCommand,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ServicesCommand {
+    /// Print which are up: of runs under way, and of environments that are kept.
+    Status,
+    /// Print what a service wrote when its scenarios last ran.
+    Logs {
+        /// The service.
+        service: String,
+        /// Test files, or folders to look for them in.
+        paths: Vec<PathBuf>,
+    },
+    /// Say why services are not restarted.
+    #[command(hide = true)]
+    Restart {
+        /// The service.
+        service: String,
+    },
+}
+
+/// Print what `plugin` may be in a service, and what that means.
+#[derive(Debug, clap::Args)]
+pub(crate) struct PluginsArgs {}
 
 /// Remove what killed runs have left: containers, their folders, and control groups.
 ///

@@ -9,9 +9,11 @@ pub(crate) mod dry_run;
 pub(crate) mod init;
 pub(crate) mod lint;
 pub(crate) mod logs;
+pub(crate) mod plugins;
 pub(crate) mod render;
 pub(crate) mod run;
 pub(crate) mod schema;
+pub(crate) mod services;
 pub(crate) mod shell;
 pub(crate) mod template;
 

@@ -47,6 +47,8 @@ fn main() -> std::process::ExitCode {
         Command::Logs(args) => commands::logs::run(&args),
         Command::Shell(args) => commands::shell::run(&args),
         Command::Clean(args) => commands::clean::run(&args),
+        Command::Services(args) => commands::services::run(&args),
+        Command::Plugins(_) => Ok(commands::plugins::run()),
     };
     let exit = result.unwrap_or_else(|error| {
         printer::complain(&error);

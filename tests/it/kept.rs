@@ -59,6 +59,8 @@ fn a_failed_scenario_is_kept_up_and_entered(on: On) {
         stream.read_to_string(&mut answer).unwrap();
         assert_eq!(answer, "hi\n");
     }
+    let status = case.clnrm(&["services", "status"]);
+    assert!(status.stdout.lines().any(|line| line.starts_with("app  ")), "{}", status.seen());
     // Engines' own commands want a terminal for `-it`; `script` has one.
     let enter = "clnrm shell bad -- cat /tmp/note";
     let ran = if matches!(on, On::Sandbox | On::Unprivileged) {
@@ -138,6 +140,26 @@ fn what_was_written_can_be_read_again() {
 
     "#]]);
     assert_eq!(case.clnrm(&["logs", "no such scenario"]).exit, Some(4));
+    case.clnrm(&["services", "logs", "app"]).check(expect![[r#"
+        exit 0
+        -- stdout
+        === a.clnrm.toml: good
+        --- service app
+        up
+
+        === a.clnrm.toml: bad one
+        --- service app
+        up
+
+    "#]]);
+    assert_eq!(case.clnrm(&["services", "logs", "other"]).exit, Some(4));
+    case.clnrm(&["services", "restart", "app"]).check(expect![[r#"
+        exit 2
+        -- stderr
+        error: `app` lives as long as its scenario; `clnrm run --force` starts it afresh
+    "#]]);
+    let plugins = case.clnrm(&["plugins"]);
+    assert!(plugins.stdout.contains("otel_collector"), "{}", plugins.seen());
 }
 
 /// Containers that are somebody else's, one of them with a name like ours.

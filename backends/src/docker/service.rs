@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use bollard::auth::DockerCredentials;
 use bollard::errors::Error;
-use bollard::models::NetworkCreateRequest;
+use bollard::models::{ContainerSummaryStateEnum as State, NetworkCreateRequest};
 use bollard::query_parameters::{
     AttachContainerOptionsBuilder, CreateContainerOptionsBuilder, CreateImageOptionsBuilder,
     ListContainersOptionsBuilder, ListNetworksOptionsBuilder, RemoveContainerOptionsBuilder,
@@ -20,9 +20,7 @@ use futures_util::{StreamExt, TryStreamExt};
 use tokio_util::io::ReaderStream;
 
 use super::spec::{self, Copy, Spec};
-use crate::engine::{
-    AtRest, Engine, Files, ImageFacts, Place, Plan, Refusal, STARTED_LABEL, chain,
-};
+use crate::engine::{Engine, Files, ImageFacts, Ours, Place, Plan, Refusal, STARTED_LABEL, chain};
 use crate::image::{Credentials, tcp_ports};
 
 /// Seconds after which a request is given up that the engine does not answer.
@@ -171,11 +169,11 @@ impl Engine for Service {
         Ok(self.api()?.remove_network(name).await?)
     }
 
-    async fn networks(&self) -> Result<Vec<AtRest>, Refusal> {
+    async fn networks(&self) -> Result<Vec<Ours>, Refusal> {
         let filters = HashMap::from([("label", vec![STARTED_LABEL])]);
         let options = ListNetworksOptionsBuilder::new().filters(&filters).build();
         let networks = self.api()?.list_networks(Some(options)).await?;
-        let ours = networks.into_iter().filter_map(|it| AtRest::new(it.name?, it.labels?));
+        let ours = networks.into_iter().filter_map(|it| Ours::new(it.name?, it.labels?, false));
         Ok(ours.collect())
     }
 
@@ -196,15 +194,16 @@ impl Engine for Service {
         Ok(self.api()?.remove_container(name, Some(options.build())).await?)
     }
 
-    async fn at_rest(&self) -> Result<Vec<AtRest>, Refusal> {
-        let states = vec!["created", "exited", "dead"];
-        let filters = HashMap::from([("label", vec![STARTED_LABEL]), ("status", states)]);
+    async fn containers(&self) -> Result<Vec<Ours>, Refusal> {
+        let filters = HashMap::from([("label", vec![STARTED_LABEL])]);
         let options = ListContainersOptionsBuilder::new().all(true).filters(&filters);
         let containers = self.api()?.list_containers(Some(options.build())).await?;
-        let rests = containers
-            .into_iter()
-            .filter_map(|container| AtRest::new(container.names?.pop()?, container.labels?));
-        Ok(rests.collect())
+        let ours = containers.into_iter().filter_map(|container| {
+            let at_rest =
+                matches!(container.state, Some(State::CREATED | State::DEAD | State::EXITED));
+            Ours::new(container.names?.pop()?, container.labels?, !at_rest)
+        });
+        Ok(ours.collect())
     }
 }
 

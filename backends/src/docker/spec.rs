@@ -54,7 +54,7 @@ pub(super) fn spec(plan: &Plan<'_>, files: Files) -> io::Result<Spec> {
         // One that joins another's network has that one's name.
         hostname: plan.joins.is_none().then(|| plan.container.service.name.clone()),
         env: Some(env),
-        labels: Some(plan.labels().into()),
+        labels: Some(plan.labels()),
         healthcheck: Some(HealthConfig { test: Some(vec!["NONE".to_owned()]), ..default() }),
         stop_timeout: Some(0),
         host_config: Some(HostConfig {
@@ -94,7 +94,7 @@ pub(super) fn cut_off(plan: &Plan<'_>) -> ContainerCreateBody {
         entrypoint: Some(vec![program, agent::CUT_OFF.to_owned()]),
         cmd: Some(Vec::new()),
         user: Some("0".to_owned()),
-        labels: Some(plan.labels().into()),
+        labels: Some(plan.labels()),
         host_config: Some(HostConfig {
             network_mode: Some(format!("container:{}", plan.name)),
             mounts: Some(vec![bind(agent)]),

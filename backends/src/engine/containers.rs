@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{AtRest, Engine, Refusal};
+use super::{Engine, Ours, Refusal};
 use crate::error::BackendError;
 
 /// How often a container that has not called yet is looked after.
@@ -75,8 +75,8 @@ pub(super) async fn remove_network<E: Engine>(engine: &E, name: &str) -> Result<
 /// All others are removed by the engine when they end, with their run.
 pub(super) async fn clean<E: Engine>(engine: &E) -> Result<Vec<String>, BackendError> {
     let failed = |refusal: Refusal| refusal.error(engine, "list containers");
-    let at_rest = engine.at_rest().await.map_err(failed)?.into_iter();
-    let mut names: Vec<String> = at_rest.filter(AtRest::is_left).map(|left| left.name).collect();
+    let containers = engine.containers().await.map_err(failed)?.into_iter();
+    let mut names: Vec<String> = containers.filter(Ours::is_left).map(|left| left.name).collect();
     // Those that joined the network of another one of their run go before that.
     names.sort_by(|a, b| b.cmp(a));
     for name in &names {
@@ -86,7 +86,7 @@ pub(super) async fn clean<E: Engine>(engine: &E) -> Result<Vec<String>, BackendE
         names.into_iter().map(|name| format!("the container {name}")).collect();
     let failed = |refusal: Refusal| refusal.error(engine, "list networks");
     let networks = engine.networks().await.map_err(failed)?.into_iter();
-    for network in networks.filter(AtRest::is_left) {
+    for network in networks.filter(Ours::is_left) {
         // One that is refused is in use.
         if engine.remove_network(&network.name).await.is_ok() {
             removed.push(format!("the network {}", network.name));

@@ -1,5 +1,6 @@
 //! What an engine is asked to make: a container with the files it is given.
 
+use std::collections::HashMap;
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -13,6 +14,12 @@ use crate::{agent, host};
 
 /// The label with the time a run started at, in seconds since the epoch.
 pub(crate) const STARTED_LABEL: &str = "clnrm.started";
+
+/// The label with the folder whose tests it is for.
+pub(super) const WORKSPACE_LABEL: &str = "clnrm.workspace";
+
+/// The label with the name of a container's service.
+pub(super) const SERVICE_LABEL: &str = "clnrm.service";
 
 /// The label with the process that asked for it.
 pub(super) const PID_LABEL: &str = "clnrm.pid";
@@ -90,8 +97,10 @@ impl Plan<'_> {
     }
 
     /// Who it belongs to.
-    pub(crate) fn labels(&self) -> [(String, String); 5] {
-        labels(self.workspace, self.run)
+    pub(crate) fn labels(&self) -> HashMap<String, String> {
+        let mut labels = labels(self.workspace, self.run);
+        labels.insert(SERVICE_LABEL.to_owned(), self.container.service.name.clone());
+        labels
     }
 
     /// Writes the container's files, and tells which are seen where.
@@ -177,16 +186,17 @@ impl Plan<'_> {
 }
 
 /// The labels of all that is made for a run.
-pub(super) fn labels(workspace: &Path, run: &str) -> [(String, String); 5] {
+pub(super) fn labels(workspace: &Path, run: &str) -> HashMap<String, String> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     [
-        ("clnrm.workspace", workspace.display().to_string()),
+        (WORKSPACE_LABEL, workspace.display().to_string()),
         ("clnrm.run", run.to_owned()),
         (PID_LABEL, std::process::id().to_string()),
         (NAMESPACE_LABEL, pid_namespace()),
         (STARTED_LABEL, now.as_secs().to_string()),
     ]
     .map(|(label, value)| (label.to_owned(), value))
+    .into()
 }
 
 /// The namespace of this process' id, by its name.

@@ -16,7 +16,7 @@ use tokio::net::UnixStream;
 
 use super::spec;
 use crate::engine::{
-    AtRest, Engine, Files, ImageFacts, Place, Plan, Refusal, STARTED_LABEL, chain, explain,
+    Engine, Files, ImageFacts, Ours, Place, Plan, Refusal, STARTED_LABEL, chain, explain,
 };
 use crate::image::{Credentials, tcp_ports};
 
@@ -149,11 +149,11 @@ impl Engine for Service {
         Ok(())
     }
 
-    async fn networks(&self) -> Result<Vec<AtRest>, Refusal> {
+    async fn networks(&self) -> Result<Vec<Ours>, Refusal> {
         let ours = NetworkListFilter::LabelKey(STARTED_LABEL.to_owned());
         let options = NetworkListOpts::builder().filter([ours]).build();
         let networks = self.api.networks().list(&options).await?;
-        let ours = networks.into_iter().filter_map(|it| AtRest::new(it.name?, it.labels?));
+        let ours = networks.into_iter().filter_map(|it| Ours::new(it.name?, it.labels?, false));
         Ok(ours.collect())
     }
 
@@ -172,16 +172,15 @@ impl Engine for Service {
         Ok(self.api.containers().get(name).delete(&options.build()).await?)
     }
 
-    async fn at_rest(&self) -> Result<Vec<AtRest>, Refusal> {
+    async fn containers(&self) -> Result<Vec<Ours>, Refusal> {
         let ours = ContainerListFilter::LabelKey(STARTED_LABEL.to_owned());
         let options = ContainerListOpts::builder().all(true).filter([ours]);
         let containers = self.api.containers().list(&options.build()).await?;
-        let rests = containers.into_iter().filter_map(|container| {
+        let ours = containers.into_iter().filter_map(|container| {
             let runs = matches!(container.state?.as_str(), "running" | "paused" | "stopping");
-            let found = AtRest::new(container.names?.pop()?, container.labels?);
-            found.filter(|_| !runs)
+            Ours::new(container.names?.pop()?, container.labels?, runs)
         });
-        Ok(rests.collect())
+        Ok(ours.collect())
     }
 }
 

@@ -50,7 +50,7 @@ pub(super) fn spec(plan: &Plan<'_>, files: Files) -> Value {
         "remove": true,
         "stop_timeout": 0,
         "sysctl": object(plan.sysctls()),
-        "labels": object(plan.labels().to_vec()),
+        "labels": plan.labels(),
     });
     if let Some(network) = plan.linked_by {
         spec["networks"] = json!({network: {}});

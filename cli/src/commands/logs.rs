@@ -1,10 +1,12 @@
 //! `clnrm logs`
 
+use std::path::PathBuf;
+
 use clnrm_backends::{Cancel, Ended, LogRecord, Outcome, Output, log_records, metric_names};
 use clnrm_engine::{Digest, Engine, Unit};
 use clnrm_queries::{REPORT, Report, parts, stored};
 
-use crate::args::LogsArgs;
+use crate::args::{LogsArgs, StoreArgs};
 use crate::exit::Exit;
 use crate::interrupt;
 use crate::printer;
@@ -12,25 +14,41 @@ use crate::select::select;
 use crate::workspace::Workspace;
 
 pub(crate) fn run(args: &LogsArgs) -> anyhow::Result<Exit> {
-    let workspace = Workspace::find(&args.paths, &args.store)?;
+    let wanted = args.scenario.as_deref().unwrap_or_default();
+    print(&args.store, &args.paths, wanted, None)
+}
+
+/// Prints what scenarios of this name wrote, or what one service did in them.
+pub(super) fn print(
+    store: &StoreArgs,
+    paths: &[PathBuf],
+    wanted: &str,
+    service: Option<&str>,
+) -> anyhow::Result<Exit> {
+    let workspace = Workspace::find(paths, store)?;
     let mut engine = workspace.engine();
     interrupt::listen(&engine, &Cancel::default())?;
-    let selection = select(&workspace, &mut engine, &args.paths)?;
-    let wanted = args.scenario.as_deref().unwrap_or_default();
+    let selection = select(&workspace, &mut engine, paths)?;
     let reports =
         engine.last(&REPORT, &selection.units, |encoded| Report::<String>::decode(encoded));
     let mut found = false;
     for (unit, report) in selection.units.iter().zip(reports) {
         let scenarios = report.into_iter().flat_map(|report| report.scenarios);
         for scenario in scenarios.filter(|scenario| scenario.name.contains(wanted)) {
+            let text = scenario.key.and_then(|key| log(&engine, Digest(key.0), service));
+            if service.is_some() && text.as_ref().is_none_or(String::is_empty) {
+                continue;
+            }
             found = true;
-            let text = scenario.key.and_then(|key| log(&engine, Digest(key.0)));
             let text = text.unwrap_or_else(|| "its outcome was not kept\n".to_owned());
             printer::text(&format!("{}\n{text}\n", headline(unit, &scenario.name)));
         }
     }
     if !found {
-        printer::talk(&format!("no scenario `{wanted}` has run"));
+        printer::talk(&match service {
+            Some(service) => format!("no service `{service}` has written anything"),
+            None => format!("no scenario `{wanted}` has run"),
+        });
     }
     Ok(if found { selection.exit() } else { Exit::Nothing })
 }
@@ -39,8 +57,8 @@ fn headline(unit: &Unit, scenario: &str) -> String {
     format!("=== {unit}: {scenario}")
 }
 
-/// All that was written in a run.
-fn log(engine: &Engine, key: Digest) -> Option<String> {
+/// All that was written in a run, or what one service did.
+fn log(engine: &Engine, key: Digest, wanted: Option<&str>) -> Option<String> {
     let bytes = engine.effect(key)?;
     let (outcome, parts) = (stored(&bytes)?.ok()?, parts(&bytes)?);
     let Outcome { steps, services, signals, .. } = outcome;
@@ -58,9 +76,13 @@ fn log(engine: &Engine, key: Digest) -> Option<String> {
         }
     };
     for (at, service) in services.iter().enumerate() {
-        if !service.log.text().is_empty() {
-            add(format!("service {}", name("services", at)), &service.log);
+        let its_name = name("services", at);
+        if !service.log.text().is_empty() && wanted.is_none_or(|wanted| wanted == its_name) {
+            add(format!("service {its_name}"), &service.log);
         }
+    }
+    if wanted.is_some() {
+        return Some(text);
     }
     for (at, step) in steps.iter().enumerate() {
         let ended = match &step.ended {
