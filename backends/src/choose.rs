@@ -10,7 +10,7 @@ pub enum Choice {
     /// The first that is there: Podman or Docker where a socket answers, else the sandbox.
     #[default]
     Auto,
-    /// Podman, or a failure.
+    /// Podman, which is started if it does not listen, or a failure.
     Podman,
     /// Docker, or a failure.
     Docker,
@@ -38,7 +38,7 @@ pub fn choose(
     program: &Path,
 ) -> Result<Chosen, BackendError> {
     match choice {
-        Choice::Podman => podman(pull, workspace),
+        Choice::Podman => podman_or_start(pull, workspace),
         Choice::Docker => docker(pull, workspace),
         Choice::Sandbox => sandbox(pull, workspace, program, "the built-in sandbox"),
         Choice::Auto => {
@@ -58,6 +58,23 @@ fn podman(pull: Pull, workspace: &Path) -> Result<Chosen, BackendError> {
     first("Podman", podman_sockets(), PODMAN_PLACES, |socket| {
         Ok(Box::new(Podman::connect(socket, workspace)?.pulling(pull)))
     })
+}
+
+/// Where nobody asked for Podman, one that does not listen is left alone: a start takes more than a
+/// run in the sandbox.
+fn podman_or_start(pull: Pull, workspace: &Path) -> Result<Chosen, BackendError> {
+    let found = podman(pull, workspace);
+    let is_named = std::env::var_os("CONTAINER_HOST").is_some_and(|host| !host.is_empty());
+    if found.is_ok() || is_named {
+        return found;
+    }
+    match Podman::start(workspace) {
+        None => found,
+        Some(started) => {
+            let backend = Box::new(started?.pulling(pull));
+            Ok(Chosen { backend, reason: "a Podman that was started for this run".to_owned() })
+        }
+    }
 }
 
 fn docker(pull: Pull, workspace: &Path) -> Result<Chosen, BackendError> {

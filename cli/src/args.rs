@@ -488,7 +488,7 @@ pub(crate) enum GraphFormat {
 pub(crate) enum BackendArg {
     /// Podman or Docker where one answers, else the sandbox.
     Auto,
-    /// Podman over its socket.
+    /// Podman over its socket; where none listens, it is started for the run.
     Podman,
     /// Docker over its socket.
     Docker,

@@ -6,13 +6,14 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Mutex;
 use std::thread;
+use std::time::Duration;
 
 use clnrm_backends::conformance::{Bench, Case, cases};
-use clnrm_backends::{Backend, Docker, Fake, Podman, Sandbox};
+use clnrm_backends::{Action, Backend, Cancel, Docker, Ended, Fake, Podman, Sandbox};
 use rustix::process::geteuid;
 
 use crate::case::tell;
-use crate::engines::{BUSYBOX, docker, podman};
+use crate::engines::{BUSYBOX, docker, podman, processes};
 use crate::nobody::Nobody;
 
 /// A column of the table.
@@ -84,6 +85,27 @@ fn every_backend_passes_every_case() {
         })
         .collect();
     assert!(failures.is_empty(), "\n{failures}");
+}
+
+#[test]
+fn podman_is_started_where_none_listens() {
+    let test = "conformance::podman_is_started_where_none_listens";
+    if podman(test).is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let ours = || processes().into_iter().filter(|it| it.parent == std::process::id() as i32);
+    let services = || ours().filter(|it| it.command.contains("podman system service")).count();
+    let backend = Podman::start(folder.path()).expect("it is installed").unwrap();
+    assert_eq!(services(), 1);
+    let image = backend.image(BUSYBOX).unwrap().expect("it has the same images");
+    let limit = Duration::from_secs(60);
+    let action = Action::of_steps(backend.kind(), image, limit, &[&["true"]]);
+    let outcome = backend.run(&action, &Cancel::default()).unwrap();
+    assert_eq!(outcome.steps[0].ended, Ended::Code(0));
+    backend.finish().unwrap();
+    drop(backend);
+    assert_eq!(services(), 0);
 }
 
 fn column<'a>(name: &'static str, backend: &'a dyn Backend, image: &'static str) -> Column<'a> {
