@@ -1,14 +1,17 @@
 //! Everything a run exports is sent on to the endpoint a test names, and the other signals are kept.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
+use clnrm_backends::{Span, Value, otlp_spans};
 use expect_test::expect;
 
 use crate::case::Case;
-use crate::engines::{On, on_every_engine};
+use crate::engines::{BUSYBOX, On, on_every_engine};
+use crate::spans::{self, SERVICES};
 
 on_every_engine!(logs_and_metrics_are_kept);
 
@@ -58,8 +61,8 @@ fn logs_and_metrics_are_kept(on: On) {
     "#]]);
 }
 
-/// Takes every request, and tells its path and how long its body is.
-fn collector() -> (u16, Receiver<(String, usize)>) {
+/// Takes every request, and tells its path and its body.
+fn collector() -> (u16, Receiver<(String, Vec<u8>)>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let (send, requests) = channel();
@@ -80,10 +83,11 @@ fn collector() -> (u16, Receiver<(String, usize)>) {
                             break;
                         }
                     }
-                    if path.is_empty() || reader.read_exact(&mut vec![0; length]).is_err() {
+                    let mut body = vec![0; length];
+                    if path.is_empty() || reader.read_exact(&mut body).is_err() {
                         return;
                     }
-                    let _ = send.send((path, length));
+                    let _ = send.send((path, body));
                     let _ = (&stream).write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
                 }
             });
@@ -111,7 +115,7 @@ fn all_signals_and_our_own_spans_are_sent_on() {
         1 run, 0 outcomes reused, [N] queries executed, [N] recalled; the built-in sandbox
     "#]]);
     let paths: Vec<String> =
-        requests.try_iter().filter(|(_, length)| *length > 0).map(|(path, _)| path).collect();
+        requests.try_iter().filter(|(_, body)| !body.is_empty()).map(|(path, _)| path).collect();
     assert_eq!(paths, ["/v1/traces", "/v1/logs", "/v1/metrics", "/v1/traces"]);
     // Where it is sent on to changes nothing about the run.
     case.replace("a.clnrm.toml", &port.to_string(), "1");
@@ -151,4 +155,65 @@ fn an_endpoint_that_is_none() {
 
         0 ok, 1 with errors in [TIME]  [N] queries executed, [N] recalled
     "#]]);
+}
+
+/// Two services and a client with a trace across them.
+#[test]
+fn the_same_test_has_the_same_trace_everywhere() {
+    let test = "the_same_test_has_the_same_trace_everywhere";
+    let (port, requests) = collector();
+    let endpoint = format!("[otel]\nendpoint = \"http://127.0.0.1:{port}\"\n\n[services.orders]");
+    let fixture = SERVICES.replace("[services.orders]", &endpoint);
+    let mut traces = BTreeMap::new();
+    for (name, on) in
+        [("sandbox", On::Sandbox), ("podman", On::Podman(BUSYBOX)), ("docker", On::Docker(BUSYBOX))]
+    {
+        let Some(case) = spans::case(on, test, &fixture) else { continue };
+        let report = case.run(&[]);
+        assert_eq!(report.exit, Some(0), "{name}: {}", report.seen());
+        let bodies = requests.try_iter().map(|(_, body)| body);
+        let all: Vec<Span> =
+            bodies.flat_map(|body| otlp_spans(&body, "application/x-protobuf").unwrap()).collect();
+        traces.insert(name, normalised(&all));
+    }
+    let Some(sandbox) = traces.get("sandbox") else { return };
+    for (name, trace) in &traces {
+        assert_eq!(trace, sandbox, "{name}");
+    }
+    expect![[r#"
+        client: clnrm.step:get > fetch Client Unset http.response.status_code,server.address
+        clnrm:  > clnrm.scenario.order Internal Ok 
+        clnrm: clnrm.scenario.order > client.exec Internal Ok 
+        clnrm: clnrm.scenario.order > client.start Internal Ok 
+        clnrm: clnrm.scenario.order > client.stop Internal Ok 
+        clnrm: clnrm.scenario.order > clnrm.step:get Internal Ok 
+        clnrm: clnrm.scenario.order > orders.start Internal Ok 
+        clnrm: clnrm.scenario.order > orders.stop Internal Ok 
+        clnrm: clnrm.scenario.order > stock.start Internal Ok 
+        clnrm: clnrm.scenario.order > stock.stop Internal Ok 
+        orders: GET /orders/{id} > GET upstream Client Unset http.response.status_code,server.address
+        orders: GET /orders/{id} > load_order Internal Unset 
+        orders: fetch > GET /orders/{id} Server Unset http.request.method,http.response.status_code,url.path
+        warehouse: GET /stock/{id} > reserve Internal Unset 
+        warehouse: GET upstream > GET /stock/{id} Server Unset http.request.method,http.response.status_code,url.path"#]].assert_eq(&sandbox.join("\n"));
+}
+
+/// A line for each span: what does not change from run to run.
+fn normalised(spans: &[Span]) -> Vec<String> {
+    let name_of = |id: &String| {
+        spans.iter().find(|span| span.span_id == *id).map_or("nobody", |span| span.name.as_str())
+    };
+    let line = |span: &Span| {
+        let parent = span.parent_id.as_ref().map_or("", name_of);
+        let changes =
+            |key: &str| ["port", "time", "thread", "pid"].iter().any(|it| key.contains(it));
+        let keys: Vec<&str> =
+            span.attributes.keys().map(String::as_str).filter(|key| !changes(key)).collect();
+        let Some(Value::String(service)) = span.resource.get("service.name") else { panic!() };
+        let (name, kind, status) = (&span.name, span.kind, span.status.code);
+        format!("{service}: {parent} > {name} {kind:?} {status:?} {}", keys.join(","))
+    };
+    let mut lines: Vec<String> = spans.iter().map(line).collect();
+    lines.sort();
+    lines
 }

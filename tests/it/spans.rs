@@ -14,7 +14,7 @@ on_every_engine!(
 );
 
 /// A case with the program under test in it, as `app`.
-fn case(on: On, test: &str, fixture: &str) -> Option<Case> {
+pub(crate) fn case(on: On, test: &str, fixture: &str) -> Option<Case> {
     let case = on.case(&format!("spans::{test}"), fixture)?;
     std::fs::copy(app(), case.root().join("app")).unwrap();
     Some(case)
@@ -163,7 +163,7 @@ fn a_failure_is_in_status_and_exit_code(on: On) {
     assert_eq!((report.exit, report.containers_started()), (Some(1), 0), "{}", report.seen());
 }
 
-const SERVICES: &str = r#"
+pub(crate) const SERVICES: &str = r#"
 //- /orders.clnrm.toml
 [meta]
 name = "orders"
