@@ -6,7 +6,7 @@
 //! the host is gone the connection ends and the container with it.
 
 mod relay;
-mod sys;
+pub(crate) mod sys;
 pub(crate) mod wire;
 
 use std::collections::HashMap;
@@ -123,8 +123,15 @@ impl Agent {
     fn answer(&self, request: Request) {
         match request {
             Request::Spawn(spawn) => {
-                let id = spawn.id;
-                if let Err(reason) = self.spawn(spawn) {
+                let (id, agent) = (spawn.id, self.clone());
+                // The thread comes first: a process may take all the container may have.
+                let started = on_thread(move || {
+                    if let Err(reason) = agent.run(&spawn) {
+                        agent.reply(&Reply::NotStarted { id, reason });
+                    }
+                });
+                if !started {
+                    let reason = "the container may have no more processes".to_owned();
                     self.reply(&Reply::NotStarted { id, reason });
                 }
             }
@@ -176,9 +183,9 @@ impl Agent {
         });
     }
 
-    /// Starts a process in a group of its own.
-    fn spawn(&self, spawn: Spawn) -> Result<(), String> {
-        let mut command = command(&spawn)?;
+    /// Starts a process in a group of its own, and follows it to its end.
+    fn run(&self, spawn: &Spawn) -> Result<(), String> {
+        let mut command = command(spawn)?;
         let (exited, tell) = std::io::pipe().map_err(|e| e.to_string())?;
         // Held until the process is known, so that its end is not taken for a stranger's.
         let mut running = self.children.running.lock().expect("no holder panics");
@@ -194,18 +201,12 @@ impl Agent {
         self.children.changed.notify_all();
         drop(running);
         self.reply(&Reply::Started { id: spawn.id });
-        let agent = self.clone();
-        let (out, err) = (child.stdout.take(), child.stderr.take());
-        let followed = on_thread(move || {
-            let mut streams: [Option<Box<dyn Stream>>; 2] =
-                [out.map(|s| Box::new(s) as _), err.map(|s| Box::new(s) as _)];
-            agent.follow(spawn.id, &mut streams, &exited);
-        });
-        if followed {
-            return Ok(());
-        }
-        sys::kill(-pid, sys::SIGKILL);
-        Err("the container may have no more processes".to_owned())
+        let mut streams: [Option<Box<dyn Stream>>; 2] = [
+            child.stdout.take().map(|stream| Box::new(stream) as _),
+            child.stderr.take().map(|stream| Box::new(stream) as _),
+        ];
+        self.follow(spawn.id, &mut streams, &exited);
+        Ok(())
     }
 
     /// Streams a process' output, and tells of its end once all it wrote has been sent.

@@ -2,7 +2,7 @@
 //!
 //! The agent is compiled with the standard library alone, which links the C library in any case.
 
-#![allow(unsafe_code, reason = "six C functions without a safe face in std; see each block")]
+#![allow(unsafe_code, reason = "C functions without a safe face in std, and two of std; see each block")]
 
 use std::ffi::{c_int, c_long, c_short, c_ulong};
 use std::os::fd::AsRawFd;
@@ -37,6 +37,8 @@ unsafe extern "C" {
     fn c_kill(pid: c_int, signal: c_int) -> c_int;
     #[link_name = "poll"]
     fn c_poll(fds: *mut PollFd, count: c_ulong, timeout: c_int) -> c_int;
+    #[link_name = "fork"]
+    fn c_fork() -> c_int;
     #[link_name = "ioctl"]
     fn c_ioctl(fd: c_int, request: c_ulong, ...) -> c_int;
     fn waitid(kind: c_int, id: c_int, info: *mut SigInfo, options: c_int) -> c_int;
@@ -76,6 +78,37 @@ pub(super) fn remove_default_route() -> bool {
     unsafe { c_ioctl(socket.as_raw_fd(), DELETE_ROUTE, &raw const route) == 0 }
 }
 
+/// Goes on twice: gives the process id of the child, which itself gets `None`.
+///
+/// Only for a process with one thread: a child has no other, whatever they were about to do.
+#[allow(dead_code, reason = "the static agent is process 1 from the beginning")]
+pub(crate) fn fork() -> std::io::Result<Option<i32>> {
+    // SAFETY: takes nothing; with one thread, no lock is held by somebody who is not there.
+    match unsafe { c_fork() } {
+        0 => Ok(None),
+        child if child > 0 => Ok(Some(child)),
+        _ => Err(std::io::Error::last_os_error()),
+    }
+}
+
+/// Waits for the end of a child; gives its wait status.
+#[allow(dead_code, reason = "the static agent is process 1 from the beginning")]
+pub(crate) fn wait_for(child: i32) -> Option<i32> {
+    let mut status = 0;
+    // SAFETY: `status` is a live integer that the call may write.
+    let pid = unsafe { waitpid(child, &mut status, 0) };
+    (pid == child).then_some(status)
+}
+
+/// Sets variables of this process, which must have one thread.
+#[allow(dead_code, reason = "the static agent has them from its engine")]
+pub(crate) fn set_environment<'a>(variables: impl Iterator<Item = (&'a str, &'a str)>) {
+    for (name, value) in variables {
+        // SAFETY: with one thread nobody reads them meanwhile.
+        unsafe { std::env::set_var(name, value) };
+    }
+}
+
 /// Sends a signal to a process, a group (negative) or, from process 1, to all others (-1).
 pub(super) fn kill(pid: i32, signal: i32) {
     // SAFETY: takes two integers; a process that is gone is an error it returns.
@@ -107,7 +140,7 @@ pub(super) fn reap() -> Option<(i32, i32)> {
 }
 
 /// The exit code in a wait status, or else the signal.
-pub(super) fn ended(status: i32) -> Result<i32, i32> {
+pub(crate) fn ended(status: i32) -> Result<i32, i32> {
     let signal = status & 0x7f;
     if signal == 0 { Ok((status >> 8) & 0xff) } else { Err(signal) }
 }

@@ -1,5 +1,6 @@
 //! Environments that are kept up for somebody to look at, and the doors into them.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -45,8 +46,8 @@ pub struct Door {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Way {
-    /// Through the namespaces of this process.
-    Process(u32),
+    /// Through the namespaces of this process, with its environment.
+    Process { pid: u32, environment: BTreeMap<String, String> },
     /// By this command, to which a program is added.
     Command(Vec<String>),
 }
@@ -82,7 +83,7 @@ impl Kept {
 impl Door {
     /// Whether no engine has the container.
     pub fn is_in_sandbox(&self) -> bool {
-        matches!(self.way, Way::Process(_))
+        matches!(self.way, Way::Process { .. })
     }
 
     /// Runs a program in the container, on this terminal.
@@ -91,9 +92,10 @@ impl Door {
     /// When that cannot be started.
     pub fn enter(&self, program: &[String]) -> std::io::Result<ExitStatus> {
         let mut command = match &self.way {
-            Way::Process(pid) => {
+            Way::Process { pid, environment } => {
                 let mut command = Command::new("/proc/self/exe");
                 command.args([crate::sandbox::ENTER_WORD, &pid.to_string()]);
+                command.env_clear().env("TERM", "xterm").envs(environment);
                 command
             }
             Way::Command(words) => {

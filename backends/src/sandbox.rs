@@ -11,7 +11,7 @@ mod network;
 mod root;
 mod syscalls;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::mem::take;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -104,7 +104,13 @@ impl Sandbox {
     }
 
     fn cell(&self) -> SandboxCell<'_> {
-        SandboxCell { sandbox: self, children: Vec::new(), cgroups: Vec::new(), as_owner: false }
+        SandboxCell {
+            sandbox: self,
+            children: Vec::new(),
+            environments: Vec::new(),
+            cgroups: Vec::new(),
+            as_owner: false,
+        }
     }
 
     fn runtime(&self) -> &Runtime {
@@ -179,6 +185,8 @@ impl Backend for Sandbox {
 struct SandboxCell<'a> {
     sandbox: &'a Sandbox,
     children: Vec<Child>,
+    /// What processes in them are started with.
+    environments: Vec<BTreeMap<String, String>>,
     cgroups: Vec<Cgroup>,
     /// Whether an image has another user than the one that there is.
     as_owner: bool,
@@ -235,6 +243,12 @@ struct SpecMount {
 }
 
 impl SpecImage {
+    /// What processes in it are started with.
+    fn environment(&self) -> impl Iterator<Item = (&str, &str)> {
+        let usual = [("PATH", host::PATH), ("HOME", self.user.home.as_str())];
+        usual.into_iter().chain(self.env.iter().filter_map(|variable| variable.split_once('=')))
+    }
+
     /// How processes start in the machine's own folders.
     fn host() -> SpecImage {
         SpecImage {
@@ -268,6 +282,10 @@ impl Cell for SandboxCell<'_> {
         let mut stderr = child.stderr.take().expect("it is piped");
         let first = spec.join.is_none();
         self.children.push(child);
+        let own_image = SpecImage::host();
+        let environment = spec.image.as_ref().unwrap_or(&own_image).environment();
+        let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+        self.environments.push(environment.map(owned).collect());
         // Before it starts anything itself.
         cgroup.take(pid).map_err(|error| failed("set limits", error))?;
         self.cgroups.push(cgroup);
@@ -326,7 +344,11 @@ impl Cell for SandboxCell<'_> {
             children.ok()?.split_whitespace().next()?.parse().ok()
         };
         let pids = self.children.iter().map(|child| child.id().and_then(first_child));
-        pids.map(|pid| Way::Process(pid.unwrap_or_default())).collect()
+        let ways = pids.zip(&self.environments).map(|(pid, environment)| Way::Process {
+            pid: pid.unwrap_or_default(),
+            environment: environment.clone(),
+        });
+        ways.collect()
     }
 
     fn destroy(&mut self, folder: RunFolder) {

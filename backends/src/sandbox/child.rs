@@ -1,5 +1,5 @@
-//! The life of a container's first processes: `__sandbox` makes the namespaces and the root,
-//! `__sandbox-init` is process 1 in them.
+//! The life of a container's first processes: `__sandbox` makes the namespaces and the root, its
+//! child is process 1 in them.
 
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -12,15 +12,13 @@ use std::process::Command;
 use nix::sched::{CloneFlags, unshare};
 use rustix::fs::Mode;
 use rustix::thread::{CapabilitySet, CapabilitySets, LinkNameSpaceType};
-use serde::{Deserialize, Serialize};
 
 use super::{Spec, SpecImage, SpecNetwork, network, root, syscalls};
 use crate::image::User;
-use crate::{agent, host};
+use crate::agent::{self, sys};
 
 /// The argument that asks for [`sandbox_main`].
 const WORD: &str = "__sandbox";
-const INIT_WORD: &str = "__sandbox-init";
 /// The argument that asks for a program in a container that is up.
 pub(crate) const ENTER_WORD: &str = "__sandbox-enter";
 /// Open files a process may have, where this machine allows as many.
@@ -34,8 +32,6 @@ pub fn sandbox_main() {
     let Some(word) = arguments.next() else { return };
     let result = if word == WORD {
         outside()
-    } else if word == INIT_WORD {
-        arguments.next().ok_or_else(|| "it is told nothing".to_owned()).and_then(inside)
     } else if word == ENTER_WORD {
         enter(arguments)
     } else {
@@ -84,15 +80,18 @@ fn outside() -> Result<(), String> {
     attempt("name the host", rustix::system::sethostname(spec.hostname.as_bytes()))?;
     let new_root = root::build(&spec)?;
     attempt("enter the new root", std::env::set_current_dir(&new_root))?;
-    let mut init = Command::new("/proc/self/exe");
     let image = spec.image.unwrap_or_else(SpecImage::host);
-    let processes = spec.processes;
-    let told = Init { listen: own_network, user: image.user, workdir: image.workdir, processes };
-    init.arg(INIT_WORD).arg(serde_json::to_string(&told).expect("it is plain data"));
-    init.env_clear().envs([("PATH", host::PATH), ("HOME", &told.user.home)]);
-    init.envs(image.env.iter().filter_map(|variable| variable.split_once('=')));
-    let status = attempt("start process 1", init.status())?;
-    std::process::exit(status.code().unwrap_or(125));
+    // No thread was started so far.
+    match attempt("start process 1", sys::fork())? {
+        None => {
+            sys::set_environment(image.environment());
+            inside(&image, own_network, spec.processes)
+        }
+        Some(child) => {
+            let status = sys::wait_for(child).ok_or("process 1 is not ours to wait for")?;
+            std::process::exit(sys::ended(status).unwrap_or(125));
+        }
+    }
 }
 
 /// Runs a program beside process 1 of a container, with no more rights than that has.
@@ -112,7 +111,6 @@ fn enter(mut arguments: impl Iterator<Item = OsString>) -> Result<(), String> {
         let file = attempt("find the container", File::open(format!("/proc/{pid}/ns/{name}")))?;
         Ok((file, kind))
     };
-    let env = attempt("find the container", std::fs::read(format!("/proc/{pid}/environ")))?;
     let spaces = kinds.into_iter().map(open).collect::<Result<Vec<_>, String>>()?;
     for (file, kind) in &spaces {
         let entered = rustix::thread::move_into_link_name_space(file.as_fd(), Some(*kind));
@@ -122,31 +120,16 @@ fn enter(mut arguments: impl Iterator<Item = OsString>) -> Result<(), String> {
     set_limits(None)?;
     give_up_privileges()?;
     syscalls::restrict()?;
-    let env = String::from_utf8_lossy(&env);
     let mut command = Command::new(arguments.next().ok_or("there is no program to start")?);
-    command.args(arguments).env_clear().env("TERM", "xterm");
-    command.envs(env.split('\0').filter_map(|variable| variable.split_once('=')));
+    // The environment is the container's: whoever enters is started with that.
+    command.args(arguments);
     let status = attempt("start the program", command.status())?;
     std::process::exit(status.code().unwrap_or(125));
 }
 
-/// What process 1 needs to know; its argument.
-#[derive(Serialize, Deserialize)]
-struct Init {
-    /// Whether it takes OTLP.
-    listen: bool,
-    /// Who it becomes.
-    user: User,
-    /// Where processes start.
-    workdir: String,
-    /// How many there may be.
-    processes: Option<u32>,
-}
-
-/// Process 1: makes the new root the only one, gives up all privileges and serves.
-fn inside(told: OsString) -> Result<(), String> {
-    let Init { listen, user, workdir, processes } =
-        attempt("read what to do", serde_json::from_slice(told.as_encoded_bytes()))?;
+/// Process 1: makes the new root the only one, gives up all privileges and serves; with `listen`, it
+/// takes OTLP.
+fn inside(image: &SpecImage, listen: bool, processes: Option<u32>) -> Result<(), String> {
     use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     attempt("mount /proc", mount("proc", "proc", "proc", flags, None))?;
@@ -158,10 +141,10 @@ fn inside(told: OsString) -> Result<(), String> {
     attempt("enter the new root", std::env::set_current_dir("/"))?;
     attempt("start a session", rustix::process::setsid())?;
     set_limits(processes)?;
-    let workdir = if workdir.is_empty() { "/" } else { &workdir };
+    let workdir = if image.workdir.is_empty() { "/" } else { &image.workdir };
     attempt("make the image's working directory", std::fs::create_dir_all(workdir))?;
     attempt("enter the image's working directory", std::env::set_current_dir(workdir))?;
-    become_user(&user)?;
+    become_user(&image.user)?;
     give_up_privileges()?;
     syscalls::restrict()?;
     agent::serve(Path::new(agent::FOLDER), listen)
