@@ -2,7 +2,10 @@
 //!
 //! The agent is compiled with the standard library alone, which links the C library in any case.
 
-#![allow(unsafe_code, reason = "C functions without a safe face in std, and two of std; see each block")]
+#![allow(
+    unsafe_code,
+    reason = "C functions without a safe face in std, and two of std; see each block"
+)]
 
 use std::ffi::{c_int, c_long, c_short, c_ulong};
 use std::os::fd::AsRawFd;

@@ -7,6 +7,7 @@ pub(crate) mod archive;
 mod containers;
 mod image;
 mod plan;
+mod spares;
 
 use std::collections::HashMap;
 use std::io;
@@ -24,6 +25,7 @@ pub(crate) use self::image::ImageFacts;
 use self::image::{Facts, Images};
 pub(crate) use self::plan::{Bind, Files, Layer, Plan, STARTED_LABEL};
 use self::plan::{NAMESPACE_LABEL, PID_LABEL, SERVICE_LABEL, WORKSPACE_LABEL};
+use self::spares::{Kind, Model, Spare, Spares};
 use crate::action::{Action, BackendKind, Image, Network, ServicePlan};
 use crate::cell::{Cell, Container, Started, Wiring};
 use crate::error::BackendError;
@@ -241,6 +243,7 @@ pub(crate) struct Engaged<E> {
     shelf: Shelf,
     swept: Once,
     removals: Removals,
+    spares: Spares,
     pulls: Pulls,
     /// Whether this engine refuses to put layers over the machine's folders.
     read_only_host: AtomicBool,
@@ -269,6 +272,7 @@ impl<E: Engine> Engaged<E> {
             images: Images::default(),
             swept: Once::new(),
             removals: Removals::default(),
+            spares: Spares::default(),
             pulls: Pulls::new(Pull::default(), shelf.pulled_by(E::NAME)),
             shelf,
             read_only_host: AtomicBool::new(!E::layers_host()),
@@ -347,7 +351,19 @@ impl<E: Engine> Engaged<E> {
 
     /// See [`Backend::finish`](crate::Backend::finish).
     pub(crate) fn finish(&self) -> Result<(), BackendError> {
-        self.runtime.block_on(self.removals.finish())
+        self.runtime.block_on(async {
+            for spare in self.spares.rest() {
+                let engine = self.engine.clone();
+                self.removals.begin(async move { spare.remove(&engine).await });
+            }
+            // One that was still being made is removed when it is.
+            self.removals.finish().await
+        })
+    }
+
+    /// See [`Backend::expect`](crate::Backend::expect).
+    pub(crate) fn expect(&self, actions: &[&Action], at_once: usize) {
+        self.spares.expect(actions, at_once);
     }
 
     /// See [`Backend::run`](crate::Backend::run).
@@ -360,7 +376,7 @@ impl<E: Engine> Engaged<E> {
                 Ok(())
             });
         });
-        self.runtime.block_on(scenario::run(&mut self.cell(), action, cancel))
+        self.runtime.block_on(scenario::run(&mut self.cell(action), action, cancel))
     }
 
     /// See [`Backend::keep`](crate::Backend::keep).
@@ -371,13 +387,14 @@ impl<E: Engine> Engaged<E> {
         cancel: &Cancel,
         up: &dyn Fn(&Kept),
     ) -> Result<(), BackendError> {
-        let mut cell = self.cell();
+        let mut cell = self.cell(action);
         self.runtime.block_on(scenario::keep(&mut cell, action, scenario, cancel, up))
     }
 
-    fn cell(&self) -> EngineCell<'_, E> {
+    fn cell(&self, action: &Action) -> EngineCell<'_, E> {
         EngineCell {
             engaged: self,
+            kind: Kind::of(action),
             run: run_id(),
             names: Vec::new(),
             network: None,
@@ -424,6 +441,10 @@ impl<T: Engages> Backend for T {
         self.engaged().keep(action, scenario, cancel, up)
     }
 
+    fn expect(&self, actions: &[&Action], at_once: usize) {
+        self.engaged().expect(actions, at_once);
+    }
+
     fn finish(&self) -> Result<(), BackendError> {
         self.engaged().finish()
     }
@@ -432,6 +453,8 @@ impl<T: Engages> Backend for T {
 /// The containers of one run.
 struct EngineCell<'a, E> {
     engaged: &'a Engaged<E>,
+    /// What its first container is like.
+    kind: Kind,
     run: String,
     /// Names are chosen before the engine is asked, so that all it may have made can be removed.
     names: Vec<String>,
@@ -465,7 +488,15 @@ impl<E: Engine> Cell for EngineCell<'_, E> {
             if container.wiring == Wiring::Linked && self.network.is_none() {
                 self.make_network(container.network).await?;
             }
-            let link = match self.make(container, &facts).await {
+            let spare = match container.index {
+                0 => self.engaged.spares.take(self.kind),
+                _ => None,
+            };
+            let made = match spare {
+                Some(spare) => self.adopt(spare, container.folder),
+                None => self.make(container, &facts).await,
+            };
+            let link = match made {
                 Err(error) if self.may_show_read_only(&facts, &error) => {
                     self.discard_last().await?;
                     self.read_only_host = true;
@@ -475,6 +506,9 @@ impl<E: Engine> Cell for EngineCell<'_, E> {
                 }
                 link => link?,
             };
+            if container.index == 0 && container.wiring != Wiring::Linked {
+                self.make_spare(container, &facts);
+            }
             Ok(Started { link, command: facts.command })
         };
         tokio::time::timeout(START_LIMIT, started).await.unwrap_or_else(|_| {
@@ -531,7 +565,6 @@ impl<E: Engine> EngineCell<'_, E> {
         container: &Container<'_>,
         facts: &Facts,
     ) -> Result<Link, BackendError> {
-        const OPERATION: &str = "make a container";
         let engine = &self.engaged.engine;
         let name = format!("clnrm-{}-{}", self.run, container.index);
         let (first, network) = (self.names.first().cloned(), self.network.clone());
@@ -545,31 +578,46 @@ impl<E: Engine> EngineCell<'_, E> {
             linked_by: network.as_deref(),
             read_only_host: self.read_only_host,
         };
-        let spec = plan.lay_out().and_then(|files| engine.spec(&plan, files));
-        let spec = spec.map_err(|error| failed::<E>("lay out a container", error))?;
         self.names.push(name.clone());
-        let up = self.making.spawn(engine.clone().start(name.clone(), spec));
-        let complaint = async {
-            match up.await.expect("making a container does not panic") {
-                Ok(()) => {
-                    let words = containers::until_gone(engine, &name, container.folder).await;
-                    failed::<E>(OPERATION, words)
-                }
-                Err(refusal) => refusal.error(engine, OPERATION),
-            }
-        };
-        tokio::select! {
-            biased;
-            link = Link::accept(container.listener) => {
-                let link = link.map_err(|error| failed::<E>("reach a container's agent", error))?;
-                if let Some(network) = plan.linked_by {
-                    let address = self.find_in(network, &plan).await?;
-                    self.addresses.push(address);
-                }
-                Ok(link)
-            }
-            error = complaint => Err(error),
+        let link = bring_up(engine, &plan, &self.making).await?;
+        if let Some(network) = plan.linked_by {
+            let address = self.find_in(network, &plan).await?;
+            self.addresses.push(address);
         }
+        Ok(link)
+    }
+
+    /// Takes a container that is up already.
+    fn adopt(&mut self, spare: Spare, folder: &Path) -> Result<Link, BackendError> {
+        let name = spare.name().to_owned();
+        self.names.push(name);
+        spare.become_that_of(folder).map_err(|error| failed::<E>("take a spare container", error))
+    }
+
+    /// Has one made for the next run that is like this one, if there will be one.
+    fn make_spare(&self, container: &Container<'_>, facts: &Facts) {
+        let Engaged { engine, spares, removals, workspace, .. } = self.engaged;
+        let (kind, spares, engine) = (self.kind, spares.clone(), engine.clone());
+        if !spares.begin(kind) {
+            return;
+        }
+        let model = Model {
+            service: container.service.clone(),
+            limits: container.limits.clone(),
+            wiring: container.wiring,
+            network: container.network,
+            hosts: container.hosts.to_owned(),
+            facts: facts.clone(),
+            workspace: workspace.clone(),
+            read_only_host: self.read_only_host,
+        };
+        removals.begin(async move {
+            let made = Spare::make(&engine, &model).await;
+            match spares.end(kind, made.ok()) {
+                Some(unused) => unused.remove(&engine).await,
+                None => Ok(()),
+            }
+        });
     }
 
     /// Has a network made for the containers to come.
@@ -607,6 +655,34 @@ impl<E: Engine> EngineCell<'_, E> {
         containers::remove(&self.engaged.engine, last).await?;
         self.names.pop();
         Ok(())
+    }
+}
+
+/// Has a container made and started, and waits for its agent to call.
+async fn bring_up<E: Engine>(
+    engine: &E,
+    plan: &Plan<'_>,
+    making: &TaskTracker,
+) -> Result<Link, BackendError> {
+    const OPERATION: &str = "make a container";
+    let spec = plan.lay_out().and_then(|files| engine.spec(plan, files));
+    let spec = spec.map_err(|error| failed::<E>("lay out a container", error))?;
+    let up = making.spawn(engine.clone().start(plan.name.to_owned(), spec));
+    let complaint = async {
+        match up.await.expect("making a container does not panic") {
+            Ok(()) => {
+                let words = containers::until_gone(engine, plan.name, plan.container.folder).await;
+                failed::<E>(OPERATION, words)
+            }
+            Err(refusal) => refusal.error(engine, OPERATION),
+        }
+    };
+    tokio::select! {
+        biased;
+        link = Link::accept(plan.container.listener) => {
+            link.map_err(|error| failed::<E>("reach a container's agent", error))
+        }
+        error = complaint => Err(error),
     }
 }
 

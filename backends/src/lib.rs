@@ -66,6 +66,10 @@ pub trait Backend: Send + Sync {
     /// When the engine cannot be asked.
     fn image(&self, reference: &str) -> Result<Option<Image>, BackendError>;
 
+    /// Says that `actions` will be run next, `at_once` of them at a time, for what can be made ready
+    /// before.
+    fn expect(&self, _actions: &[&Action], _at_once: usize) {}
+
     /// Runs `action` in a fresh cell, which is removed afterwards, whatever happens.
     ///
     /// Blocks until what came of it is known; see [`finish`](Backend::finish). A program that fails or never ends is an [`Outcome`].

@@ -474,7 +474,7 @@ pub(crate) struct RunFolder {
 }
 
 impl RunFolder {
-    fn make() -> Result<RunFolder, BackendError> {
+    pub(crate) fn make() -> Result<RunFolder, BackendError> {
         static SWEPT: Once = Once::new();
         SWEPT.call_once(|| drop(sweep()));
         let folder =
@@ -484,7 +484,7 @@ impl RunFolder {
         Ok(RunFolder { folder, _lock: lock })
     }
 
-    fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.folder.path()
     }
 }
@@ -514,7 +514,7 @@ fn is_left(folder: &Path) -> bool {
 }
 
 /// Makes a container's folder and listens in it for the container's agent.
-fn listen(folder: &Path) -> Result<UnixListener, BackendError> {
+pub(crate) fn listen(folder: &Path) -> Result<UnixListener, BackendError> {
     std::fs::create_dir_all(folder).map_err(unusable_folder)?;
     let socket = folder.join(agent::HOST_SOCKET);
     let listener = UnixListener::bind(&socket).map_err(unusable_folder)?;

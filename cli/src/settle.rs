@@ -243,6 +243,7 @@ impl Settle<'_> {
         let (send, results) = channel();
         let (started, memory) = (AtomicU64::new(0), Memory::available());
         let (backend, cancel, total) = (self.backend, self.cancel, pending.len());
+        backend.expect(&pending.values().collect::<Vec<_>>(), self.pool.current_num_threads());
         self.pool.in_place_scope(|scope| {
             for chain in chains(pending) {
                 let chain: Vec<_> = chain

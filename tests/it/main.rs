@@ -35,5 +35,6 @@ mod scripted;
 mod sdks;
 mod some_of_them;
 mod spans;
+mod spares;
 mod stdout_spans;
 mod tidy;

@@ -14,8 +14,8 @@ use rustix::fs::Mode;
 use rustix::thread::{CapabilitySet, CapabilitySets, LinkNameSpaceType};
 
 use super::{Spec, SpecImage, SpecNetwork, network, root, syscalls};
-use crate::image::User;
 use crate::agent::{self, sys};
+use crate::image::User;
 
 /// The argument that asks for [`sandbox_main`].
 const WORD: &str = "__sandbox";

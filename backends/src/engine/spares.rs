@@ -1,0 +1,207 @@
+//! Containers that are up before they are needed: while a run goes on, the first container of the
+//! next one like it is made. Each is used once, or removed.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
+
+use super::image::Facts;
+use super::{Engine, Plan, START_LIMIT, bring_up, containers, run_id};
+use crate::action::{Action, Limits, Network, ServicePlan};
+use crate::cell::{Container, Wiring};
+use crate::error::BackendError;
+use crate::link::Link;
+use crate::scenario::{self, RunFolder};
+
+/// As many are made or wait at once, all kinds together.
+const MOST: usize = 2;
+
+/// What the first containers of two runs must have in common to stand for each other: all that is
+/// said when one is made.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Kind([u8; 32]);
+
+impl Kind {
+    /// That of the first container of `action`.
+    pub(super) fn of(action: &Action) -> Kind {
+        let Action { network, allowed, limits, services, .. } = action;
+        // Names and ports of all services are in `/etc/hosts`, or decide who is there.
+        let services = services.iter().map(|service| {
+            let ServicePlan { name, image, mounts, ports, ready, .. } = service;
+            (name, image, mounts, ports, ready)
+        });
+        let said = (network, allowed, limits, services.collect::<Vec<_>>());
+        let said = serde_json::to_vec(&said).expect("actions are plain data");
+        Kind(blake3::derive_key("clnrm 2026-11 spare container", &said))
+    }
+}
+
+/// A container that is up and has not been used.
+pub(super) struct Spare {
+    name: String,
+    link: Link,
+    folder: RunFolder,
+}
+
+/// What a spare is made of.
+pub(super) struct Model {
+    pub(super) service: ServicePlan,
+    pub(super) limits: Limits,
+    pub(super) wiring: Wiring,
+    pub(super) network: Network,
+    pub(super) hosts: String,
+    pub(super) facts: Facts,
+    pub(super) workspace: PathBuf,
+    pub(super) read_only_host: bool,
+}
+
+/// The spares of an engine.
+#[derive(Clone, Default)]
+pub(super) struct Spares(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    /// How many runs of a kind have not begun yet.
+    expected: HashMap<Kind, usize>,
+    /// How many of them begin before another has ended.
+    at_once: usize,
+    ready: HashMap<Kind, Vec<Spare>>,
+    /// How many of a kind are being made.
+    making: HashMap<Kind, usize>,
+}
+
+impl Spares {
+    /// So many runs are to come, `at_once` of them at a time.
+    pub(super) fn expect(&self, actions: &[&Action], at_once: usize) {
+        let mut state = self.state();
+        state.at_once = at_once;
+        for action in actions {
+            *state.expected.entry(Kind::of(action)).or_default() += 1;
+        }
+    }
+
+    /// A run begins; gives what there is for it.
+    pub(super) fn take(&self, kind: Kind) -> Option<Spare> {
+        let mut state = self.state();
+        if let Some(expected) = state.expected.get_mut(&kind) {
+            *expected = expected.saturating_sub(1);
+        }
+        state.ready.get_mut(&kind)?.pop()
+    }
+
+    /// Whether one more of a kind is to be made now; it counts as being made then.
+    pub(super) fn begin(&self, kind: Kind) -> bool {
+        let mut state = self.state();
+        let ready: usize = state.ready.values().map(Vec::len).sum();
+        let all = ready + state.making.values().sum::<usize>();
+        let of_kind = state.ready.get(&kind).map_or(0, Vec::len)
+            + state.making.get(&kind).copied().unwrap_or_default();
+        // Those that begin at this very moment have no time to wait for one.
+        let others = state.at_once.saturating_sub(1);
+        let later = state.expected.get(&kind).map_or(0, |expected| expected.saturating_sub(others));
+        let wanted = later > of_kind;
+        let begins = wanted && all < MOST;
+        if begins {
+            *state.making.entry(kind).or_default() += 1;
+        }
+        begins
+    }
+
+    /// One has been made, or could not be; gives it back when no run expects it any more.
+    pub(super) fn end(&self, kind: Kind, spare: Option<Spare>) -> Option<Spare> {
+        let mut state = self.state();
+        if let Some(making) = state.making.get_mut(&kind) {
+            *making = making.saturating_sub(1);
+        }
+        let ready = state.ready.get(&kind).map_or(0, Vec::len);
+        if state.expected.get(&kind).is_none_or(|expected| *expected <= ready) {
+            return spare;
+        }
+        state.ready.entry(kind).or_default().extend(spare);
+        None
+    }
+
+    /// Nothing more is expected; gives what was not used.
+    pub(super) fn rest(&self) -> Vec<Spare> {
+        let mut state = self.state();
+        state.expected.clear();
+        state.ready.drain().flat_map(|(_, spares)| spares).collect()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().expect("no holder panics")
+    }
+}
+
+impl Spare {
+    /// Makes one.
+    pub(super) async fn make<E: Engine>(engine: &E, model: &Model) -> Result<Spare, BackendError> {
+        let folder = RunFolder::make()?;
+        let own = folder.path().join("0");
+        let listener = scenario::listen(&own)?;
+        let run = run_id();
+        let name = format!("clnrm-{run}-0");
+        let container = Container {
+            service: &model.service,
+            limits: &model.limits,
+            index: 0,
+            wiring: model.wiring,
+            network: model.network,
+            hosts: &model.hosts,
+            folder: &own,
+            listener: &listener,
+        };
+        let plan = Plan {
+            name: &name,
+            run: &run,
+            workspace: &model.workspace,
+            container: &container,
+            facts: &model.facts,
+            joins: None,
+            linked_by: None,
+            read_only_host: model.read_only_host,
+        };
+        let making = TaskTracker::new();
+        let link = timeout(START_LIMIT, bring_up(engine, &plan, &making)).await;
+        if let Ok(Ok(link)) = link {
+            return Ok(Spare { name, link, folder });
+        }
+        making.close();
+        let _ = timeout(START_LIMIT, making.wait()).await;
+        containers::remove(engine, &[name]).await?;
+        // Whoever needs one makes it, and hears why that fails.
+        Err(BackendError::Cancelled)
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Makes it the container whose folder is `folder`, with the sockets that are there.
+    pub(super) fn become_that_of(self, folder: &Path) -> io::Result<Link> {
+        let own = self.folder.path().join("0");
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            fs::rename(entry.path(), own.join(entry.file_name()))?;
+        }
+        fs::remove_dir(folder)?;
+        // The container goes on seeing it, by what it is and not by its name.
+        fs::rename(own, folder)?;
+        Ok(self.link)
+    }
+
+    /// Removes it.
+    pub(super) async fn remove<E: Engine>(self, engine: &E) -> Result<(), BackendError> {
+        let Spare { name, link, folder } = self;
+        // Its agent ends with the line to it.
+        drop(link);
+        let removed = containers::remove(engine, &[name]).await;
+        drop(folder);
+        removed
+    }
+}
