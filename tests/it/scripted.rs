@@ -4,13 +4,14 @@ use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
 use expect_test::{Expect, expect};
 
 use crate::case::{Case, ONE, wait_until};
-use crate::engines::{BUSYBOX, On};
+use crate::engines::{BUSYBOX, On, with_argument};
 
 /// What is answered instead of the engine.
 #[derive(Clone, Copy)]
@@ -194,4 +195,38 @@ fn docker_that_does_what_it_should_not() {
             it removes nothing: exit 5, error: Docker could not remove a container: not today
         "#]],
     );
+}
+
+/// Somebody removes the container in the middle of a run.
+fn a_container_that_is_taken_away(on: On, program: &str, number: u32) {
+    let test = "scripted::a_container_that_is_taken_away";
+    let marker = format!("20000.{:07}{number:02}", std::process::id());
+    let fixture = ONE.replace("echo a", &format!("sleep {marker}"));
+    let Some(case) = on.case(test, &fixture) else { return };
+    let engine = on.engine(test).expect("it is one");
+    let running = case.start(&["run", "--format", "json"]);
+    let pid = running.pid();
+    wait_until("it runs", Duration::from_secs(30), || with_argument(&marker) >= 1);
+    for name in engine.containers_of(pid) {
+        let name = name.trim_matches('"').trim_start_matches('/').to_owned();
+        let removed = Command::new(program).args(["rm", "-f", &name]).output().unwrap();
+        assert!(removed.status.success(), "{}", String::from_utf8_lossy(&removed.stderr));
+    }
+    running.finish().report().check(expect![[r#"
+        exit 5
+        crashed  a.clnrm.toml
+          s: the container engine could not keep the container up: it ended in the middle of the run
+        1 started, 0 reused, some queries executed
+    "#]]);
+    assert!(engine.made_by(pid).is_empty() && case.leftovers().is_empty());
+}
+
+#[test]
+fn a_container_that_is_taken_away_from_podman() {
+    a_container_that_is_taken_away(On::Podman(BUSYBOX), "podman", 1);
+}
+
+#[test]
+fn a_container_that_is_taken_away_from_docker() {
+    a_container_that_is_taken_away(On::Docker(BUSYBOX), "docker", 2);
 }
