@@ -27,6 +27,7 @@ pub(crate) enum Command {
     #[command(visible_alias = "validate")]
     DryRun(DryRunArgs),
     Lint(LintArgs),
+    Fmt(FmtArgs),
     Render(RenderArgs),
     Gen(GenArgs),
     Template(TemplateArgs),
@@ -180,6 +181,32 @@ pub(crate) struct LintArgs {
     pub(crate) fix: bool,
     #[command(flatten)]
     pub(crate) check: CheckArgs,
+}
+
+/// Write test files as they should be written, templates too.
+///
+/// Keys are sorted within their groups, long arrays have an item a line; comments stay with what they
+/// comment, strings are never touched. In a template only lines of plain TOML change. A file is
+/// written only when it is proved to be the same test afterwards.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  clnrm fmt\n  clnrm fmt --check tests/api\n  \
+                        clnrm fmt --stdin tests/api.clnrm.toml < tests/api.clnrm.toml")]
+pub(crate) struct FmtArgs {
+    /// Test files, or folders to look for them in.
+    pub(crate) paths: Vec<PathBuf>,
+    /// Write nothing: list the files that would change, and exit with 1 if there are any.
+    #[arg(long)]
+    pub(crate) check: bool,
+    /// Write nothing: print what would change.
+    #[arg(long)]
+    pub(crate) diff: bool,
+    /// Format the standard input to the standard output, as the file that PATHS names.
+    #[arg(long, conflicts_with = "diff")]
+    pub(crate) stdin: bool,
+    #[command(flatten)]
+    pub(crate) variables: VariableArgs,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -6,6 +6,7 @@ pub(crate) mod cache;
 pub(crate) mod clean;
 pub(crate) mod doctor;
 pub(crate) mod dry_run;
+pub(crate) mod fmt;
 pub(crate) mod init;
 pub(crate) mod lint;
 pub(crate) mod logs;

@@ -5,7 +5,9 @@ mod commands;
 mod exit;
 mod interrupt;
 mod known;
+mod overlay;
 mod printer;
+mod replace;
 mod schema;
 mod select;
 mod settle;
@@ -36,6 +38,7 @@ fn main() -> std::process::ExitCode {
         Command::Init(args) => commands::init::run(&args),
         Command::Run(args) => commands::run::run(&args),
         Command::DryRun(args) => commands::dry_run::run(&args),
+        Command::Fmt(args) => commands::fmt::run(&args),
         Command::Lint(args) => commands::lint::run(&args),
         Command::Gen(args) => commands::block::run(&args),
         Command::Template(args) => commands::template::run(&args),

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, bail};
 use clnrm_backends::{Backend, BackendError, Choice, Chosen, Pull, choose};
-use clnrm_engine::{Checking, Engine, Facts, Options, Os, Trust, Whose};
+use clnrm_engine::{Checking, Engine, Facts, Options, Os, System, Trust, Whose};
 use clnrm_queries::{QUERIES, SETTINGS_FILES, facts};
 
 use crate::args::{StoreArgs, TrustArg};
@@ -87,17 +87,35 @@ impl Workspace {
 
     /// An engine that knows no backend: for everything that runs nothing.
     pub(crate) fn engine(&self) -> LastingEngine {
-        self.engine_with(|_, _| None)
+        self.engine_with(self.system(), self.remembered(), |_, _| None)
+    }
+
+    /// The same over other files; it remembers nothing.
+    pub(crate) fn engine_over(&self, system: Arc<dyn System>) -> LastingEngine {
+        self.engine_with(system, None, |_, _| None)
     }
 
     /// An engine whose plans are for `backend`.
     pub(crate) fn engine_for(&self, backend: &LazyBackend) -> LastingEngine {
         let backend = backend.clone();
-        self.engine_with(move |kind, name| backend.fact(kind, name))
+        self.engine_with(self.system(), self.remembered(), move |kind, name| {
+            backend.fact(kind, name)
+        })
+    }
+
+    /// The store, if it is used.
+    fn remembered(&self) -> Option<PathBuf> {
+        self.remembers.then(|| self.store.clone())
+    }
+
+    fn system(&self) -> Arc<dyn System> {
+        Arc::new(Os::new(&self.root))
     }
 
     fn engine_with(
         &self,
+        system: Arc<dyn System>,
+        store: Option<PathBuf>,
         backend: impl Fn(&str, &str) -> Option<Vec<u8>> + Send + Sync + 'static,
     ) -> LastingEngine {
         let (root, defined) = (self.root.clone(), self.defined.clone());
@@ -113,11 +131,11 @@ impl Workspace {
             _ => backend(kind, name),
         });
         ManuallyDrop::new(Engine::new(Options {
-            system: Arc::new(Os::new(&self.root)),
+            system,
             facts,
             tool: env!("CLNRM_TOOL").as_bytes(),
             queries: &QUERIES,
-            store: self.remembers.then(|| self.store.clone()),
+            store,
             checking: self.checking,
             trust: self.trust.clone(),
         }))

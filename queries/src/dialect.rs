@@ -11,7 +11,7 @@ mod rewrite;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::lexer::{Kind, Segment, SyntaxError, TokenKind, is_template};
+pub(crate) use self::lexer::{Kind, Segment, SyntaxError, TokenKind, is_template, scan};
 pub(crate) use self::outline::{Call, EVERYTHING, Import, Outline, Parameter};
 pub(crate) use self::rewrite::{
     DEFAULT, Default, JSON, LIST, MAP, MARK, MARK_END, NONE, PAIRS, Rewritten, Signatures, rewrite,

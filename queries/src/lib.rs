@@ -4,6 +4,7 @@
 //! selection (which files)
 //!
 //! source → cells, rendered → document → model → shape → check
+//!                   └→ formatted
 //!                                  ├→ plan → outcome → traces ─┐
 //!                                  └→ expectation ─────────────┴→ verdict → report
 //! ```
@@ -18,6 +19,7 @@ mod diagnostic;
 mod dialect;
 mod document;
 mod expectation;
+mod format;
 mod judge;
 mod lint;
 mod model;
@@ -38,6 +40,7 @@ mod verdict;
 use clnrm_engine::AnyQuery;
 
 pub use diagnostic::{Diagnostic, Edit, Severity};
+pub use format::{FORMATTED, Formatted, source_digest};
 pub use lint::LINT;
 pub use outcome::{encode, parts, stored};
 pub use plan::{PLAN, Plan, facts};
@@ -50,7 +53,7 @@ pub use settings::{FILES as SETTINGS_FILES, SETTINGS, Settings, unit as settings
 pub use verdict::judged;
 
 /// Every query, for the engine.
-pub static QUERIES: [&dyn AnyQuery; 27] = [
+pub static QUERIES: [&dyn AnyQuery; 28] = [
     &select::SELECTION,
     &source::SOURCE,
     &render::TEMPLATE_TEXT,
@@ -71,6 +74,7 @@ pub static QUERIES: [&dyn AnyQuery; 27] = [
     &shape::SHAPE,
     &report::CHECK,
     &lint::LINT,
+    &format::FORMATTED,
     &plan::PLAN,
     &outcome::OUTCOME,
     &traces::LIFECYCLE_NAMED,

@@ -174,6 +174,15 @@ impl Case {
         self.start(args).finish()
     }
 
+    /// Runs clnrm with something to read.
+    pub(crate) fn clnrm_reading(&self, args: &[&str], input: &str) -> Ran {
+        let file = self.beside("input");
+        fs::write(&file, input).unwrap();
+        let script = format!("exec {} \"$@\" < {}", clnrm(), file.display());
+        let args = [&["-c", &script, "sh"], args].concat();
+        self.start_program(self.program("sh", &args)).finish()
+    }
+
     /// `clnrm run --format json`, and more arguments.
     pub(crate) fn run(&self, args: &[&str]) -> Report {
         self.clnrm(&[&["run", "--format", "json"], args].concat()).report()

@@ -1,7 +1,6 @@
 //! `clnrm lint`
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::Path;
 
 use anyhow::Context;
@@ -12,6 +11,7 @@ use crate::args::{DenyArg, LintArgs};
 use crate::exit::Exit;
 use crate::known::Deny;
 use crate::printer;
+use crate::replace::replace;
 
 pub(crate) fn run(args: &LintArgs) -> anyhow::Result<Exit> {
     let deny = match args.deny {
@@ -59,11 +59,6 @@ fn mend(path: &Path, mut edits: Vec<Edit>) -> anyhow::Result<usize> {
             count += 1;
         }
     }
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    file.write_all(text.as_bytes())?;
-    file.as_file().set_permissions(std::fs::metadata(path)?.permissions())?;
-    file.as_file().sync_all()?;
-    file.persist(path)?;
+    replace(path, text.as_bytes())?;
     Ok(count)
 }

@@ -1,0 +1,122 @@
+//! How a file should be written: `clnrm fmt`.
+//!
+//! The text is laid out anew statement by statement, and what comes out is believed only when it
+//! means the same: the same test, after templates are rendered. A file for which that cannot be
+//! shown is left alone.
+
+mod layout;
+#[cfg(test)]
+mod tests;
+mod value;
+
+use std::ops::Range;
+
+use clnrm_engine::{Cx, Digest, Query, Unit};
+use serde::{Deserialize, Serialize};
+
+use self::layout::{Order, lay_out};
+use crate::diagnostic::{At, Diagnostic, Problem};
+use crate::dialect::{Kind, is_template, scan};
+use crate::document::{self, Tree};
+use crate::model;
+use crate::render::{CELLS, RENDERED, render};
+use crate::report::Locator;
+use crate::source::SOURCE;
+
+/// A file as it should be written: the root of `fmt`.
+pub static FORMATTED: Query<Formatted> = Query::new("formatted", 1, formatted).kept();
+
+/// See [`FORMATTED`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Formatted {
+    /// It is written so.
+    Same,
+    /// It should be another text.
+    Changed {
+        /// The digest of the text it is made of; see [`source_digest`].
+        from: Digest,
+        /// The text, without a byte order mark.
+        text: String,
+    },
+    /// It stays as it is, for this reason.
+    Left(Box<Diagnostic>),
+}
+
+/// The digest by which a text that was formatted is known.
+pub fn source_digest(text: &str) -> Digest {
+    Digest::of("clnrm 2026-11 formatted source", text.as_bytes())
+}
+
+fn formatted(cx: &Cx<'_>, unit: &Unit) -> Formatted {
+    match attempt(cx, unit) {
+        Ok(None) => Formatted::Same,
+        Ok(Some((from, text))) => Formatted::Changed { from, text },
+        Err(problem) => Formatted::Left(Box::new(Locator::new(cx, unit).diagnostic(&problem))),
+    }
+}
+
+fn attempt(cx: &Cx<'_>, unit: &Unit) -> Result<Option<(Digest, String)>, Problem> {
+    let source = cx.get(&SOURCE, unit);
+    let text = &source.as_ref().as_ref().map_err(Clone::clone)?.0;
+    let tags = tags(text)?;
+    let before = meanings(cx, unit, |cx, unit| {
+        cx.get(&RENDERED, unit).as_ref().as_ref().map(|text| text.0.clone()).map_err(Clone::clone)
+    })?;
+    for order in [Order::Sorted, Order::AsWritten] {
+        let candidate = lay_out(text, &tags, order);
+        if candidate == *text {
+            return Ok(None);
+        }
+        let after = meanings(cx, unit, |cx, unit| render(cx, unit, &candidate).map(|text| text.0));
+        if after.is_ok_and(|after| after == before) {
+            return Ok(Some((source_digest(text), candidate)));
+        }
+    }
+    let message = "it is left as it is: laid out anew, it would not be the same test";
+    Err(Problem::warning("format/meaning", At::File, message))
+}
+
+/// Where a text is no plain TOML.
+fn tags(text: &str) -> Result<Vec<Range<usize>>, Problem> {
+    if !is_template(text) {
+        return Ok(Vec::new());
+    }
+    let segments = scan(text, false).or_else(|_| scan(text, true));
+    let segments = segments.map_err(|error| crate::render::problem(text, error))?;
+    let plain = |kind| matches!(kind, Kind::Text | Kind::Shielded);
+    Ok(segments.into_iter().filter(|it| !plain(it.kind)).map(|it| it.range).collect())
+}
+
+/// What a file says: of each test in it, the values without their order, and the test.
+type Meaning = (Tree, model::Test);
+
+fn meanings(
+    cx: &Cx<'_>,
+    unit: &Unit,
+    text: impl Fn(&Cx<'_>, &Unit) -> Result<String, Problem>,
+) -> Result<Vec<Meaning>, Problem> {
+    let cells = cx.get(&CELLS, unit);
+    let parts = if cells.is_empty() { vec![String::new()] } else { cells.as_ref().clone() };
+    let units = parts.into_iter().map(|part| Unit { part: part.into(), ..unit.clone() });
+    units
+        .map(|unit| {
+            let tree = document::parse(&text(cx, &unit)?)?;
+            let test = model::read(&tree);
+            Ok((sorted(tree), test))
+        })
+        .collect()
+}
+
+/// The same with the keys of all tables in one order.
+fn sorted(tree: Tree) -> Tree {
+    match tree {
+        Tree::Table(entries) => {
+            let mut entries: Vec<(String, Tree)> =
+                entries.into_iter().map(|(key, value)| (key, sorted(value))).collect();
+            entries.sort_by(|(a, _), (b, _)| a.cmp(b));
+            Tree::Table(entries)
+        }
+        Tree::Array(items) => Tree::Array(items.into_iter().map(sorted).collect()),
+        other => other,
+    }
+}

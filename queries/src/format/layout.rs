@@ -1,0 +1,189 @@
+//! The order of a file: its statements, what comments belong to, and where there are blank lines.
+
+use std::ops::Range;
+
+use super::value;
+
+/// Whether keys are sorted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Order {
+    /// Within a section, in groups between blank lines.
+    Sorted,
+    /// They stay where they are.
+    AsWritten,
+}
+
+/// Tables whose keys are names that have an order of their own: services start in it.
+const ORDERED: [&str; 2] = ["service", "services"];
+
+/// A statement, from the beginning of a line to the end of one.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Statement<'a> {
+    Blank,
+    Comment(&'a str),
+    Header(&'a str),
+    Entry(&'a str),
+    /// Text of a template, or what is not understood: it stays as it is.
+    Fixed(&'a str),
+}
+
+/// The text laid out anew; `tags` are the parts that belong to a template, in their order.
+pub(super) fn lay_out(text: &str, tags: &[Range<usize>], order: Order) -> String {
+    let mut layout = Layout { order, ..Layout::default() };
+    let mut at = 0;
+    while at < text.len() {
+        let (end, is_fixed) = end_of(text, at, tags);
+        layout.add(statement(&text[at..end], is_fixed));
+        at = end + 1;
+    }
+    layout.end()
+}
+
+/// The end of the statement that begins at `from`, without its line break, and whether it cannot be
+/// told what it is.
+fn end_of(text: &str, from: usize, tags: &[Range<usize>]) -> (usize, bool) {
+    const QUOTES: [&str; 4] = ["\"\"\"", "'''", "\"", "'"];
+    let (mut at, mut depth, mut quote, mut is_fixed) = (from, 0_usize, None::<&str>, false);
+    while at < text.len() {
+        let next = tags.partition_point(|tag| tag.end <= at);
+        if let Some(tag) = tags.get(next).filter(|tag| tag.start <= at) {
+            (at, is_fixed) = (tag.end, true);
+            continue;
+        }
+        let rest = &text[at..];
+        let first = rest.chars().next().expect("it is not at the end");
+        match (quote, first) {
+            (Some(open), _) if rest.starts_with(open) => {
+                quote = None;
+                at += open.len();
+                continue;
+            }
+            (Some(open), '\\') if open.starts_with('"') => {
+                at += 1 + rest[1..].chars().next().map_or(0, char::len_utf8);
+                continue;
+            }
+            // It was not closed.
+            (Some("\"" | "'"), '\n') => return (at, true),
+            (Some(_), _) => {}
+            (None, '\n') if depth == 0 => return (at, is_fixed),
+            (None, '#') => {
+                let line = rest.find('\n').unwrap_or(rest.len());
+                // What a template does in a comment, too.
+                let tag = tags.get(next).filter(|tag| tag.start < at + line);
+                at = tag.map_or(at + line, |tag| tag.start);
+                continue;
+            }
+            (None, '"' | '\'') => {
+                let open = QUOTES.into_iter().find(|quote| rest.starts_with(quote));
+                quote = open;
+                at += open.map_or(1, str::len);
+                continue;
+            }
+            (None, '[' | '{') => depth += 1,
+            (None, ']' | '}') => depth = depth.saturating_sub(1),
+            (None, _) => {}
+        }
+        at += first.len_utf8();
+    }
+    (text.len(), is_fixed || depth > 0 || quote.is_some())
+}
+
+fn statement(text: &str, is_fixed: bool) -> Statement<'_> {
+    let plain = text.trim();
+    match plain.chars().next() {
+        _ if is_fixed => Statement::Fixed(text),
+        None => Statement::Blank,
+        Some('#') => Statement::Comment(plain),
+        Some('[') => Statement::Header(plain),
+        Some(_) => Statement::Entry(text),
+    }
+}
+
+/// A file that is being laid out.
+struct Layout {
+    order: Order,
+    out: String,
+    /// Whether the keys of this section have an order of their own.
+    is_ordered: bool,
+    /// Entries that may change places, each with the comments above it.
+    group: Vec<Entry>,
+    /// Comments whose entry has not come yet.
+    comments: Vec<String>,
+    is_blank_wanted: bool,
+}
+
+struct Entry {
+    key: Vec<String>,
+    comments: Vec<String>,
+    text: String,
+}
+
+impl Default for Layout {
+    fn default() -> Layout {
+        Layout {
+            order: Order::Sorted,
+            out: String::new(),
+            is_ordered: false,
+            group: Vec::new(),
+            comments: Vec::new(),
+            is_blank_wanted: false,
+        }
+    }
+}
+
+impl Layout {
+    fn add(&mut self, statement: Statement<'_>) {
+        match statement {
+            Statement::Comment(text) => return self.comments.push(text.to_owned()),
+            Statement::Entry(text) => {
+                let keep = self.is_ordered || self.order == Order::AsWritten;
+                if let Some((key, text)) = value::entry(text, keep) {
+                    let comments = std::mem::take(&mut self.comments);
+                    return self.group.push(Entry { key, comments, text });
+                }
+                self.close_group();
+                self.line(text);
+            }
+            Statement::Blank => {
+                self.close_group();
+                self.is_blank_wanted = true;
+            }
+            Statement::Header(text) => {
+                self.close_group();
+                let name = text.trim_matches(['[', ']']).trim();
+                self.is_ordered = ORDERED.contains(&name);
+                self.line(text);
+            }
+            Statement::Fixed(text) => {
+                self.close_group();
+                self.line(text);
+            }
+        }
+    }
+
+    fn close_group(&mut self) {
+        let mut group = std::mem::take(&mut self.group);
+        if self.order == Order::Sorted && !self.is_ordered {
+            group.sort_by(|a, b| a.key.cmp(&b.key));
+        }
+        for entry in group {
+            entry.comments.iter().for_each(|comment| self.line(comment));
+            self.line(&entry.text);
+        }
+        let comments = std::mem::take(&mut self.comments);
+        comments.iter().for_each(|comment| self.line(comment));
+    }
+
+    fn line(&mut self, text: &str) {
+        if std::mem::take(&mut self.is_blank_wanted) && !self.out.is_empty() {
+            self.out.push('\n');
+        }
+        self.out.push_str(text);
+        self.out.push('\n');
+    }
+
+    fn end(mut self) -> String {
+        self.close_group();
+        self.out
+    }
+}
