@@ -58,6 +58,12 @@ impl Cancel {
         self.0.cancel();
     }
 
+    /// One of its own for a part of the work, which ends with this.
+    #[must_use]
+    pub fn child(&self) -> Cancel {
+        Cancel(self.0.child_token())
+    }
+
     /// Whether it was triggered.
     pub fn is_cancelled(&self) -> bool {
         self.0.is_cancelled()

@@ -24,6 +24,8 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     Init(InitArgs),
     Run(RunArgs),
+    #[command(visible_alias = "dev")]
+    Watch(WatchArgs),
     #[command(visible_alias = "validate")]
     DryRun(DryRunArgs),
     Lint(LintArgs),
@@ -99,11 +101,82 @@ pub(crate) struct RunArgs {
     /// Show failures that are known instead of running their scenarios again.
     #[arg(long)]
     pub(crate) reuse_failures: bool,
+    /// Go on, and run what a change of a file concerns: `clnrm watch`.
+    #[arg(long, conflicts_with_all = ["frozen", "keep", "shard", "force", "fail_fast", "dry_run"])]
+    pub(crate) watch: bool,
     /// Check the tests, and run nothing: `clnrm dry-run`.
     #[arg(long, conflicts_with_all = ["force", "frozen", "reuse_failures", "backend", "jobs"])]
     pub(crate) dry_run: bool,
     #[command(flatten)]
     pub(crate) common: CommonArgs,
+}
+
+impl RunArgs {
+    /// The same for a command that goes on.
+    pub(crate) fn watching(&self) -> WatchArgs {
+        WatchArgs {
+            paths: self.paths.clone(),
+            backend: self.backend,
+            pull: self.pull,
+            jobs: self.jobs,
+            debounce: 0,
+            poll: false,
+            watch: true,
+            format: match self.common.format {
+                Format::Human => WatchFormat::Human,
+                Format::Json => WatchFormat::Jsonl,
+            },
+            variables: self.common.variables.clone(),
+            store: self.common.store.clone(),
+        }
+    }
+}
+
+/// Run tests whenever a file changes that concerns them.
+///
+/// It watches what the tests read: test files, templates, mounted files, and folders in which new
+/// ones may come. A save runs the scenarios it changes and judges the rest by what is known; what is
+/// under way and not concerned goes on. It ends with Ctrl-C.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  clnrm watch\n  clnrm watch tests/api --backend podman\n  \
+                        clnrm watch --format jsonl")]
+pub(crate) struct WatchArgs {
+    /// Test files, or folders to look for them in.
+    pub(crate) paths: Vec<PathBuf>,
+    /// Where containers run; `auto` takes Podman or Docker where one answers, else the sandbox.
+    #[arg(long, value_enum)]
+    pub(crate) backend: Option<BackendArg>,
+    /// When images are asked for at their registries, as for `run`.
+    #[arg(long, default_value = "missing", value_parser = pull, value_name = "WHEN")]
+    pub(crate) pull: Pull,
+    /// How many scenarios run at once [default: the number of cores].
+    #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) jobs: Option<u16>,
+    /// Wait so many milliseconds for more changes, at most 200.
+    #[arg(long, value_name = "MS", default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=200))]
+    pub(crate) debounce: u16,
+    /// Look at the files every now and then, where nobody tells of changes, as on network mounts.
+    #[arg(long)]
+    pub(crate) poll: bool,
+    /// What it does anyway.
+    #[arg(long, hide = true)]
+    pub(crate) watch: bool,
+    /// How to report.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: WatchFormat,
+    #[command(flatten)]
+    pub(crate) variables: VariableArgs,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum WatchFormat {
+    /// For people.
+    #[default]
+    Human,
+    /// A JSON object a line: one at first, and one whenever there is something new.
+    Jsonl,
 }
 
 /// A part of the tests.

@@ -17,6 +17,7 @@ pub(crate) mod schema;
 pub(crate) mod services;
 pub(crate) mod shell;
 pub(crate) mod template;
+pub(crate) mod watch;
 
 use clnrm_engine::Engine;
 

@@ -10,6 +10,15 @@ use crate::exit::Exit;
 
 /// Lets Ctrl-C, and requests to terminate, trigger `cancel` and give up what `engine` is asked for.
 pub(crate) fn listen(engine: &Engine, cancel: &Cancel) -> anyhow::Result<()> {
+    listen_and(engine, cancel, || ())
+}
+
+/// The same, and does one more thing.
+pub(crate) fn listen_and(
+    engine: &Engine,
+    cancel: &Cancel,
+    more: impl Fn() + Send + 'static,
+) -> anyhow::Result<()> {
     static ASKED: AtomicBool = AtomicBool::new(false);
     let (cancellation, cancel) = (engine.cancellation(), cancel.clone());
     ctrlc::set_handler(move || {
@@ -20,6 +29,7 @@ pub(crate) fn listen(engine: &Engine, cancel: &Cancel) -> anyhow::Result<()> {
         // In this order: whoever sees runs end by it may then ask queries again.
         cancellation.cancel();
         cancel.cancel();
+        more();
     })?;
     Ok(())
 }

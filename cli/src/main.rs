@@ -3,6 +3,7 @@
 mod args;
 mod commands;
 mod exit;
+mod inbox;
 mod interrupt;
 mod known;
 mod overlay;
@@ -12,6 +13,7 @@ mod schema;
 mod select;
 mod settle;
 mod shard;
+mod watcher;
 mod why;
 mod workspace;
 
@@ -37,6 +39,7 @@ fn main() -> std::process::ExitCode {
     let result = match args.command {
         Command::Init(args) => commands::init::run(&args),
         Command::Run(args) => commands::run::run(&args),
+        Command::Watch(args) => commands::watch::run(&args),
         Command::DryRun(args) => commands::dry_run::run(&args),
         Command::Fmt(args) => commands::fmt::run(&args),
         Command::Lint(args) => commands::lint::run(&args),

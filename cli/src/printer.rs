@@ -18,8 +18,9 @@ use clnrm_engine::{Counts, Engine, Impure, Stopped, Unit};
 use clnrm_queries::{Diagnostic, Reached, Severity};
 use serde::Serialize;
 
-use crate::args::{CheckFormat, Format};
+use crate::args::{CheckFormat, Format, WatchFormat};
 use crate::exit::Exit;
+use crate::inbox::Changes;
 use crate::known::{Deny, KnownCheck, KnownReport};
 
 /// All there is to say of a run.
@@ -33,6 +34,16 @@ pub(crate) struct RunSummary {
     /// Which backend, and why.
     pub(crate) backend: String,
     pub(crate) duration: Duration,
+}
+
+/// What a change brought about.
+pub(crate) struct Revision<'a> {
+    pub(crate) changes: &'a Changes,
+    pub(crate) summary: &'a RunSummary,
+    /// The places of the tests to be told of.
+    pub(crate) shown: Vec<usize>,
+    /// Whether nothing was told before.
+    pub(crate) is_first: bool,
 }
 
 /// What the run took.
@@ -76,6 +87,13 @@ pub(crate) fn run(summary: &RunSummary, format: Format) {
     report(|print| match format {
         Format::Human => human::run(summary, print),
         Format::Json => print(&mut json::run(summary)),
+    });
+}
+
+pub(crate) fn revision(revision: &Revision<'_>, format: WatchFormat) {
+    report(|print| match format {
+        WatchFormat::Human => print(&mut human::revision(revision)),
+        WatchFormat::Jsonl => print(&mut json::revision(revision)),
     });
 }
 

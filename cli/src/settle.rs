@@ -14,7 +14,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use clnrm_backends::{Action, ActionKey, Backend, BackendError, Cancel, Outcome};
@@ -23,6 +22,7 @@ use clnrm_queries::{PLAN, REPORT, Report, State, encode, numbered};
 use rayon::ThreadPool;
 
 use self::memory::Memory;
+use crate::inbox::{Happening, Inbox};
 use crate::known::{Detail, Known, KnownReport, expanded, passed};
 
 /// How long results of runs may wait to be written down.
@@ -42,6 +42,10 @@ pub(crate) struct Settle<'a> {
     pub(crate) fail_fast: bool,
     /// Told of every finished run: how many are done, and of how many.
     pub(crate) progress: &'a dyn Fn(usize, usize),
+    /// Done before containers start, when all that matters was looked at.
+    pub(crate) before_runs: &'a dyn Fn(&Engine),
+    /// Where ends of runs come in, and changes while they go on.
+    pub(crate) inbox: &'a Inbox,
 }
 
 /// Which scenarios run although their outcome is known.
@@ -67,12 +71,16 @@ pub(crate) struct Settled {
     pub(crate) reused: u64,
     /// What is to be told of the runs besides what came of them.
     pub(crate) asides: BTreeSet<String>,
+    /// What was run.
+    pub(crate) ran: BTreeSet<ActionKey>,
 }
 
 /// What the runs took so far.
 #[derive(Default)]
 struct Took {
     started: u64,
+    /// What was started because something changed while others ran.
+    ran_later: BTreeSet<ActionKey>,
     asides: BTreeSet<String>,
 }
 
@@ -119,8 +127,8 @@ impl Settle<'_> {
         let reports: Vec<Result<KnownReport, Stopped>> =
             reports.into_iter().map(|report| report.expect("every open unit is settled")).collect();
         let reused = reports.iter().flatten().map(|report| reused(report, &ran)).sum();
-        let Took { started, asides } = took;
-        Settled { units, reports, started, reused, asides }
+        let Took { started, asides, .. } = took;
+        Settled { units, reports, started, reused, asides, ran }
     }
 
     /// A report rests on its outcomes; one that was run again for another test may be new.
@@ -198,7 +206,8 @@ impl Settle<'_> {
                 }
                 continue;
             }
-            self.run(engine, pending, &mut tries, took);
+            self.run(engine, units, pending, &mut tries, took);
+            ran.append(&mut took.ran_later);
             // What ran before the interruption is still judged.
             engine.cancellation().end();
         }
@@ -231,57 +240,111 @@ impl Settle<'_> {
         stale
     }
 
-    /// Runs actions on the pool, whose threads hold no handle of the engine.
+    /// Runs actions on the pool, whose threads hold no handle of the engine. What changes meanwhile
+    /// ends those that nobody wants any more, starts what is wanted instead, and leaves all others
+    /// alone.
     fn run(
         &self,
         engine: &mut Engine,
+        units: &[Unit],
         pending: BTreeMap<ActionKey, Action>,
         tries: &mut Tries,
         took: &mut Took,
     ) {
+        (self.before_runs)(engine);
         engine.commit();
-        let (send, results) = channel();
         let (started, memory) = (AtomicU64::new(0), Memory::available());
-        let (backend, cancel, total) = (self.backend, self.cancel, pending.len());
+        let (backend, mut total) = (self.backend, pending.len());
         backend.expect(&pending.values().collect::<Vec<_>>(), self.pool.current_num_threads());
         self.pool.in_place_scope(|scope| {
-            for chain in chains(pending) {
-                let chain: Vec<_> = chain
-                    .into_iter()
-                    .map(|(key, action)| (key, tries.begin(key, &action), action))
-                    .collect();
-                let (send, started, memory) = (send.clone(), &started, &memory);
+            let mut running: BTreeMap<ActionKey, Cancel> = BTreeMap::new();
+            let mut superseded = BTreeSet::new();
+            let start = |chain: Vec<Job>| {
+                let (send, started, memory) = (self.inbox.sender(), &started, &memory);
                 scope.spawn(move |_| {
-                    for (key, failed, action) in chain {
-                        rest(pause(failed), cancel);
+                    for Job { key, action, failed, cancel } in chain {
+                        rest(pause(failed), &cancel);
                         let _share = memory.take(&action);
                         let result = if cancel.is_cancelled() {
                             Err(BackendError::Cancelled)
                         } else {
                             started.fetch_add(1, Ordering::Relaxed);
-                            let run = AssertUnwindSafe(|| backend.run(&action, cancel));
+                            let run = AssertUnwindSafe(|| backend.run(&action, &cancel));
                             catch_unwind(run).unwrap_or_else(|_| Err(panicked()))
                         };
                         let result = result.map(|outcome| doubtful_after(failed, outcome));
                         // The receiver outlives the scope.
-                        let _ = send.send((key, action, result));
+                        let _ = send.send(Happening::Ran(key, Box::new(action), Box::new(result)));
                     }
                 });
+            };
+            for chain in chains(pending) {
+                let chain = chain.into_iter().map(|(key, action)| {
+                    let cancel = self.cancel.child();
+                    running.insert(key, cancel.clone());
+                    let failed = tries.begin(key, &action);
+                    Job { key, action, failed, cancel }
+                });
+                start(chain.collect());
             }
-            drop(send);
-            let mut committed = Instant::now();
-            for (done, (key, action, result)) in (1..).zip(&results) {
-                take_in(engine, key, &action, &result);
-                took.asides.extend(result.into_iter().flat_map(|outcome| outcome.asides));
-                (self.progress)(done, total);
-                if committed.elapsed() > COMMIT_EVERY {
-                    engine.commit();
-                    committed = Instant::now();
+            let (mut done, mut committed) = (0, Instant::now());
+            while !running.is_empty() {
+                match self.inbox.next() {
+                    Happening::Ran(key, action, result) => {
+                        running.remove(&key);
+                        done += 1;
+                        if !superseded.contains(&key) {
+                            take_in(engine, key, &action, &result);
+                            took.asides.extend(result.into_iter().flat_map(|it| it.asides));
+                            (self.progress)(done, total);
+                        }
+                        if committed.elapsed() > COMMIT_EVERY {
+                            engine.commit();
+                            committed = Instant::now();
+                        }
+                    }
+                    Happening::Changed(changes) => {
+                        if !changes.tell(engine) {
+                            continue;
+                        }
+                        self.inbox.note(changes);
+                        let reports = engine.demand(&REPORT, units);
+                        let wanted = self::pending(engine, units, &reports);
+                        for (key, cancel) in &running {
+                            if !wanted.contains_key(key) {
+                                cancel.cancel();
+                                superseded.insert(*key);
+                            }
+                        }
+                        // Those of a group wait until the others of it have ended.
+                        let new = wanted.into_iter().filter(|(key, action)| {
+                            action.group.is_none() && !running.contains_key(key)
+                        });
+                        for (key, action) in new.collect::<Vec<_>>() {
+                            let cancel = self.cancel.child();
+                            running.insert(key, cancel.clone());
+                            superseded.remove(&key);
+                            let failed = tries.begin(key, &action);
+                            (total, _) = (total + 1, took.ran_later.insert(key));
+                            start(vec![Job { key, action, failed, cancel }]);
+                        }
+                    }
+                    // Its runs end by `cancel`.
+                    Happening::Interrupted => {}
                 }
             }
         });
         took.started += started.into_inner();
     }
+}
+
+/// A run that is to be made.
+struct Job {
+    key: ActionKey,
+    action: Action,
+    /// How often it failed before.
+    failed: u32,
+    cancel: Cancel,
 }
 
 /// What may run at once; one after the other in each are those of a group.

@@ -198,6 +198,12 @@ impl Engine {
         self.look_again(&leaves);
     }
 
+    /// The folders in which something was looked at, and the trees that were looked at as a whole: what
+    /// has to be watched for changes. Sorted.
+    pub fn looked_at(&self) -> (Vec<Arc<str>>, Vec<Arc<str>>) {
+        self.session().world.looked_at()
+    }
+
     fn look_again(&mut self, leaves: &[Leaf]) {
         self.session().world.forget(leaves);
         self.refresh(leaves);

@@ -265,6 +265,21 @@ impl World {
         changed
     }
 
+    /// The folders in which something was looked at, and the trees.
+    pub(crate) fn looked_at(&self) -> (Vec<Arc<str>>, Vec<Arc<str>>) {
+        let folders = self.folders.lock().expect("no holder panics");
+        let mut folders: Vec<Arc<str>> = folders.keys().cloned().collect();
+        let others = self.others.lock().expect("no holder panics");
+        let tree = |leaf: &Leaf| match leaf {
+            Leaf::Tree(path) => Some(path.clone()),
+            _ => None,
+        };
+        let mut trees: Vec<Arc<str>> = others.keys().filter_map(tree).collect();
+        folders.sort();
+        trees.sort();
+        (folders, trees)
+    }
+
     /// The trees that were looked at and have this path in them.
     pub(crate) fn trees_with(&self, path: &str) -> Vec<Leaf> {
         fn parts(path: &str) -> impl Iterator<Item = Component<'_>> {

@@ -113,7 +113,8 @@ fn files_are_written_as_they_should_be() {
         [[scenario]]
         name = "s"
         run = "true"
-    "#]].assert_eq(&case.read("plain.clnrm.toml"));
+    "#]]
+    .assert_eq(&case.read("plain.clnrm.toml"));
     expect![[r#"
         {% import "_m.toml.tera" as m %}
         [meta]
@@ -124,7 +125,8 @@ fn files_are_written_as_they_should_be() {
         [[scenario]]
         name = "s"
         {{ m::step("one") }}
-    "#]].assert_eq(&case.read("template.clnrm.toml.tera"));
+    "#]]
+    .assert_eq(&case.read("template.clnrm.toml.tera"));
     let mode = fs::metadata(case.root().join("plain.clnrm.toml")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o640);
     case.clnrm(&["fmt", "--check"]).check(expect![[r#"

@@ -39,3 +39,4 @@ mod spans;
 mod spares;
 mod stdout_spans;
 mod tidy;
+mod watch;

@@ -13,6 +13,7 @@ use clnrm_queries::{
 
 use crate::args::{BackendArg, DryRunArgs, RunArgs};
 use crate::exit::Exit;
+use crate::inbox::Inbox;
 use crate::interrupt;
 use crate::known::KnownReport;
 use crate::printer::{self, RunSummary, Stats};
@@ -32,6 +33,9 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
             strict: false,
             check: args.common.check(),
         });
+    }
+    if args.watch {
+        return super::watch::run(&args.watching());
     }
     let began = Instant::now();
     let workspace =
@@ -77,6 +81,8 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
         detail: args.common.format.into(),
         frozen: args.frozen,
         fail_fast: args.fail_fast,
+        before_runs: &|_| {},
+        inbox: &Inbox::default(),
         progress: &progress,
     };
     let mut settled = settle.settle(&mut engine, selection.units.clone());
@@ -135,7 +141,7 @@ fn keep(engine: &mut Engine, backend: &dyn Backend, summary: &RunSummary, cancel
 }
 
 /// Waits until nothing is left of what was run.
-fn removed(backend: &dyn Backend) -> Exit {
+pub(super) fn removed(backend: &dyn Backend) -> Exit {
     match backend.finish() {
         Ok(()) => Exit::Green,
         Err(error) => {
@@ -193,7 +199,7 @@ fn frozen(engine: &mut Engine, summary: &RunSummary) -> Exit {
     others.max().unwrap_or(Exit::Green).max(Exit::Failed)
 }
 
-fn choice(argument: Option<BackendArg>, settings: &Settings) -> Choice {
+pub(super) fn choice(argument: Option<BackendArg>, settings: &Settings) -> Choice {
     match (argument, settings.backend.as_deref()) {
         (Some(argument), _) => argument.choice(),
         (None, Some("podman")) => Choice::Podman,
@@ -203,11 +209,11 @@ fn choice(argument: Option<BackendArg>, settings: &Settings) -> Choice {
     }
 }
 
-fn default_jobs() -> usize {
+pub(super) fn default_jobs() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-fn summarise(
+pub(super) fn summarise(
     engine: &Engine,
     settled: Settled,
     settings: &Settings,

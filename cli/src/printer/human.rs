@@ -11,7 +11,7 @@ use rayon::prelude::*;
 
 use super::snippet::snippet;
 use super::style::{bad, doubtful, good, quiet};
-use super::{DrySummary, RunSummary, many};
+use super::{DrySummary, Revision, RunSummary, many};
 use crate::known::{Deny, KnownCheck, KnownReport};
 
 /// So many tests are told of at once, on all cores.
@@ -70,6 +70,12 @@ pub(super) fn run(summary: &RunSummary, print: &dyn Fn(&mut String)) {
         _ => {}
     };
     tell_all(&mut text, tests, tell, count, print);
+    totals(&mut text, summary, passed, failed);
+    print(&mut text);
+}
+
+/// The lines at the end: how many tests stand how, and what that took.
+fn totals(text: &mut String, summary: &RunSummary, passed: u64, failed: u64) {
     let rest = summary.reports.len() as u64 - passed - failed;
     let mut totals = good(format!("{passed} passed")).to_string();
     if failed > 0 {
@@ -90,7 +96,36 @@ pub(super) fn run(summary: &RunSummary, print: &dyn Fn(&mut String)) {
     let on =
         if summary.backend.is_empty() { String::new() } else { format!("; {}", summary.backend) };
     let _ = writeln!(text, "{}", quiet(cost + &on));
-    print(&mut text);
+}
+
+/// So many changes are told by their names.
+const MOST_NAMED: usize = 3;
+
+pub(super) fn revision(revision: &Revision<'_>) -> String {
+    let Revision { changes, summary, shown, is_first } = revision;
+    let mut text = String::new();
+    if !is_first {
+        let mut names: Vec<&str> = changes.paths.iter().map(String::as_str).collect();
+        let more = names.len().saturating_sub(MOST_NAMED);
+        names.truncate(MOST_NAMED);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let _ = writeln!(text, "\n{}", quiet(format!("changed: {}{more}", names.join(", "))));
+    }
+    let width = |at: &usize| name_of(&summary.units[*at]).chars().count();
+    let width = shown.iter().map(width).max().unwrap_or(0);
+    for at in shown {
+        one_test(&mut text, &name_of(&summary.units[*at]), &summary.reports[*at], width);
+    }
+    let states = summary.reports.iter().map(|report| {
+        report.as_ref().map(|report| report.view().map_or(State::Passed, |view| view.state()))
+    });
+    let states: Vec<State> = states.flatten().collect();
+    let count = |state| states.iter().filter(|it| **it == state).count() as u64;
+    totals(&mut text, summary, count(State::Passed), count(State::Failed));
+    if *is_first {
+        let _ = writeln!(text, "{}", quiet("watching; Ctrl-C ends it"));
+    }
+    text
 }
 
 /// Tells of a test; gives its state, unless there was a bug.

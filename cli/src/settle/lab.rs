@@ -10,6 +10,7 @@ use rayon::ThreadPool;
 use tempfile::TempDir;
 
 use super::{Again, Settle};
+use crate::inbox::Inbox;
 use crate::known::{Detail, Known};
 
 /// Everything a session needs; files and images are shared by all sessions of a lab.
@@ -88,6 +89,8 @@ impl Lab {
             frozen: false,
             fail_fast: false,
             progress: &|_, _| {},
+            before_runs: &|_| {},
+            inbox: &Inbox::default(),
         };
         let settled = settle.settle(&mut self.engine, units.clone());
         let reports = settled.reports.into_iter().map(|report| match report {

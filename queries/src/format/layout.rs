@@ -134,7 +134,7 @@ impl Default for Layout {
 impl Layout {
     fn add(&mut self, statement: Statement<'_>) {
         match statement {
-            Statement::Comment(text) => return self.comments.push(text.to_owned()),
+            Statement::Comment(text) => self.comments.push(text.to_owned()),
             Statement::Entry(text) => {
                 let keep = self.is_ordered || self.order == Order::AsWritten;
                 if let Some((key, text)) = value::entry(text, keep) {

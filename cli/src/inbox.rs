@@ -1,0 +1,110 @@
+//! What a program that goes on waits for: ends of runs, changes of files, and the wish to stop.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::mem::take;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
+
+use clnrm_backends::{Action, ActionKey, BackendError, Outcome};
+use clnrm_engine::Engine;
+
+/// Something that happened.
+pub(crate) enum Happening {
+    /// A run has ended.
+    Ran(ActionKey, Box<Action>, Box<Result<Outcome, BackendError>>),
+    /// Files have changed.
+    Changed(Changes),
+    /// The user wants it to end.
+    Interrupted,
+}
+
+/// What has changed, as far as somebody said so.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Changes {
+    /// Relative to the workspace.
+    pub(crate) paths: BTreeSet<String>,
+    /// Whether more may have changed than these.
+    pub(crate) is_more: bool,
+}
+
+impl Changes {
+    /// Of what is not known.
+    pub(crate) fn anywhere() -> Changes {
+        Changes { paths: BTreeSet::new(), is_more: true }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.paths.is_empty() && !self.is_more
+    }
+
+    pub(crate) fn add(&mut self, more: Changes) {
+        self.paths.extend(more.paths);
+        self.is_more |= more.is_more;
+    }
+
+    /// Has the engine look again at what has changed; says whether anything may have.
+    pub(crate) fn tell(&self, engine: &mut Engine) -> bool {
+        let found = self.is_more && !engine.sync().is_empty();
+        let paths: Vec<&str> = self.paths.iter().map(String::as_str).collect();
+        engine.changed(&paths);
+        found || !paths.is_empty()
+    }
+}
+
+/// Where happenings come in.
+pub(crate) struct Inbox {
+    send: Sender<Happening>,
+    receive: Receiver<Happening>,
+    /// Changes that came in while something else was waited for.
+    changes: RefCell<Changes>,
+}
+
+impl Default for Inbox {
+    fn default() -> Inbox {
+        let (send, receive) = channel();
+        Inbox { send, receive, changes: RefCell::default() }
+    }
+}
+
+impl Inbox {
+    pub(crate) fn sender(&self) -> Sender<Happening> {
+        self.send.clone()
+    }
+
+    /// Waits for what happens next.
+    pub(crate) fn next(&self) -> Happening {
+        self.receive.recv().expect("it has a sender of its own")
+    }
+
+    /// Notes changes that have been told already.
+    pub(crate) fn note(&self, changes: Changes) {
+        self.changes.borrow_mut().add(changes);
+    }
+
+    /// What was noted since the last time.
+    pub(crate) fn noted(&self) -> Changes {
+        take(&mut self.changes.borrow_mut())
+    }
+
+    /// Waits until something changes, at most `patience`, and then for as long as `pause` for more;
+    /// `None` when the user wants it to end.
+    pub(crate) fn changes(&self, patience: Duration, pause: Duration) -> Option<Changes> {
+        let mut all = Changes::default();
+        let mut until = Instant::now() + patience;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            match self.receive.recv_timeout(left) {
+                Ok(Happening::Changed(changes)) => {
+                    if all.is_empty() {
+                        until = Instant::now() + pause;
+                    }
+                    all.add(changes);
+                }
+                Ok(Happening::Interrupted) => return None,
+                Ok(Happening::Ran(..)) => {}
+                Err(_) => return Some(all),
+            }
+        }
+    }
+}

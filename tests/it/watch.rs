@@ -1,0 +1,394 @@
+//! Saves, and what comes of them while clnrm watches.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::case::{Case, clnrm, wait_until};
+use crate::engines::{BUSYBOX, Line, On, with_argument};
+
+const LIMIT: Duration = Duration::from_secs(30);
+/// After this long nothing more is expected to happen.
+const QUIET: Duration = Duration::from_millis(700);
+
+/// A `clnrm watch` under way.
+struct Watching {
+    child: Child,
+    lines: Receiver<Value>,
+}
+
+impl Watching {
+    /// Watches until it has told how everything stands.
+    fn start(case: &Case, args: &[&str]) -> (Watching, Value) {
+        let args = [&["watch", "--format", "jsonl"], args].concat();
+        let mut command: Command = case.program(clnrm(), &args);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+        let mut child = command.spawn().unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let (send, lines) = channel();
+        thread::spawn(move || {
+            for line in stdout.lines().map_while(Result::ok) {
+                let _ = send.send(serde_json::from_str(&line).expect(&line));
+            }
+        });
+        let watching = Watching { child, lines };
+        let first = watching.next();
+        assert_eq!(first["event"], "watching");
+        (watching, first)
+    }
+
+    fn next(&self) -> Value {
+        self.lines.recv_timeout(LIMIT).expect("something is told")
+    }
+
+    /// All that is told until nothing more is.
+    fn rest(&self) -> Vec<Value> {
+        let mut all = Vec::new();
+        loop {
+            match self.lines.recv_timeout(QUIET) {
+                Ok(event) => all.push(event),
+                Err(RecvTimeoutError::Timeout) => return all,
+                Err(error) => panic!("it has ended: {error}"),
+            }
+        }
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    /// Ends it as Ctrl-C does.
+    fn end(mut self) -> Option<i32> {
+        kill_process(self.pid(), Signal::INT).unwrap();
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// `file state` of each test that is told of.
+fn told(event: &Value) -> Vec<String> {
+    let tests = event["tests"].as_array().unwrap().iter();
+    let line = |test: &Value| format!("{} {}", test["file"], test["state"]).replace('"', "");
+    tests.map(line).collect()
+}
+
+fn started(event: &Value) -> u64 {
+    event["stats"]["containers_started"].as_u64().unwrap()
+}
+
+const FIXTURE: &str = r#"
+//- /one.clnrm.toml
+[meta]
+name = "one"
+version = "1"
+
+[[scenario]]
+name = "s"
+run = "true one"
+
+[[expect.span]]
+name = "clnrm.step:s"
+
+//- /two.clnrm.toml.tera
+{% import "_m.toml.tera" as m %}
+[meta]
+name = "two"
+version = "1"
+
+[services.app]
+volumes = ["./data:/data:ro"]
+
+[[scenario]]
+name = "s"
+service = "app"
+{{ m::run("cat /data/note") }}
+
+//- /templates/_m.toml.tera
+{% macro run(what) %}run = "{{ what }}"{% endmacro %}
+{% macro other() %}x{% endmacro %}
+
+//- /data/note
+hello
+"#;
+
+/// Saves a text at a path.
+type Save = fn(&Case, &str, &str);
+
+/// Ways in which editors save.
+fn saves() -> [(&'static str, Save); 4] {
+    [
+        ("in place", |case, path, text| case.write(path, text)),
+        ("by another file", |case, path, text| {
+            let other = case.root().join(".swap");
+            fs::write(&other, text).unwrap();
+            fs::rename(other, case.root().join(path)).unwrap();
+        }),
+        ("with a backup", |case, path, text| {
+            let backup = case.root().join(format!("{path}~"));
+            fs::rename(case.root().join(path), &backup).unwrap();
+            case.write(path, text);
+            fs::remove_file(backup).unwrap();
+        }),
+        ("with an older time", |case, path, text| {
+            case.write(path, text);
+            let old = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+            let file = fs::File::options().append(true).open(case.root().join(path)).unwrap();
+            file.set_modified(old).unwrap();
+        }),
+    ]
+}
+
+fn every_save_is_one_run(args: &[&str]) {
+    let case = Case::new(FIXTURE);
+    let (watching, first) = Watching::start(&case, args);
+    assert_eq!((first["summary"]["passed"].as_u64(), started(&first)), (Some(2), 2), "{first}");
+    let text = case.read("one.clnrm.toml");
+    for (number, (how, save)) in saves().into_iter().enumerate() {
+        save(&case, "one.clnrm.toml", &text.replace("true one", &format!("true {number}")));
+        let events = watching.rest();
+        let runs: u64 = events.iter().map(started).sum();
+        assert_eq!(runs, 1, "{how}: {events:?}");
+        let last = events.last().unwrap();
+        assert_eq!(told(last), ["one.clnrm.toml passed"], "{how}");
+        assert_eq!(last["summary"]["passed"], 2, "{how}: {last}");
+    }
+    assert_eq!(watching.end(), Some(130));
+    assert!(case.leftovers().is_empty());
+}
+
+#[test]
+fn however_it_is_saved() {
+    every_save_is_one_run(&[]);
+}
+
+#[test]
+fn where_nobody_tells_of_changes() {
+    every_save_is_one_run(&["--poll"]);
+}
+
+#[test]
+fn only_what_is_concerned_runs() {
+    let case = Case::new(FIXTURE);
+    let (watching, _) = Watching::start(&case, &[]);
+    // A comment, and a macro that nobody uses.
+    let text = case.read("one.clnrm.toml");
+    case.write("one.clnrm.toml", format!("# a comment\n{text}"));
+    case.replace("templates/_m.toml.tera", "%}x{%", "%}y{%");
+    assert_eq!(watching.rest(), [] as [Value; 0]);
+    // An expectation is judged by what is known.
+    case.replace("one.clnrm.toml", "clnrm.step:s", "clnrm.step:other");
+    let event = watching.next();
+    assert_eq!((told(&event), started(&event)), (vec!["one.clnrm.toml failed".to_owned()], 0));
+    case.replace("one.clnrm.toml", "clnrm.step:other", "clnrm.step:s");
+    let event = watching.next();
+    assert_eq!((told(&event), started(&event)), (vec!["one.clnrm.toml passed".to_owned()], 0));
+    // The macro that is used, and the file that is mounted.
+    case.replace("templates/_m.toml.tera", "run = \"{{", "run = \"true && {{");
+    let event = watching.next();
+    assert_eq!((told(&event), started(&event)), (vec!["two.clnrm.toml.tera passed".to_owned()], 1));
+    case.write("data/note", "another\n");
+    let event = watching.next();
+    assert_eq!((told(&event), started(&event)), (vec!["two.clnrm.toml.tera passed".to_owned()], 1));
+    assert_eq!(watching.rest(), [] as [Value; 0]);
+    assert_eq!(watching.end(), Some(130));
+    // What it learned is there for others.
+    case.run(&[]).check(expect_test::expect![[r#"
+        exit 0
+        passed  one.clnrm.toml
+        passed  two.clnrm.toml.tera
+        0 started, 2 reused, no queries executed
+    "#]]);
+}
+
+#[test]
+fn files_come_and_go_and_break() {
+    let case = Case::new(FIXTURE);
+    let (watching, _) = Watching::start(&case, &[]);
+    let text = case.read("one.clnrm.toml");
+    // In a folder that is new itself.
+    case.write("new/three.clnrm.toml", text.replace("one", "three"));
+    let event = watching.next();
+    assert_eq!(told(&event), ["new/three.clnrm.toml passed"]);
+    case.write("new/four.clnrm.toml", text.replace("one", "four"));
+    assert_eq!(told(&watching.next()), ["new/four.clnrm.toml passed"]);
+    case.write("one.clnrm.toml", "[meta\n");
+    assert_eq!(told(&watching.next()), ["one.clnrm.toml broken"]);
+    case.write("one.clnrm.toml", "");
+    assert_eq!(told(&watching.next()), ["one.clnrm.toml broken"]);
+    case.write("one.clnrm.toml", &text);
+    let event = watching.next();
+    // It is what it was, so it is known.
+    assert_eq!((told(&event), started(&event)), (vec!["one.clnrm.toml passed".to_owned()], 0));
+    case.remove("new");
+    let last = watching.rest().pop().expect("it is told");
+    assert_eq!(last["summary"]["passed"], 2, "{last}");
+    // What an import looked for comes.
+    case.remove("templates/_m.toml.tera");
+    assert_eq!(told(&watching.next()), ["two.clnrm.toml.tera broken"]);
+    case.write("_m.toml.tera", "{% macro run(what) %}run = \"true; {{ what }}\"{% endmacro %}");
+    assert_eq!(told(&watching.next()), ["two.clnrm.toml.tera passed"]);
+    assert_eq!(watching.end(), Some(130));
+}
+
+#[test]
+fn of_a_burst_the_last_counts() {
+    let case = Case::new(FIXTURE);
+    let (watching, _) = Watching::start(&case, &[]);
+    let text = case.read("one.clnrm.toml");
+    for number in 0..50 {
+        let run = if number == 49 { "true 49" } else { "sleep 0.2; false" };
+        case.write("one.clnrm.toml", text.replace("true one", run));
+    }
+    let events = watching.rest();
+    let last = events.last().unwrap();
+    assert_eq!(told(last), ["one.clnrm.toml passed"]);
+    // None of the others was told of, or at most one that was complete before.
+    assert!(events.len() <= 2, "{events:?}");
+    assert_eq!(watching.end(), Some(130));
+}
+
+fn a_save_during_a_run(on: On, number: u32) {
+    let test = "watch::a_save_during_a_run";
+    let (stale, steady) =
+        (format!("30000.{:07}{number:02}1", std::process::id()), format!("2.{number}77777"));
+    let fixture = format!(
+        "//- /changing.clnrm.toml\n[meta]\nname = \"changing\"\nversion = \"1\"\n[[scenario]]\n\
+         name = \"s\"\nrun = \"sleep {stale}\"\n\
+         //- /steady.clnrm.toml\n[meta]\nname = \"steady\"\nversion = \"1\"\n[[scenario]]\n\
+         name = \"s\"\nrun = \"sleep {steady}\"\n"
+    );
+    let Some(case) = on.case(test, &fixture) else { return };
+    let args = ["watch", "--format", "jsonl", "--jobs", "2"];
+    let mut command = case.program(clnrm(), &args);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+    let mut child = command.spawn().unwrap();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    wait_until("both run", LIMIT, || with_argument(&stale) > 0 && with_argument(&steady) > 0);
+    case.replace("changing.clnrm.toml", &format!("sleep {stale}"), "true");
+    // It is ended at once, and the other goes on.
+    wait_until("the stale one is gone", LIMIT, || with_argument(&stale) == 0);
+    assert!(with_argument(&steady) > 0, "the other was ended, too");
+    let mut line = String::new();
+    stdout.read_line(&mut line).unwrap();
+    let event: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(
+        (event["summary"]["passed"].as_u64(), event["event"].as_str()),
+        (Some(2), Some("watching"))
+    );
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert!(case.leftovers().is_empty(), "{:?}", case.leftovers());
+    // The one that went on was run once, and its outcome is known.
+    let report = case.run(&[]);
+    assert_eq!((report.exit, report.containers_started()), (Some(0), 0), "{}", report.seen());
+}
+
+#[test]
+fn a_save_during_a_run_in_the_sandbox() {
+    a_save_during_a_run(On::Sandbox, 1);
+}
+
+#[test]
+fn a_save_during_a_run_in_podman() {
+    a_save_during_a_run(On::Podman(BUSYBOX), 2);
+}
+
+/// Numbers that look random and are the same every time.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % limit
+    }
+}
+
+/// Whatever was saved, and when: in the end it says what a run says that remembers nothing.
+#[test]
+fn after_many_edits_it_says_what_a_run_says() {
+    let full = std::env::var("CLNRM_PROOF").is_ok_and(|size| size == "full");
+    let case = Case::new(FIXTURE);
+    let (watching, _) = Watching::start(&case, &[]);
+    let one = case.read("one.clnrm.toml");
+    let library = case.read("templates/_m.toml.tera");
+    let mut random = Random(20);
+    let mut states = BTreeMap::new();
+    states.insert("one.clnrm.toml".to_owned(), "passed".to_owned());
+    states.insert("two.clnrm.toml.tera".to_owned(), "passed".to_owned());
+    for number in 0..if full { 300 } else { 60 } {
+        let run = ["true", "false", "sleep 0.05", "exit 3"][random.below(4) as usize];
+        let text = one.replace("true one", &format!("{run} # {number}"));
+        match random.below(8) {
+            0..=2 => case.write("one.clnrm.toml", text),
+            3 => case.write("one.clnrm.toml", &text[..random.below(60) as usize]),
+            4 => {
+                case.write(".swap", text);
+                let target = case.root().join(format!("new{}.clnrm.toml", random.below(3)));
+                fs::rename(case.root().join(".swap"), target).unwrap();
+            }
+            5 => {
+                let gone = format!("new{}.clnrm.toml", random.below(3));
+                let _ = fs::remove_file(case.root().join(gone));
+            }
+            6 => case.write("data/note", format!("{number}")),
+            _ => {
+                let word = ["true && {{", "{{ what }} && {{", "{{"][random.below(3) as usize];
+                case.write("templates/_m.toml.tera", library.replace("{{", word));
+            }
+        }
+        thread::sleep(Duration::from_millis(random.below(50)));
+    }
+    for event in watching.rest() {
+        for test in event["tests"].as_array().unwrap() {
+            let [file, state] = ["file", "state"].map(|key| test[key].as_str().unwrap().to_owned());
+            states.insert(file, state);
+        }
+    }
+    let run = case.run(&["--no-cache"]);
+    let tests = run.json["tests"].as_array().unwrap().iter();
+    let wanted: BTreeMap<String, String> = tests
+        .map(|test| {
+            let [file, state] = ["file", "state"].map(|key| test[key].as_str().unwrap().to_owned());
+            (file, state)
+        })
+        .collect();
+    states.retain(|file, _| case.root().join(file).exists());
+    assert_eq!(states, wanted);
+    assert_eq!(watching.end(), Some(130));
+    assert!(case.leftovers().is_empty());
+}
+
+#[test]
+fn an_engine_that_goes_away_and_comes_back() {
+    let test = "watch::an_engine_that_goes_away_and_comes_back";
+    let Some(engine) = On::Podman(BUSYBOX).engine(test) else { return };
+    let Some(mut case) = On::Podman(BUSYBOX).case(test, FIXTURE) else { return };
+    let line = Line::to(&engine.socket, case.beside("podman.sock"));
+    case.set_env("CONTAINER_HOST", &format!("unix://{}", line.socket.display()));
+    let (watching, first) = Watching::start(&case, &[]);
+    assert_eq!(first["summary"]["passed"], 2, "{first}");
+    line.cut();
+    case.replace("one.clnrm.toml", "true one", "true again");
+    let event = watching.next();
+    assert_eq!(told(&event), ["one.clnrm.toml crashed"]);
+    let error = event["tests"][0]["scenarios"][0]["error"].as_str().unwrap();
+    assert!(error.contains("cannot reach Podman"), "{error}");
+    let _again = Line::to(&engine.socket, line.socket.clone());
+    let event = watching.next();
+    assert_eq!(told(&event), ["one.clnrm.toml passed"]);
+    assert_eq!(watching.end(), Some(130));
+}
