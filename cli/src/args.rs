@@ -18,6 +18,8 @@ Exit codes: 0 green; 1 a test failed; 2 usage; 3 errors in files; 4 nothing sele
 pub(crate) struct Args {
     #[command(subcommand)]
     pub(crate) command: Command,
+    #[command(flatten)]
+    pub(crate) color: colorchoice_clap::Color,
 }
 
 #[derive(Debug, Subcommand)]
@@ -43,6 +45,8 @@ pub(crate) enum Command {
     Clean(CleanArgs),
     Services(ServicesArgs),
     Plugins(PluginsArgs),
+    Completions(CompletionsArgs),
+    Man(ManArgs),
 }
 
 /// Make a small project that is green at once.
@@ -447,6 +451,25 @@ pub(crate) enum ServicesCommand {
         /// The service.
         service: String,
     },
+}
+
+/// Print what a shell completes the words of clnrm by.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example:\n  clnrm completions bash > ~/.local/share/bash-completion/completions/clnrm"
+)]
+pub(crate) struct CompletionsArgs {
+    /// Which shell.
+    #[arg(value_enum)]
+    pub(crate) shell: clap_complete::Shell,
+}
+
+/// Print the manual page, or write those of all commands into a folder.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  clnrm man | man -l -\n  clnrm man ~/.local/share/man/man1")]
+pub(crate) struct ManArgs {
+    /// The folder.
+    pub(crate) folder: Option<PathBuf>,
 }
 
 /// Print what `plugin` may be in a service, and what that means.

@@ -32,6 +32,7 @@ fn main() -> std::process::ExitCode {
     clnrm_backends::sandbox_main();
     clnrm_engine::hush_caught_panics();
     let args = Args::parse();
+    args.color.write_global();
     // This thread works along with the others, and so there is one less to be started.
     // A template may nest deep.
     let pool = rayon::ThreadPoolBuilder::new().stack_size(16 << 20).use_current_thread();
@@ -55,6 +56,8 @@ fn main() -> std::process::ExitCode {
         Command::Clean(args) => commands::clean::run(&args),
         Command::Services(args) => commands::services::run(&args),
         Command::Plugins(_) => Ok(commands::plugins::run()),
+        Command::Completions(args) => Ok(commands::completions::run(&args)),
+        Command::Man(args) => commands::man::run(&args),
     };
     let exit = result.unwrap_or_else(|error| {
         printer::complain(&error);

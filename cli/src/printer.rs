@@ -91,6 +91,7 @@ pub(crate) fn run(summary: &RunSummary, format: Format) {
 }
 
 pub(crate) fn revision(revision: &Revision<'_>, format: WatchFormat) {
+    clear_progress();
     report(|print| match format {
         WatchFormat::Human => print(&mut human::revision(revision)),
         WatchFormat::Jsonl => print(&mut json::revision(revision)),

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use expect_test::expect;
 use serde_json::Value;
 
-use crate::case::Case;
+use crate::case::{Case, ONE, Ran};
 
 /// One test that passes, one that fails, one with errors.
 const MIXED: &str = r#"
@@ -432,6 +432,29 @@ fn every_command_explains_itself() {
             assert!(ran.stdout.contains(word), "{command:?} does not mention {word}");
         }
     }
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = case.clnrm(&["completions", shell]);
+        assert!(script.stdout.contains("dry-run"), "{shell}: {}", script.seen());
+    }
+    assert!(case.clnrm(&["man"]).stdout.contains(".TH clnrm 1"));
+    assert_eq!(case.clnrm(&["man", "pages"]).exit, Some(0));
+    let pages = std::fs::read_dir(case.root().join("pages")).unwrap().count();
+    assert!(pages > 15, "{pages}");
     let version = case.clnrm(&["--version"]);
     assert!(version.stdout.starts_with("clnrm "), "{}", version.stdout);
+}
+
+#[test]
+fn colour_is_a_choice() {
+    let mut case = Case::new(ONE);
+    let coloured = |ran: &Ran| ran.stdout.contains('\u{1b}');
+    case.run(&[]);
+    assert!(!coloured(&case.clnrm(&["run"])));
+    assert!(coloured(&case.clnrm(&["run", "--color", "always"])));
+    case.set_env("CLICOLOR_FORCE", "1");
+    assert!(coloured(&case.clnrm(&["run"])));
+    assert!(!coloured(&case.clnrm(&["run", "--color", "never"])));
+    case.set_env("NO_COLOR", "1");
+    case.set_env("CLICOLOR_FORCE", "0");
+    assert!(!coloured(&case.clnrm(&["run"])));
 }

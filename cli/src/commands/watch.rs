@@ -100,7 +100,7 @@ impl Watch<'_> {
         let mut changes = changes.unwrap_or_default();
         // Nothing changed: what an engine failed to run is tried again.
         let is_retry = !is_first && changes.is_empty();
-        for key in std::mem::take(&mut self.crashed) {
+        for key in take(&mut self.crashed) {
             engine.forget_effect(Digest(key.0));
         }
         self.watcher.borrow_mut().forget_missing();
@@ -154,7 +154,7 @@ impl Watch<'_> {
             }
         };
         let backend = self.backend.get().map_err(|error| anyhow::anyhow!("{error}"))?;
-        let (progress, before_runs) = (|_, _| (), |engine: &Engine| self.watch(engine));
+        let (progress, before_runs) = (printer::progress(), |engine: &Engine| self.watch(engine));
         let settle = Settle {
             backend,
             pool: &self.pool,
