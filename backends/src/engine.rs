@@ -493,8 +493,13 @@ impl<E: Engine> Cell for EngineCell<'_, E> {
                 _ => None,
             };
             let made = match spare {
-                Some(spare) => self.adopt(spare, container.folder),
-                None => self.make(container, &facts).await,
+                Some(spare) if !spare.has_ended() => self.adopt(spare, container.folder),
+                ended => {
+                    if let Some(ended) = ended {
+                        ended.remove(engine).await?;
+                    }
+                    self.make(container, &facts).await
+                }
             };
             let link = match made {
                 Err(error) if self.may_show_read_only(&facts, &error) => {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::Ipv4Addr;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -24,6 +24,7 @@ pub(crate) struct Link {
     requests: tokio::sync::Mutex<OwnedWriteHalf>,
     replies: Replies,
     next: AtomicU32,
+    ended: Arc<AtomicBool>,
 }
 
 type Replies = Arc<Mutex<HashMap<u32, mpsc::Sender<Reply>>>>;
@@ -41,13 +42,19 @@ impl Link {
             requests: tokio::sync::Mutex::new(write),
             replies: Replies::default(),
             next: AtomicU32::new(AGENT + 1),
+            ended: Arc::default(),
         };
         let mut hello = link.expect(AGENT);
-        tokio::spawn(distribute(read, link.replies.clone()));
+        tokio::spawn(distribute(read, link.replies.clone(), link.ended.clone()));
         match hello.recv().await {
             Some(Reply::Hello { .. }) => Ok(link),
             _ => Err(io::Error::new(io::ErrorKind::InvalidData, "the agent did not say hello")),
         }
+    }
+
+    /// Whether the agent has gone away.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed)
     }
 
     /// Starts a process in the container.
@@ -189,7 +196,7 @@ impl Process {
 }
 
 /// Hands each reply to whoever expects it, until the agent is gone.
-async fn distribute(mut stream: OwnedReadHalf, replies: Replies) {
+async fn distribute(mut stream: OwnedReadHalf, replies: Replies, ended: Arc<AtomicBool>) {
     while let Some(reply) = read(&mut stream).await {
         let id = match &reply {
             Reply::Hello { .. } | Reply::Stopped { .. } => AGENT,
@@ -208,6 +215,7 @@ async fn distribute(mut stream: OwnedReadHalf, replies: Replies) {
             }
         }
     }
+    ended.store(true, Ordering::Relaxed);
     // Whoever still waits learns that nothing follows.
     replies.lock().expect("no holder panics").clear();
 }

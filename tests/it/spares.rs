@@ -1,6 +1,7 @@
 //! Containers that are made before they are needed, used once, and removed when they are not.
 
 use std::collections::BTreeSet;
+use std::process::Command;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -78,5 +79,40 @@ fn what_was_not_used_is_removed() {
         assert_eq!(running.finish().exit, Some(130));
         assert!(engine.made_by(pid).is_empty(), "{:?}", engine.made_by(pid));
         assert!(case.leftovers().is_empty(), "{:?}", case.leftovers());
+    }
+}
+
+#[test]
+fn one_that_somebody_has_taken_away_is_made_again() {
+    let test = "spares::one_that_somebody_has_taken_away_is_made_again";
+    for (on, program) in [(On::Podman(BUSYBOX), "podman"), (On::Docker(BUSYBOX), "docker")] {
+        let Some(case) = on.case(test, "") else { continue };
+        let engine = on.engine(test).expect("it is one");
+        for number in 0..3 {
+            let text = format!(
+                "[meta]\nname = \"{number}\"\nversion = \"1\"\n\n\
+                 [[scenario]]\nname = \"s\"\nrun = \"sleep 1.{number}\"\n"
+            );
+            case.write(&format!("{number}.clnrm.toml"), text);
+        }
+        let running = case.start(&["run", "--jobs", "1", "--format", "json"]);
+        let pid = running.pid();
+        let mut first = BTreeSet::new();
+        wait_until("the first runs", Duration::from_secs(20), || {
+            first = engine.containers_of(pid);
+            first.len() == 1
+        });
+        let mut both = BTreeSet::new();
+        wait_until("there is a spare", Duration::from_secs(20), || {
+            both = engine.containers_of(pid);
+            both.len() == 2
+        });
+        let spare = both.difference(&first).next().expect("one is new");
+        let name = spare.trim_matches('"').trim_start_matches('/');
+        let removed = Command::new(program).args(["rm", "-f", name]).output().unwrap();
+        assert!(removed.status.success(), "{}", String::from_utf8_lossy(&removed.stderr));
+        let report = running.finish().report();
+        assert_eq!((report.exit, report.containers_started()), (Some(0), 3), "{}", report.seen());
+        assert!(engine.made_by(pid).is_empty() && case.leftovers().is_empty());
     }
 }

@@ -85,7 +85,7 @@ impl Spares {
         }
     }
 
-    /// A run begins; gives what there is for it.
+    /// A run begins; gives what there is for it, which may have ended meanwhile.
     pub(super) fn take(&self, kind: Kind) -> Option<Spare> {
         let mut state = self.state();
         if let Some(expected) = state.expected.get_mut(&kind) {
@@ -180,6 +180,11 @@ impl Spare {
 
     pub(super) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Whether somebody has taken it away.
+    pub(super) fn has_ended(&self) -> bool {
+        self.link.has_ended()
     }
 
     /// Makes it the container whose folder is `folder`, with the sockets that are there.
