@@ -1,7 +1,7 @@
 //! What a program that goes on waits for: ends of runs, changes of files, and the wish to stop.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::mem::take;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
@@ -56,6 +56,8 @@ impl Changes {
 pub(crate) struct Inbox {
     send: Sender<Happening>,
     receive: Receiver<Happening>,
+    /// What came in before and was not waited for.
+    held: RefCell<VecDeque<Happening>>,
     /// Changes that came in while something else was waited for.
     changes: RefCell<Changes>,
 }
@@ -63,7 +65,7 @@ pub(crate) struct Inbox {
 impl Default for Inbox {
     fn default() -> Inbox {
         let (send, receive) = channel();
-        Inbox { send, receive, changes: RefCell::default() }
+        Inbox { send, receive, held: RefCell::default(), changes: RefCell::default() }
     }
 }
 
@@ -74,7 +76,20 @@ impl Inbox {
 
     /// Waits for what happens next.
     pub(crate) fn next(&self) -> Happening {
-        self.receive.recv().expect("it has a sender of its own")
+        let held = self.held.borrow_mut().pop_front();
+        held.unwrap_or_else(|| self.receive.recv().expect("it has a sender of its own"))
+    }
+
+    /// Changes with all others that have come in already: of many files at once there is one
+    /// revision.
+    pub(crate) fn with_others(&self, mut changes: Changes) -> Changes {
+        while let Ok(happening) = self.receive.try_recv() {
+            match happening {
+                Happening::Changed(more) => changes.add(more),
+                other => self.held.borrow_mut().push_back(other),
+            }
+        }
+        changes
     }
 
     /// Notes changes that have been told already.
@@ -90,6 +105,10 @@ impl Inbox {
     /// Waits until something changes, at most `patience`, and then for as long as `pause` for more;
     /// `None` when the user wants it to end.
     pub(crate) fn changes(&self, patience: Duration, pause: Duration) -> Option<Changes> {
+        let held = take(&mut *self.held.borrow_mut());
+        if held.iter().any(|happening| matches!(happening, Happening::Interrupted)) {
+            return None;
+        }
         let mut all = Changes::default();
         let mut until = Instant::now() + patience;
         loop {

@@ -15,7 +15,7 @@ use anstream::adapter::strip_str;
 use anstream::{AutoStream, ColorChoice};
 use clnrm_backends::{BackendError, Finding};
 use clnrm_engine::{Counts, Engine, Impure, Stopped, Unit};
-use clnrm_queries::{Diagnostic, Reached, Severity};
+use clnrm_queries::{Diagnostic, Reached, Severity, State};
 use serde::Serialize;
 
 use crate::args::{CheckFormat, Format, WatchFormat};
@@ -44,6 +44,21 @@ pub(crate) struct Revision<'a> {
     pub(crate) shown: Vec<usize>,
     /// Whether nothing was told before.
     pub(crate) is_first: bool,
+}
+
+impl Revision<'_> {
+    /// How many tests pass, and how many fail.
+    fn totals(&self) -> (u64, u64) {
+        let (mut passed, mut failed) = (0, 0);
+        for report in self.summary.reports.iter().flatten() {
+            match report.view().map(|report| report.state()) {
+                Ok(State::Passed) | Err(_) => passed += 1,
+                Ok(State::Failed) => failed += 1,
+                Ok(_) => {}
+            }
+        }
+        (passed, failed)
+    }
 }
 
 /// What the run took.

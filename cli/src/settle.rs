@@ -304,7 +304,8 @@ impl Settle<'_> {
                         }
                     }
                     Happening::Changed(changes) => {
-                        if !changes.tell(engine) {
+                        let changes = self.inbox.with_others(changes);
+                        if self.cancel.is_cancelled() || !changes.tell(engine) {
                             continue;
                         }
                         self.inbox.note(changes);

@@ -11,7 +11,7 @@ use clnrm_engine::{Digest, Engine, Unit};
 use clnrm_queries::{Settings, State};
 
 use super::run::{choice, default_jobs, settings, summarise};
-use crate::args::{WatchArgs, WatchFormat};
+use crate::args::WatchArgs;
 use crate::exit::Exit;
 use crate::inbox::{Changes, Happening, Inbox};
 use crate::interrupt;
@@ -160,10 +160,7 @@ impl Watch<'_> {
             pool: &self.pool,
             cancel: &self.cancel,
             again,
-            detail: match self.args.format {
-                WatchFormat::Human => Detail::Glance,
-                WatchFormat::Jsonl => Detail::Whole,
-            },
+            detail: Detail::Glance,
             frozen: false,
             fail_fast: false,
             progress: &progress,

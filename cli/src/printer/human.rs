@@ -116,12 +116,8 @@ pub(super) fn revision(revision: &Revision<'_>) -> String {
     for at in shown {
         one_test(&mut text, &name_of(&summary.units[*at]), &summary.reports[*at], width);
     }
-    let states = summary.reports.iter().map(|report| {
-        report.as_ref().map(|report| report.view().map_or(State::Passed, |view| view.state()))
-    });
-    let states: Vec<State> = states.flatten().collect();
-    let count = |state| states.iter().filter(|it| **it == state).count() as u64;
-    totals(&mut text, summary, count(State::Passed), count(State::Failed));
+    let (passed, failed) = revision.totals();
+    totals(&mut text, summary, passed, failed);
     if *is_first {
         let _ = writeln!(text, "{}", quiet("watching; Ctrl-C ends it"));
     }

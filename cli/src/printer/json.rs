@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{DrySummary, Revision, RunSummary};
+use crate::known::KnownReport;
 
 pub(super) fn run(summary: &RunSummary) -> String {
     let views: Vec<_> = summary
@@ -41,30 +42,35 @@ pub(super) fn run(summary: &RunSummary) -> String {
 /// One line.
 pub(super) fn revision(revision: &Revision<'_>) -> String {
     let Revision { changes, summary, shown, is_first } = revision;
-    let views: Vec<_> = summary
-        .units
-        .iter()
-        .zip(&summary.reports)
-        .map(|(unit, report)| (&*unit.path, report.as_ref().map(|report| whole(report.view()))))
-        .collect();
-    let states = views.iter().filter_map(|(_, report)| Some(report.as_ref().ok()?.state()));
-    let states: Vec<State> = states.collect();
-    let count = |wanted: State| states.iter().filter(|state| **state == wanted).count();
-    let (passed, failed) = (count(State::Passed), count(State::Failed));
-    let tests: Vec<Value> = shown.iter().map(|at| test(views[*at].0, &views[*at].1)).collect();
-    let of_tests = shown.iter().filter_map(|at| views[*at].1.as_ref().ok());
-    let of_tests = of_tests.flat_map(|report| report.diagnostics()).cloned();
+    let (passed, failed) = revision.totals();
+    let (mut tests, mut of_tests) = (Vec::new(), Vec::new());
+    for at in shown {
+        let (file, report) = (&*summary.units[*at].path, &summary.reports[*at]);
+        tests.push(match report.as_ref().map(KnownReport::view) {
+            Ok(Ok(report)) => {
+                of_tests.extend(report.diagnostics().cloned().map(diagnostic));
+                test(file, &Ok(report))
+            }
+            Ok(Err(green)) => json!({
+                "name": green.name,
+                "file": file,
+                "state": word(&State::Passed),
+                "duration_ms": milliseconds(green.duration),
+            }),
+            Err(error) => stopped(file, error),
+        });
+    }
     let line = json!({
         "event": if *is_first { "watching" } else { "revision" },
         "changed": changes.paths,
         "summary": {
             "passed": passed,
             "failed": failed,
-            "others": summary.units.len() - passed - failed,
+            "others": summary.units.len() as u64 - passed - failed,
             "duration_ms": milliseconds(summary.duration),
         },
         "tests": tests,
-        "diagnostics": of_tests.map(diagnostic).collect::<Vec<_>>(),
+        "diagnostics": of_tests,
         "stats": summary.stats,
     });
     format!("{line}\n")
