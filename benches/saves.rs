@@ -15,6 +15,8 @@ use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 const CLNRM: &str = env!("CARGO_BIN_EXE_clnrm");
 const EDITS: usize = 50;
 
@@ -51,7 +53,8 @@ fn tree(root: &Path, tests: usize) {
         let folder = root.join(format!("f{}", number / 100));
         fs::create_dir_all(&folder).expect("it can be made");
         let path = folder.join(format!("t{number}.clnrm.toml"));
-        fs::write(path, text(&format!("true {number}"), "clnrm.step:s")).expect("it can be written");
+        fs::write(path, text(&format!("true {number}"), "clnrm.step:s"))
+            .expect("it can be written");
     }
 }
 
@@ -95,7 +98,8 @@ impl Watching {
 
 impl Drop for Watching {
     fn drop(&mut self) {
-        let _ = self.child.kill();
+        // As Ctrl-C does: a store that was not closed is looked through by whoever comes next.
+        let _ = kill_process(Pid::from_child(&self.child), Signal::INT);
         let _ = self.child.wait();
     }
 }
