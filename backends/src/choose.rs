@@ -115,6 +115,28 @@ fn first(
     Err(refusal.unwrap_or_else(|| unavailable(format!("no socket at {places}"))))
 }
 
+/// What the engines of this machine that answer give, and what is wrong with others. One that is not up
+/// has nothing that is.
+pub(crate) fn of_all_engines<T>(
+    podman: impl Fn(&Podman) -> Result<T, BackendError>,
+    docker: impl Fn(&Docker) -> Result<T, BackendError>,
+) -> (Vec<T>, Vec<String>) {
+    let here = Path::new(".");
+    let sockets = podman_sockets().unwrap_or_default().into_iter();
+    let of_podman = sockets.map(|socket| podman(&Podman::connect(&socket, here)?));
+    let sockets = docker::sockets().unwrap_or_default().into_iter();
+    let of_docker = sockets.map(|socket| docker(&Docker::connect(&socket, here)?));
+    let (mut all, mut troubles) = (Vec::new(), Vec::new());
+    for given in of_podman.chain(of_docker) {
+        match given {
+            Ok(given) => all.push(given),
+            Err(BackendError::Unavailable { .. }) => {}
+            Err(error) => troubles.push(error.to_string()),
+        }
+    }
+    (all, troubles)
+}
+
 /// Where an engine of this machine may listen.
 pub(crate) fn sockets() -> Vec<PathBuf> {
     let found = podman_sockets().into_iter().chain(docker::sockets());

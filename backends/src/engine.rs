@@ -145,6 +145,14 @@ pub(crate) struct Place {
     pub(crate) has_gateway: bool,
 }
 
+impl Place {
+    /// By what an engine says of a container in a network; `None` without an address.
+    pub(crate) fn new(address: Option<String>, gateway: Option<String>) -> Option<Place> {
+        let parse = |text: Option<String>| text?.parse::<IpAddr>().ok();
+        Some(Place { address: parse(address)?, has_gateway: parse(gateway).is_some() })
+    }
+}
+
 /// A container or a network.
 pub(crate) struct Ours {
     pub(crate) name: String,

@@ -240,6 +240,12 @@ impl Settle<'_> {
         stale
     }
 
+    /// A run that can be ended by itself.
+    fn job(&self, (key, action): (ActionKey, Action), tries: &mut Tries) -> Job {
+        let failed = tries.begin(key, &action);
+        Job { key, action, failed, cancel: self.cancel.child() }
+    }
+
     /// Runs actions on the pool, whose threads hold no handle of the engine. What changes meanwhile
     /// ends those that nobody wants any more, starts what is wanted instead, and leaves all others
     /// alone.
@@ -279,13 +285,9 @@ impl Settle<'_> {
                 });
             };
             for chain in chains(pending) {
-                let chain = chain.into_iter().map(|(key, action)| {
-                    let cancel = self.cancel.child();
-                    running.insert(key, cancel.clone());
-                    let failed = tries.begin(key, &action);
-                    Job { key, action, failed, cancel }
-                });
-                start(chain.collect());
+                let jobs: Vec<Job> = chain.into_iter().map(|it| self.job(it, tries)).collect();
+                running.extend(jobs.iter().map(|job| (job.key, job.cancel.clone())));
+                start(jobs);
             }
             let (mut done, mut committed) = (0, Instant::now());
             while !running.is_empty() {
@@ -322,12 +324,12 @@ impl Settle<'_> {
                             action.group.is_none() && !running.contains_key(key)
                         });
                         for (key, action) in new.collect::<Vec<_>>() {
-                            let cancel = self.cancel.child();
-                            running.insert(key, cancel.clone());
+                            let job = self.job((key, action), tries);
+                            running.insert(key, job.cancel.clone());
                             superseded.remove(&key);
-                            let failed = tries.begin(key, &action);
-                            (total, _) = (total + 1, took.ran_later.insert(key));
-                            start(vec![Job { key, action, failed, cancel }]);
+                            took.ran_later.insert(key);
+                            total += 1;
+                            start(vec![job]);
                         }
                     }
                     // Its runs end by `cancel`.

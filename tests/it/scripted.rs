@@ -121,29 +121,31 @@ fn all(on: On, test: &str, scripts: &[(&str, Script)], expected: Expect) {
     expected.assert_eq(&seen);
 }
 
+/// What may go wrong, each with its name; an engine is greeted by a GET of `greeting`.
+fn scripts(greeting: &'static str) -> [(&'static str, Script); 10] {
+    [
+        ("something else answers", ("", "", Garbage)),
+        ("nobody answers", ("", "", Silence)),
+        ("it is starting up", ("GET", greeting, Status(503, "not ready"))),
+        ("the image cannot be looked up", ("GET", "/images/", HangUp)),
+        (
+            "there is no room",
+            ("POST", "/containers/create", Status(500, "no space left on device")),
+        ),
+        ("the name is taken", ("POST", "/containers/create", Status(409, "the name is in use"))),
+        ("it dies while it makes one", ("POST", "/containers/create", HangUp)),
+        ("another architecture", ("POST", "/start", Status(500, "exec format error"))),
+        ("it dies while it starts one", ("POST", "/start", HangUp)),
+        ("it removes nothing", ("DELETE", "/containers/", Status(403, "not today"))),
+    ]
+}
+
 #[test]
 fn podman_that_does_what_it_should_not() {
     all(
         On::Podman(BUSYBOX),
         "scripted::podman_that_does_what_it_should_not",
-        &[
-            ("something else answers", ("", "", Garbage)),
-            ("nobody answers", ("", "", Silence)),
-            ("it is starting up", ("GET", "_ping", Status(503, "not ready"))),
-            ("the image cannot be looked up", ("GET", "/images/", HangUp)),
-            (
-                "there is no room",
-                ("POST", "/containers/create", Status(500, "no space left on device")),
-            ),
-            (
-                "the name is taken",
-                ("POST", "/containers/create", Status(409, "the name is in use")),
-            ),
-            ("it dies while it makes one", ("POST", "/containers/create", HangUp)),
-            ("another architecture", ("POST", "/start", Status(500, "exec format error"))),
-            ("it dies while it starts one", ("POST", "/start", HangUp)),
-            ("it removes nothing", ("DELETE", "/containers/", Status(403, "not today"))),
-        ],
+        &scripts("_ping"),
         expect![[r#"
             something else answers: exit 5, error: cannot reach Podman at SOCKET: what answers is not Podman (invalid HTTP version parsed)
             nobody answers: exit 5, error: cannot reach Podman at SOCKET: no answer within 2s
@@ -164,24 +166,7 @@ fn docker_that_does_what_it_should_not() {
     all(
         On::Docker(BUSYBOX),
         "scripted::docker_that_does_what_it_should_not",
-        &[
-            ("something else answers", ("", "", Garbage)),
-            ("nobody answers", ("", "", Silence)),
-            ("it is starting up", ("GET", "/version", Status(503, "not ready"))),
-            ("the image cannot be looked up", ("GET", "/images/", HangUp)),
-            (
-                "there is no room",
-                ("POST", "/containers/create", Status(500, "no space left on device")),
-            ),
-            (
-                "the name is taken",
-                ("POST", "/containers/create", Status(409, "the name is in use")),
-            ),
-            ("it dies while it makes one", ("POST", "/containers/create", HangUp)),
-            ("another architecture", ("POST", "/start", Status(500, "exec format error"))),
-            ("it dies while it starts one", ("POST", "/start", HangUp)),
-            ("it removes nothing", ("DELETE", "/containers/", Status(403, "not today"))),
-        ],
+        &scripts("/version"),
         expect![[r#"
             something else answers: exit 5, error: cannot reach Docker at SOCKET: invalid HTTP version parsed
             nobody answers: exit 5, error: cannot reach Docker at SOCKET: no answer within 2s

@@ -20,7 +20,7 @@ name = "spans"
 [[scenario.steps]]
 name = "export"
 service = "sdk"
-command = ["PROGRAM", "/work/SCRIPT"]
+command = ["PROGRAM", "/app/SCRIPT"]
 env = { OTEL_EXPORTER_OTLP_PROTOCOL = "WANTED" }
 
 [[expect.span]]
@@ -55,7 +55,7 @@ struct Sdk<'a> {
 
 impl Sdk<'_> {
     fn exports(&self, protocol: &str) {
-        let mut mounts = vec![format!("\"./{0}:/work/{0}:ro\"", self.script)];
+        let mut mounts = vec![format!("\"./{0}:/app/{0}:ro\"", self.script)];
         let folder = |(from, to): &(&Path, &str)| format!("\"{}:{to}:ro\"", from.display());
         mounts.extend(self.folders.iter().map(folder));
         let words = [
@@ -101,7 +101,7 @@ fn python_over_grpc() {
 
 fn node_exports(test: &str, protocol: &str) {
     let Some(modules) = node(&format!("sdks::{test}")) else { return };
-    let folders = vec![(modules, "/work/node_modules")];
+    let folders = vec![(modules, "/app/node_modules")];
     let (program, script) = ("node", "spans.mjs");
     Sdk { short: "node", language: "nodejs", program, script, folders }.exports(protocol);
 }

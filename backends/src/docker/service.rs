@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -140,12 +139,8 @@ impl Engine for Service {
     async fn place(&self, container: &str, network: &str) -> Result<Option<Place>, Refusal> {
         let found = self.api()?.inspect_container(container, None).await?;
         let networks = found.network_settings.and_then(|settings| settings.networks);
-        let Some(place) = networks.and_then(|mut networks| networks.remove(network)) else {
-            return Ok(None);
-        };
-        let address = place.ip_address.and_then(|address| address.parse().ok());
-        let has_gateway = place.gateway.is_some_and(|it| it.parse::<IpAddr>().is_ok());
-        Ok(address.map(|address| Place { address, has_gateway }))
+        let place = networks.and_then(|mut networks| networks.remove(network));
+        Ok(place.and_then(|place| Place::new(place.ip_address, place.gateway)))
     }
 
     async fn cut_off(&self, plan: &Plan<'_>) -> Result<(), Refusal> {

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use futures_util::TryStreamExt;
@@ -132,12 +131,8 @@ impl Engine for Service {
     async fn place(&self, container: &str, network: &str) -> Result<Option<Place>, Refusal> {
         let found = self.api.containers().get(container).inspect().await?;
         let networks = found.network_settings.and_then(|settings| settings.networks);
-        let Some(place) = networks.and_then(|mut networks| networks.remove(network)) else {
-            return Ok(None);
-        };
-        let address = place.ip_address.and_then(|address| address.parse().ok());
-        let has_gateway = place.gateway.is_some_and(|it| it.parse::<IpAddr>().is_ok());
-        Ok(address.map(|address| Place { address, has_gateway }))
+        let place = networks.and_then(|mut networks| networks.remove(network));
+        Ok(place.and_then(|place| Place::new(place.ip_address, place.gateway)))
     }
 
     async fn cut_off(&self, _: &Plan<'_>) -> Result<(), Refusal> {

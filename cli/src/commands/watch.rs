@@ -22,8 +22,6 @@ use crate::settle::{Again, Settle, Settled};
 use crate::watcher::Watcher;
 use crate::workspace::{LazyBackend, Workspace};
 
-/// The longest anybody may want to wait for more changes.
-const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 /// Between two tries of what an engine failed to run.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// Where there is nothing to try again.
@@ -59,7 +57,7 @@ pub(crate) fn run(args: &WatchArgs) -> anyhow::Result<Exit> {
         crashed: BTreeSet::new(),
     };
     watch.revision(&mut engine, None, began)?;
-    let pause = Duration::from_millis(args.debounce.into()).min(LONGEST_PAUSE);
+    let pause = Duration::from_millis(args.debounce.into());
     while !watch.cancel.is_cancelled() {
         let patience = if watch.crashed.is_empty() { FOREVER } else { RETRY_AFTER };
         let Some(changes) = watch.inbox.changes(patience, pause) else { break };

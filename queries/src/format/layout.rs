@@ -5,9 +5,10 @@ use std::ops::Range;
 use super::value;
 
 /// Whether keys are sorted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Order {
     /// Within a section, in groups between blank lines.
+    #[default]
     Sorted,
     /// They stay where they are.
     AsWritten,
@@ -100,6 +101,7 @@ fn statement(text: &str, is_fixed: bool) -> Statement<'_> {
 }
 
 /// A file that is being laid out.
+#[derive(Default)]
 struct Layout {
     order: Order,
     out: String,
@@ -116,19 +118,6 @@ struct Entry {
     key: Vec<String>,
     comments: Vec<String>,
     text: String,
-}
-
-impl Default for Layout {
-    fn default() -> Layout {
-        Layout {
-            order: Order::Sorted,
-            out: String::new(),
-            is_ordered: false,
-            group: Vec::new(),
-            comments: Vec::new(),
-            is_blank_wanted: false,
-        }
-    }
 }
 
 impl Layout {
