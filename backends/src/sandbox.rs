@@ -8,6 +8,7 @@ mod cgroup;
 mod child;
 mod lend;
 mod network;
+mod outside;
 mod root;
 mod syscalls;
 
@@ -28,7 +29,8 @@ use self::cgroup::Cgroup;
 pub(crate) use self::cgroup::sweep as sweep_cgroups;
 pub(crate) use self::child::ENTER_WORD;
 pub use self::child::sandbox_main;
-use crate::action::{Action, BackendKind, Image, Limits, ServicePlan};
+pub(crate) use self::outside::PROGRAM as WAY_OUTSIDE;
+use crate::action::{Action, BackendKind, Image, Limits, Network, ServicePlan};
 use crate::cell::{Cell, Container, Started, Wiring};
 use crate::error::BackendError;
 use crate::image::pull::Pulls;
@@ -109,6 +111,7 @@ impl Sandbox {
             children: Vec::new(),
             environments: Vec::new(),
             cgroups: Vec::new(),
+            ways_outside: Vec::new(),
             as_owner: false,
         }
     }
@@ -188,6 +191,8 @@ struct SandboxCell<'a> {
     /// What processes in them are started with.
     environments: Vec<BTreeMap<String, String>>,
     cgroups: Vec<Cgroup>,
+    /// What leads outside of an open network.
+    ways_outside: Vec<Child>,
     /// Whether an image has another user than the one that there is.
     as_owner: bool,
 }
@@ -201,6 +206,8 @@ struct Spec {
     hostname: String,
     /// The text of `/etc/hosts`.
     hosts: String,
+    /// The text of `/etc/resolv.conf`.
+    resolver: String,
     /// The folder with the host's sockets.
     folder: PathBuf,
     mounts: Vec<SpecMount>,
@@ -275,6 +282,7 @@ impl Cell for SandboxCell<'_> {
         let command = command.unwrap_or_default();
         let cgroup = Cgroup::make(container.limits);
         let spec = self.spec(container, image.as_deref(), &cgroup);
+        let leads_outside = container.network == Network::Open && !container.joins();
         let mut child = self.spawn()?;
         let pid = child.id().expect("it was not waited for");
         let mut stdin = child.stdin.take().expect("it is piped");
@@ -306,17 +314,23 @@ impl Cell for SandboxCell<'_> {
             let _ = stderr.read_to_string(&mut text).await;
             text.trim().to_owned()
         };
-        tokio::select! {
+        let link = tokio::select! {
             biased;
             link = talk => match link {
-                Ok(link) => Ok(Started { link, command }),
-                Err(error) => Err(self.explain(stderr, error).await),
+                Ok(link) => link,
+                Err(error) => return Err(self.explain(stderr, error).await),
             },
-            reason = complaint => Err(failed("make a container", reason)),
+            reason = complaint => return Err(failed("make a container", reason)),
             () = tokio::time::sleep(START_LIMIT) => {
-                Err(failed("make a container", format!("it was not up within {START_LIMIT:?}")))
+                let reason = format!("it was not up within {START_LIMIT:?}");
+                return Err(failed("make a container", reason));
             }
+        };
+        if leads_outside {
+            let way = outside::lead(pid).await;
+            self.ways_outside.push(way.map_err(|reason| failed("open a network", reason))?);
         }
+        Ok(Started { link, command })
     }
 
     fn isolation(&self) -> Vec<String> {
@@ -352,10 +366,12 @@ impl Cell for SandboxCell<'_> {
     }
 
     fn destroy(&mut self, folder: RunFolder) {
-        let (children, cgroups) = (take(&mut self.children), take(&mut self.cgroups));
+        let mut children = take(&mut self.children);
+        children.append(&mut self.ways_outside);
+        let cgroups = take(&mut self.cgroups);
         self.sandbox.removals.begin(async move {
             for mut child in children {
-                // Its agent ends with the line to it; the kill is for one that never got so far.
+                // It ends with the line to it, or to its agent; the kill is for one that never got so far.
                 let ended = tokio::time::timeout(Duration::from_secs(2), child.wait()).await;
                 if ended.is_err() {
                     let _ = child.kill().await;
@@ -411,6 +427,7 @@ impl SandboxCell<'_> {
         });
         let others: Vec<u32> = self.children.iter().filter_map(Child::id).collect();
         let first = others.first().copied();
+        let open = container.network == Network::Open;
         let (join, network) = match container.wiring {
             Wiring::Shared if first.is_some() => (first, SpecNetwork::Joined),
             Wiring::Linked => (first, SpecNetwork::Linked(others)),
@@ -421,6 +438,8 @@ impl SandboxCell<'_> {
             network,
             hostname: container.service.name.clone(),
             hosts: container.hosts.to_owned(),
+            // No resolver, unless there is somebody to ask.
+            resolver: if open { outside::RESOLVER.to_owned() } else { String::new() },
             folder: container.folder.to_owned(),
             mounts: groups.chain(mounts).collect(),
             // What it writes is memory, of which its processes need some, too.

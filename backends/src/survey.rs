@@ -11,6 +11,7 @@ use crate::choose::podman_sockets;
 use crate::docker::sockets as docker_sockets;
 use crate::engine::archive;
 use crate::outcome::Ended;
+use crate::sandbox::WAY_OUTSIDE;
 use crate::{Backend, BackendError, Cancel, Docker, Podman, Sandbox};
 
 /// How long a container may take to say that it works.
@@ -55,7 +56,7 @@ pub fn survey(workspace: &Path, program: &Path) -> Vec<Finding> {
     findings.extend(engine("Docker", docker_sockets(), DOCKER_MENDS, |socket| {
         Ok(Box::new(Docker::connect(socket, workspace)?))
     }));
-    findings.extend([files(), watches()]);
+    findings.extend([open_networks(), files(), watches()]);
     findings
 }
 
@@ -112,9 +113,7 @@ fn engine(
         Err(reason) => return vec![Finding::broken(name, reason, silent)],
     };
     if sockets.is_empty() {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let installed = std::env::split_paths(&path).any(|folder| folder.join(&program).exists());
-        let (detail, mend) = if installed {
+        let (detail, mend) = if is_installed(&program) {
             ("it is installed, and no service of it listens", silent)
         } else {
             ("it is not installed", absent)
@@ -146,6 +145,21 @@ fn engine(
         }
     };
     sockets.iter().map(finding).collect()
+}
+
+fn open_networks() -> Finding {
+    const NAME: &str = "open networks of the sandbox";
+    if is_installed(WAY_OUTSIDE) {
+        Finding::good(NAME, format!("{WAY_OUTSIDE} leads outside"))
+    } else {
+        let detail = format!("{WAY_OUTSIDE} is not installed");
+        Finding::lacking(NAME, detail, &format!("apt install {WAY_OUTSIDE}"))
+    }
+}
+
+fn is_installed(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program).exists())
 }
 
 fn files() -> Finding {

@@ -109,7 +109,7 @@ impl Planner<'_> {
             (step.time_limit + delay).saturating_mul(attempts)
         };
         let needed = steps.iter().map(longest).fold(READY_LIMIT, Duration::saturating_add);
-        let network = self.network(test, scenario);
+        let network = scenario.network.or(test.network).unwrap_or_default();
         let hosts = [&test.allowed[..], &scenario.allowed].concat();
         let outside = || test.services.iter().filter_map(|it| Some((it, it.outside.as_ref()?)));
         let fixed = outside().all(|(_, outside)| outside.cache);
@@ -145,21 +145,6 @@ impl Planner<'_> {
             services,
             steps,
         }
-    }
-
-    fn network(&mut self, test: &Test, scenario: &Scenario) -> Network {
-        let network = scenario.network.or(test.network).unwrap_or_default();
-        if network == Network::Open && self.backend() == BackendKind::Sandbox {
-            let at = At::Key(scenario.path.clone());
-            let message = "the sandbox has no way outside, and the network is to be open";
-            let problem = Problem::error("backend/network", at, message);
-            self.problems.push(
-                problem.hint(
-                    "use Podman or Docker, or name the hosts in `policy.allowed_network_hosts`",
-                ),
-            );
-        }
-        network
     }
 
     fn backend(&self) -> BackendKind {

@@ -188,9 +188,44 @@ fn engines_that_are_not_there() {
 
 #[test]
 fn podman_that_goes_away() {
-    let test = "bad_input::podman_that_goes_away";
+    without_podman(
+        "broken_machine::podman_that_goes_away",
+        "4",
+        Line::cut,
+        expect![[r#"
+        exit 5
+        passed  known.clnrm.toml
+        passed  quick.clnrm.toml
+        passed  slow.clnrm.toml
+        2 started, 1 reused, some queries executed
+    "#]],
+    );
+}
+
+#[test]
+fn podman_that_is_restarted() {
+    let restart = |line: &Line| {
+        line.cut();
+        Line::to(&line.real, line.socket.clone());
+    };
+    without_podman(
+        "broken_machine::podman_that_is_restarted",
+        "5",
+        restart,
+        expect![[r#"
+        exit 0
+        passed  known.clnrm.toml
+        passed  quick.clnrm.toml
+        passed  slow.clnrm.toml
+        2 started, 1 reused, some queries executed
+    "#]],
+    );
+}
+
+/// Runs three tests, of which one is long and still runs when something is done to the line.
+fn without_podman(test: &str, seconds: &str, harm: fn(&Line), expected: Expect) {
     let Some(podman) = podman(test) else { return };
-    let marker = format!("4.{:09}", std::process::id());
+    let marker = format!("{seconds}.{:09}", std::process::id());
     let fixture = format!(
         r#"
 //- /slow.clnrm.toml
@@ -232,14 +267,8 @@ run = "sleep 1"
         seen.extend(now);
         seen.len() == 2 && left == 1 && with_argument(&marker) > 0
     });
-    line.cut();
-    running.finish().report().check(expect![[r#"
-        exit 5
-        passed  known.clnrm.toml
-        passed  quick.clnrm.toml
-        passed  slow.clnrm.toml
-        2 started, 1 reused, some queries executed
-    "#]]);
+    harm(&line);
+    running.finish().report().check(expected);
     assert!(case.leftovers().is_empty());
     wait_until("nothing is left", Duration::from_secs(20), || podman.containers_of(pid).is_empty());
 }

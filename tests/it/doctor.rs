@@ -44,5 +44,8 @@ fn engines_that_do_not_answer_are_told_with_what_mends_them() {
     assert!(report["used"].as_str().unwrap().starts_with("sandbox: "), "{report:#}");
     let (exit, report) = findings(&case, &["--backend", "podman"]);
     assert_eq!(exit, Some(5), "{report:#}");
+    case.set_env("PATH", "/nowhere");
+    let (_, report) = findings(&case, &[]);
+    assert_eq!(of(&report, "open networks of the sandbox")["mend"], "apt install slirp4netns");
     assert!(case.clnrm(&["health"]).stdout.contains("mend: systemctl"));
 }

@@ -185,6 +185,7 @@ impl Engine {
 /// A socket that leads to another one until it is cut.
 pub(crate) struct Line {
     pub(crate) socket: PathBuf,
+    pub(crate) real: PathBuf,
     open: Arc<Mutex<Option<Vec<UnixStream>>>>,
 }
 
@@ -192,8 +193,8 @@ impl Line {
     pub(crate) fn to(real: &Path, socket: PathBuf) -> Line {
         let listener = UnixListener::bind(&socket).unwrap();
         let open = Arc::new(Mutex::new(Some(Vec::new())));
-        let line = Line { socket, open: open.clone() };
         let real = real.to_owned();
+        let line = Line { socket, real: real.clone(), open: open.clone() };
         thread::spawn(move || {
             for near in listener.incoming().flatten() {
                 let far = UnixStream::connect(&real).unwrap();

@@ -140,12 +140,12 @@ fn mask(stage: &Path, root: &Path, masked: &[PathBuf]) -> Result<(), String> {
     Ok(())
 }
 
-/// The cell's host names. No resolver: there is nobody to ask.
+/// The cell's host names, and who to ask for others.
 fn write_names(root: &Path, spec: &Spec) -> Result<(), String> {
     for (path, content) in [
         ("/etc/hosts", spec.hosts.as_str()),
         ("/etc/hostname", &format!("{}\n", spec.hostname)),
-        ("/etc/resolv.conf", ""),
+        ("/etc/resolv.conf", spec.resolver.as_str()),
     ] {
         let source = Path::new(STAGE).join(path.replace('/', "_"));
         attempt("write host names", fs::write(&source, content))?;
