@@ -20,6 +20,12 @@ pub(crate) struct Args {
     pub(crate) command: Command,
     #[command(flatten)]
     pub(crate) color: colorchoice_clap::Color,
+    /// Tell only of what is not as it should be.
+    #[arg(long, short, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// Tell of every scenario, and why it ran.
+    #[arg(long, short, global = true)]
+    pub(crate) verbose: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -70,20 +76,12 @@ pub(crate) struct InitArgs {
 /// Failed tests always run again.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  clnrm run\n  clnrm run tests/api --backend podman\n  \
-                        clnrm run --force --format json\n  clnrm run --frozen")]
+                        clnrm run --tag smoke --fail-fast\n  clnrm run --force --format json\n  clnrm run --frozen")]
 pub(crate) struct RunArgs {
     /// Test files, or folders to look for them in.
     pub(crate) paths: Vec<PathBuf>,
-    /// Where containers run; `auto` takes Podman or Docker where one answers, else the sandbox.
-    #[arg(long, value_enum)]
-    pub(crate) backend: Option<BackendArg>,
-    /// When images are asked for at their registries: `missing`, `always`, `never`, or when they
-    /// were not for so long, like `24h`.
-    #[arg(long, default_value = "missing", value_parser = pull, value_name = "WHEN")]
-    pub(crate) pull: Pull,
-    /// How many scenarios run at once [default: the number of cores].
-    #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
-    pub(crate) jobs: Option<u16>,
+    #[command(flatten)]
+    pub(crate) runner: RunnerArgs,
     /// Run every scenario, even if its outcome is known.
     #[arg(long, conflicts_with_all = ["frozen", "reuse_failures"])]
     pub(crate) force: bool,
@@ -120,9 +118,7 @@ impl RunArgs {
     pub(crate) fn watching(&self) -> WatchArgs {
         WatchArgs {
             paths: self.paths.clone(),
-            backend: self.backend,
-            pull: self.pull,
-            jobs: self.jobs,
+            runner: self.runner.clone(),
             debounce: 0,
             poll: false,
             watch: true,
@@ -147,15 +143,8 @@ impl RunArgs {
 pub(crate) struct WatchArgs {
     /// Test files, or folders to look for them in.
     pub(crate) paths: Vec<PathBuf>,
-    /// Where containers run; `auto` takes Podman or Docker where one answers, else the sandbox.
-    #[arg(long, value_enum)]
-    pub(crate) backend: Option<BackendArg>,
-    /// When images are asked for at their registries, as for `run`.
-    #[arg(long, default_value = "missing", value_parser = pull, value_name = "WHEN")]
-    pub(crate) pull: Pull,
-    /// How many scenarios run at once [default: the number of cores].
-    #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
-    pub(crate) jobs: Option<u16>,
+    #[command(flatten)]
+    pub(crate) runner: RunnerArgs,
     /// Wait so many milliseconds for more changes, at most 200.
     #[arg(long, value_name = "MS", default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=200))]
     pub(crate) debounce: u16,
@@ -172,6 +161,24 @@ pub(crate) struct WatchArgs {
     pub(crate) variables: VariableArgs,
     #[command(flatten)]
     pub(crate) store: StoreArgs,
+}
+
+/// Which tests run, and how.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct RunnerArgs {
+    /// Run only tests with this tag, or one of several.
+    #[arg(long = "tag", value_name = "TAG")]
+    pub(crate) tags: Vec<String>,
+    /// Where containers run; `auto` takes Podman or Docker where one answers, else the sandbox.
+    #[arg(long, value_enum)]
+    pub(crate) backend: Option<BackendArg>,
+    /// When images are asked for at their registries: `missing`, `always`, `never`, or when they
+    /// were not for so long, like `24h`.
+    #[arg(long, default_value = "missing", value_parser = pull, value_name = "WHEN")]
+    pub(crate) pull: Pull,
+    /// How many scenarios run at once [default: the number of cores].
+    #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) jobs: Option<u16>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]

@@ -15,8 +15,36 @@ pub(crate) enum Happening {
     Ran(ActionKey, Box<Action>, Box<Result<Outcome, BackendError>>),
     /// Files have changed.
     Changed(Changes),
+    /// The user wishes something.
+    Wished(Wish),
     /// The user wants it to end.
     Interrupted,
+}
+
+/// What a key asks for while clnrm watches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Wish {
+    /// Run all tests.
+    All,
+    /// Run those that fail.
+    Failed,
+    /// Run again what ran last.
+    Again,
+    /// Only tests with this in their path.
+    Path(String),
+    /// Only tests with this in their name, those of their scenarios, or their tags.
+    Name(String),
+    /// Tell why the last runs were made.
+    Why,
+    /// Show the graph.
+    Graph,
+}
+
+/// What there is to do.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Due {
+    Changes(Changes),
+    Wish(Wish),
 }
 
 /// What has changed, as far as somebody said so.
@@ -60,12 +88,15 @@ pub(crate) struct Inbox {
     held: RefCell<VecDeque<Happening>>,
     /// Changes that came in while something else was waited for.
     changes: RefCell<Changes>,
+    /// Wishes that came in meanwhile.
+    wishes: RefCell<VecDeque<Wish>>,
 }
 
 impl Default for Inbox {
     fn default() -> Inbox {
         let (send, receive) = channel();
-        Inbox { send, receive, held: RefCell::default(), changes: RefCell::default() }
+        let (held, changes, wishes) = Default::default();
+        Inbox { send, receive, held, changes, wishes }
     }
 }
 
@@ -102,12 +133,23 @@ impl Inbox {
         take(&mut self.changes.borrow_mut())
     }
 
-    /// Waits until something changes, at most `patience`, and then for as long as `pause` for more;
-    /// `None` when the user wants it to end.
-    pub(crate) fn changes(&self, patience: Duration, pause: Duration) -> Option<Changes> {
-        let held = take(&mut *self.held.borrow_mut());
-        if held.iter().any(|happening| matches!(happening, Happening::Interrupted)) {
-            return None;
+    /// Keeps a wish until all that is under way is done.
+    pub(crate) fn put_off(&self, wish: Wish) {
+        self.wishes.borrow_mut().push_back(wish);
+    }
+
+    /// Waits until there is something to do, at most `patience`, and after a change for as long as
+    /// `pause` for more; `None` when the user wants it to end.
+    pub(crate) fn due(&self, patience: Duration, pause: Duration) -> Option<Due> {
+        for happening in take(&mut *self.held.borrow_mut()) {
+            match happening {
+                Happening::Interrupted => return None,
+                Happening::Wished(wish) => self.put_off(wish),
+                Happening::Ran(..) | Happening::Changed(_) => {}
+            }
+        }
+        if let Some(wish) = self.wishes.borrow_mut().pop_front() {
+            return Some(Due::Wish(wish));
         }
         let mut all = Changes::default();
         let mut until = Instant::now() + patience;
@@ -120,9 +162,11 @@ impl Inbox {
                     }
                     all.add(changes);
                 }
+                Ok(Happening::Wished(wish)) if all.is_empty() => return Some(Due::Wish(wish)),
+                Ok(Happening::Wished(wish)) => self.put_off(wish),
                 Ok(Happening::Interrupted) => return None,
                 Ok(Happening::Ran(..)) => {}
-                Err(_) => return Some(all),
+                Err(_) => return Some(Due::Changes(all)),
             }
         }
     }

@@ -23,6 +23,7 @@ pub(crate) fn listen_and(
     let (cancellation, cancel) = (engine.cancellation(), cancel.clone());
     ctrlc::set_handler(move || {
         if ASKED.swap(true, Ordering::SeqCst) {
+            crate::keys::give_back();
             // Containers end by themselves when the line to their agents does.
             std::process::exit(Exit::Interrupted.code().into());
         }

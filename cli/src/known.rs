@@ -10,6 +10,7 @@ use clnrm_queries::{
 };
 
 use crate::args::{CheckFormat, Format};
+use crate::printer::{Verbosity, verbosity};
 
 /// A root's value.
 pub(crate) enum Known<V, G> {
@@ -88,6 +89,7 @@ impl From<CheckFormat> for Detail {
 impl From<Format> for Detail {
     fn from(format: Format) -> Detail {
         match format {
+            Format::Human if verbosity() == Verbosity::Verbose => Detail::Whole,
             Format::Human => Detail::Glance,
             Format::Json => Detail::Whole,
         }

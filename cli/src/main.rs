@@ -5,6 +5,7 @@ mod commands;
 mod exit;
 mod inbox;
 mod interrupt;
+mod keys;
 mod known;
 mod overlay;
 mod printer;
@@ -33,6 +34,7 @@ fn main() -> std::process::ExitCode {
     clnrm_engine::hush_caught_panics();
     let args = Args::parse();
     args.color.write_global();
+    printer::talk_as(args.quiet, args.verbose);
     // This thread works along with the others, and so there is one less to be started.
     // A template may nest deep.
     let pool = rayon::ThreadPoolBuilder::new().stack_size(16 << 20).use_current_thread();

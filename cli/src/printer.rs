@@ -3,12 +3,15 @@
 mod github;
 mod human;
 mod json;
+mod live;
+mod progress;
 mod sarif;
 mod snippet;
 mod style;
 
 use std::fmt::Display;
-use std::io::{IsTerminal, Write};
+use std::io::Write;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use anstream::adapter::strip_str;
@@ -18,10 +21,40 @@ use clnrm_engine::{Counts, Engine, Impure, Stopped, Unit};
 use clnrm_queries::{Diagnostic, Reached, Severity, State};
 use serde::Serialize;
 
+pub(crate) use self::progress::{Busy, Runs};
 use crate::args::{CheckFormat, Format, WatchFormat};
 use crate::exit::Exit;
 use crate::inbox::Changes;
 use crate::known::{Deny, KnownCheck, KnownReport};
+use crate::why::Reasons;
+
+/// How much is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verbosity {
+    /// What is not as it should be.
+    Quiet,
+    /// A line for everything, and more for what is not as it should be.
+    Normal,
+    /// All there is.
+    Verbose,
+}
+
+static VERBOSITY: OnceLock<Verbosity> = OnceLock::new();
+
+/// Sets how much is told from now on; called once.
+pub(crate) fn talk_as(quiet: bool, verbose: bool) {
+    let verbosity = match (quiet, verbose) {
+        (true, _) => Verbosity::Quiet,
+        (_, true) => Verbosity::Verbose,
+        _ => Verbosity::Normal,
+    };
+    let _ = VERBOSITY.set(verbosity);
+}
+
+/// How much is told.
+pub(crate) fn verbosity() -> Verbosity {
+    *VERBOSITY.get().unwrap_or(&Verbosity::Normal)
+}
 
 /// All there is to say of a run.
 pub(crate) struct RunSummary {
@@ -34,11 +67,15 @@ pub(crate) struct RunSummary {
     /// Which backend, and why.
     pub(crate) backend: String,
     pub(crate) duration: Duration,
+    /// Why tests ran, as far as somebody wants to know: a line for each reason.
+    pub(crate) why: Reasons,
 }
 
-/// What a change brought about.
+/// What a change or a wish brought about.
 pub(crate) struct Revision<'a> {
     pub(crate) changes: &'a Changes,
+    /// What was wished.
+    pub(crate) wished: Option<&'a str>,
     pub(crate) summary: &'a RunSummary,
     /// The places of the tests to be told of.
     pub(crate) shown: Vec<usize>,
@@ -48,7 +85,7 @@ pub(crate) struct Revision<'a> {
 
 impl Revision<'_> {
     /// How many tests pass, and how many fail.
-    fn totals(&self) -> (u64, u64) {
+    pub(crate) fn totals(&self) -> (u64, u64) {
         let (mut passed, mut failed) = (0, 0);
         for report in self.summary.reports.iter().flatten() {
             match report.view().map(|report| report.state()) {
@@ -98,7 +135,6 @@ impl DrySummary<'_> {
 }
 
 pub(crate) fn run(summary: &RunSummary, format: Format) {
-    clear_progress();
     report(|print| match format {
         Format::Human => human::run(summary, print),
         Format::Json => print(&mut json::run(summary)),
@@ -106,7 +142,6 @@ pub(crate) fn run(summary: &RunSummary, format: Format) {
 }
 
 pub(crate) fn revision(revision: &Revision<'_>, format: WatchFormat) {
-    clear_progress();
     report(|print| match format {
         WatchFormat::Human => print(&mut human::revision(revision)),
         WatchFormat::Jsonl => print(&mut json::revision(revision)),
@@ -120,6 +155,14 @@ pub(crate) fn dry_run(summary: &DrySummary<'_>, format: CheckFormat) {
         CheckFormat::Sarif => print(&mut sarif::dry_run(summary)),
         CheckFormat::Github => print(&mut github::dry_run(summary)),
     });
+}
+
+/// Why tests ran, all of it.
+pub(crate) fn reasons(why: &Reasons) {
+    if why.is_empty() {
+        talk("nothing has run for a change yet");
+    }
+    report(|print| print(&mut human::reasons(why)));
 }
 
 /// What a template reads, a line each.
@@ -163,7 +206,7 @@ fn report(write: impl FnOnce(&dyn Fn(&mut String))) {
 
 /// Data, as it is.
 pub(crate) fn text(text: &str) {
-    write_all(std::io::stdout().lock(), text);
+    write_all(std::io::stdout(), text);
 }
 
 /// What a look at the machine has found, and which backend would be used.
@@ -185,12 +228,14 @@ pub(crate) fn json(value: &impl Serialize) {
 pub(crate) fn stream(write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) {
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     // A reader that has gone away is no reason to fail.
-    let _ = write(&mut out).and_then(|()| out.flush());
+    let _ = live::above(|| write(&mut out).and_then(|()| out.flush()));
 }
 
 /// A line of talk.
 pub(crate) fn talk(line: &str) {
-    err(&format!("{line}\n"));
+    if verbosity() != Verbosity::Quiet {
+        err(&format!("{line}\n"));
+    }
 }
 
 pub(crate) fn diagnostic_to_stderr<S: AsRef<str>>(diagnostic: &Diagnostic<S>) {
@@ -242,34 +287,34 @@ pub(crate) fn store_trouble(engine: &Engine) {
     }
 }
 
-/// A line that counts finished runs, on terminals only.
-pub(crate) fn progress() -> impl Fn(usize, usize) {
-    let shown = std::io::stderr().is_terminal();
-    move |done, total| {
-        if shown {
-            err(&format!("\r\x1b[K{done} of {total} runs done"));
-        }
+/// Shows a line below all others, on terminals only; or none any more.
+pub(crate) fn stand(line: Option<&str>) {
+    if live::is_seen() {
+        live::stand(line.map(str::to_owned));
     }
 }
 
-fn clear_progress() {
-    if std::io::stderr().is_terminal() {
-        err("\r\x1b[K");
-    }
+/// The same as a question, with what was answered so far.
+pub(crate) fn ask(line: Option<&str>) {
+    live::ask(line.map(str::to_owned));
+}
+
+/// Whether somebody sees lines that change.
+pub(crate) fn is_live() -> bool {
+    live::is_seen()
 }
 
 fn err(text: &str) {
     let stderr = std::io::stderr();
     match AutoStream::choice(&stderr) {
-        ColorChoice::Never => write_all(stderr.lock(), &strip_str(text).to_string()),
-        _ => write_all(stderr.lock(), text),
+        ColorChoice::Never => write_all(stderr, &strip_str(text).to_string()),
+        _ => write_all(stderr, text),
     }
 }
 
 fn write_all(mut stream: impl Write, text: &str) {
     // A reader that has gone away is no reason to fail.
-    let _ = stream.write_all(text.as_bytes());
-    let _ = stream.flush();
+    let _ = live::above(|| stream.write_all(text.as_bytes()).and_then(|()| stream.flush()));
 }
 
 /// `1 test`, `2 tests`

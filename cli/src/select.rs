@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clnrm_engine::{Engine, Unit};
-use clnrm_queries::{CHECK, Check, SELECTION, Selection};
+use clnrm_queries::{CHECK, Check, SELECTION, Selection, Severity};
 
 use crate::exit::Exit;
+use crate::known::expanded;
 use crate::printer;
 use crate::workspace::Workspace;
 
@@ -24,6 +25,46 @@ impl Selected {
     /// Tests may be hidden in what could not be looked at, so that is no success.
     pub(crate) fn exit(&self) -> Exit {
         if self.passed_over { Exit::Diagnostics } else { Exit::Green }
+    }
+}
+
+/// Which of the tests are wanted: those that meet all of it.
+#[derive(Debug, Default)]
+pub(crate) struct Filter {
+    /// Tags of which they have one, if there are any.
+    pub(crate) tags: Vec<String>,
+    /// What their paths contain.
+    pub(crate) path: String,
+    /// What their name, a scenario's or a tag contains.
+    pub(crate) name: String,
+}
+
+impl Filter {
+    /// Those of `units` that are wanted. One that cannot be read may be wanted.
+    pub(crate) fn keep(&self, engine: &mut Engine, mut units: Vec<Unit>) -> Vec<Unit> {
+        units.retain(|unit| unit.path.contains(&self.path));
+        if self.tags.is_empty() && self.name.is_empty() {
+            return units;
+        }
+        let mut checks = engine.roots(&CHECK, &units);
+        let is_other = |at: usize| !checks[at].as_ref().is_ok_and(|check| check.glance.is_matrix);
+        if let Some(cells) = expanded(engine, &units, is_other) {
+            units = cells;
+            checks = engine.roots(&CHECK, &units);
+        }
+        let mut wanted = checks.iter().map(|check| match check {
+            Ok(check) => self.wants(check),
+            Err(_) => true,
+        });
+        units.retain(|_| wanted.next().expect("there is one for each"));
+        units
+    }
+
+    fn wants(&self, check: &Check) -> bool {
+        let is_unread = check.scenarios.is_empty() && check.glance.worst == Some(Severity::Error);
+        let tagged = self.tags.is_empty() || check.tags.iter().any(|tag| self.tags.contains(tag));
+        let mut names = check.tags.iter().chain(&check.scenarios).chain([&check.name]);
+        is_unread || (tagged && names.any(|name| name.contains(&self.name)))
     }
 }
 

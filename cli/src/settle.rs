@@ -40,12 +40,28 @@ pub(crate) struct Settle<'a> {
     pub(crate) frozen: bool,
     /// Start nothing more once something has failed.
     pub(crate) fail_fast: bool,
-    /// Told of every finished run: how many are done, and of how many.
-    pub(crate) progress: &'a dyn Fn(usize, usize),
+    /// Told how far the runs are.
+    pub(crate) progress: &'a (dyn Fn(Progress<'_>) + Sync),
     /// Done before containers start, when all that matters was looked at.
-    pub(crate) before_runs: &'a dyn Fn(&Engine),
+    pub(crate) before_runs: &'a BeforeRuns<'a>,
     /// Where ends of runs come in, and changes while they go on.
     pub(crate) inbox: &'a Inbox,
+}
+
+/// Something that is done with units and their reports, some of which wait for runs.
+pub(crate) type BeforeRuns<'a> = dyn Fn(&mut Engine, &[Unit], &[Told]) + 'a;
+
+/// A report that was asked for.
+pub(crate) type Told = Result<Arc<Report>, Stopped>;
+
+/// Something about the runs under way.
+pub(crate) enum Progress<'a> {
+    /// So many more are to be made.
+    More(usize),
+    /// One begins, for a scenario of this name.
+    Begins(ActionKey, &'a str),
+    /// One is over.
+    Ends(ActionKey),
 }
 
 /// Which scenarios run although their outcome is known.
@@ -167,7 +183,7 @@ impl Settle<'_> {
         units: &[Unit],
         ran: &mut BTreeSet<ActionKey>,
         took: &mut Took,
-    ) -> Vec<Result<Arc<Report>, Stopped>> {
+    ) -> Vec<Told> {
         if units.is_empty() {
             return Vec::new();
         }
@@ -200,12 +216,13 @@ impl Settle<'_> {
             rounds += usize::from(more == 0);
             if rounds > MOST_ROUNDS + tries.most() {
                 // It says nothing about what is mounted, so it takes no inputs.
-                for (key, action) in &pending {
-                    let unsettled = encode(action, &unsettled());
+                for (key, wanted) in &pending {
+                    let unsettled = encode(&wanted.action, &unsettled());
                     engine.set_effect(Digest(key.0), &unsettled, Keep::Earlier, &[]);
                 }
                 continue;
             }
+            (self.before_runs)(engine, units, &reports);
             self.run(engine, units, pending, &mut tries, took);
             ran.append(&mut took.ran_later);
             // What ran before the interruption is still judged.
@@ -218,7 +235,7 @@ impl Settle<'_> {
     /// expectations were edited, is judged on the evidence there is.
     fn stale(
         &self,
-        reports: &[Result<Arc<Report>, Stopped>],
+        reports: &[Told],
         failed_before: &[bool],
         ran: &BTreeSet<ActionKey>,
     ) -> BTreeSet<ActionKey> {
@@ -241,9 +258,9 @@ impl Settle<'_> {
     }
 
     /// A run that can be ended by itself.
-    fn job(&self, (key, action): (ActionKey, Action), tries: &mut Tries) -> Job {
-        let failed = tries.begin(key, &action);
-        Job { key, action, failed, cancel: self.cancel.child() }
+    fn job(&self, (key, wanted): (ActionKey, Wanted), tries: &mut Tries) -> Job {
+        let failed = tries.begin(key, &wanted.action);
+        Job { key, wanted, failed, cancel: self.cancel.child() }
     }
 
     /// Runs actions on the pool, whose threads hold no handle of the engine. What changes meanwhile
@@ -253,28 +270,30 @@ impl Settle<'_> {
         &self,
         engine: &mut Engine,
         units: &[Unit],
-        pending: BTreeMap<ActionKey, Action>,
+        pending: BTreeMap<ActionKey, Wanted>,
         tries: &mut Tries,
         took: &mut Took,
     ) {
-        (self.before_runs)(engine);
         engine.commit();
         let (started, memory) = (AtomicU64::new(0), Memory::available());
-        let (backend, mut total) = (self.backend, pending.len());
-        backend.expect(&pending.values().collect::<Vec<_>>(), self.pool.current_num_threads());
+        let (backend, progress) = (self.backend, self.progress);
+        progress(Progress::More(pending.len()));
+        let actions: Vec<&Action> = pending.values().map(|wanted| &wanted.action).collect();
+        backend.expect(&actions, self.pool.current_num_threads());
         self.pool.in_place_scope(|scope| {
             let mut running: BTreeMap<ActionKey, Cancel> = BTreeMap::new();
             let mut superseded = BTreeSet::new();
             let start = |chain: Vec<Job>| {
                 let (send, started, memory) = (self.inbox.sender(), &started, &memory);
                 scope.spawn(move |_| {
-                    for Job { key, action, failed, cancel } in chain {
+                    for Job { key, wanted: Wanted { action, name }, failed, cancel } in chain {
                         rest(pause(failed), &cancel);
                         let _share = memory.take(&action);
                         let result = if cancel.is_cancelled() {
                             Err(BackendError::Cancelled)
                         } else {
                             started.fetch_add(1, Ordering::Relaxed);
+                            progress(Progress::Begins(key, &name));
                             let run = AssertUnwindSafe(|| backend.run(&action, &cancel));
                             catch_unwind(run).unwrap_or_else(|_| Err(panicked()))
                         };
@@ -289,16 +308,15 @@ impl Settle<'_> {
                 running.extend(jobs.iter().map(|job| (job.key, job.cancel.clone())));
                 start(jobs);
             }
-            let (mut done, mut committed) = (0, Instant::now());
+            let mut committed = Instant::now();
             while !running.is_empty() {
                 match self.inbox.next() {
                     Happening::Ran(key, action, result) => {
                         running.remove(&key);
-                        done += 1;
+                        progress(Progress::Ends(key));
                         if !superseded.contains(&key) {
                             take_in(engine, key, &action, &result);
                             took.asides.extend(result.into_iter().flat_map(|it| it.asides));
-                            (self.progress)(done, total);
                         }
                         if committed.elapsed() > COMMIT_EVERY {
                             engine.commit();
@@ -313,6 +331,7 @@ impl Settle<'_> {
                         self.inbox.note(changes);
                         let reports = engine.demand(&REPORT, units);
                         let wanted = self::pending(engine, units, &reports);
+                        (self.before_runs)(engine, units, &reports);
                         for (key, cancel) in &running {
                             if !wanted.contains_key(key) {
                                 cancel.cancel();
@@ -320,18 +339,19 @@ impl Settle<'_> {
                             }
                         }
                         // Those of a group wait until the others of it have ended.
-                        let new = wanted.into_iter().filter(|(key, action)| {
-                            action.group.is_none() && !running.contains_key(key)
+                        let new = wanted.into_iter().filter(|(key, wanted)| {
+                            wanted.action.group.is_none() && !running.contains_key(key)
                         });
-                        for (key, action) in new.collect::<Vec<_>>() {
-                            let job = self.job((key, action), tries);
+                        for (key, wanted) in new.collect::<Vec<_>>() {
+                            let job = self.job((key, wanted), tries);
                             running.insert(key, job.cancel.clone());
                             superseded.remove(&key);
                             took.ran_later.insert(key);
-                            total += 1;
+                            progress(Progress::More(1));
                             start(vec![job]);
                         }
                     }
+                    Happening::Wished(wish) => self.inbox.put_off(wish),
                     // Its runs end by `cancel`.
                     Happening::Interrupted => {}
                 }
@@ -344,20 +364,27 @@ impl Settle<'_> {
 /// A run that is to be made.
 struct Job {
     key: ActionKey,
-    action: Action,
+    wanted: Wanted,
     /// How often it failed before.
     failed: u32,
     cancel: Cancel,
 }
 
+/// What a report waits for.
+struct Wanted {
+    action: Action,
+    /// The test and its scenario, for people.
+    name: String,
+}
+
 /// What may run at once; one after the other in each are those of a group.
-fn chains(pending: BTreeMap<ActionKey, Action>) -> Vec<Vec<(ActionKey, Action)>> {
-    let mut groups: BTreeMap<String, Vec<(ActionKey, Action)>> = BTreeMap::new();
+fn chains(pending: BTreeMap<ActionKey, Wanted>) -> Vec<Vec<(ActionKey, Wanted)>> {
+    let mut groups: BTreeMap<String, Vec<(ActionKey, Wanted)>> = BTreeMap::new();
     let mut chains = Vec::new();
-    for (key, action) in pending {
-        match action.group.clone() {
-            None => chains.push(vec![(key, action)]),
-            Some(group) => groups.entry(group).or_default().push((key, action)),
+    for (key, wanted) in pending {
+        match wanted.action.group.clone() {
+            None => chains.push(vec![(key, wanted)]),
+            Some(group) => groups.entry(group).or_default().push((key, wanted)),
         }
     }
     // They take the longest, so they begin first.
@@ -378,7 +405,7 @@ impl Tries {
     }
 
     /// What is to be run again: failures of actions that were run here and may be tried again.
-    fn again(&mut self, reports: &[Result<Arc<Report>, Stopped>]) -> BTreeSet<ActionKey> {
+    fn again(&mut self, reports: &[Told]) -> BTreeSet<ActionKey> {
         let scenarios = reports.iter().flatten().flat_map(|report| &report.scenarios);
         let failed = scenarios.filter(|scenario| scenario.state == State::Failed);
         let failed: BTreeSet<ActionKey> = failed.filter_map(|scenario| scenario.key).collect();
@@ -476,18 +503,19 @@ fn is_failed<S>(report: &Report<S>) -> bool {
 }
 
 /// The actions that reports wait for, each once.
-fn pending(
-    engine: &mut Engine,
-    units: &[Unit],
-    reports: &[Result<Arc<Report>, Stopped>],
-) -> BTreeMap<ActionKey, Action> {
-    let mut parts = Vec::new();
+fn pending(engine: &mut Engine, units: &[Unit], reports: &[Told]) -> BTreeMap<ActionKey, Wanted> {
+    let (mut parts, mut names) = (Vec::new(), Vec::new());
     for (unit, report) in units.iter().zip(reports) {
         let scenarios = report.iter().flat_map(|report| report.scenarios.iter().enumerate());
-        let waiting = scenarios.filter(|(_, scenario)| scenario.state == State::Pending);
-        parts.extend(waiting.map(|(index, _)| numbered(unit, index)));
+        for (index, scenario) in scenarios.filter(|(_, one)| one.state == State::Pending) {
+            parts.push(numbered(unit, index));
+            names.push(format!("{unit}: {}", scenario.name));
+        }
     }
     let plans = engine.demand(&PLAN, &parts);
-    let actions = plans.iter().flatten().filter_map(|plan| plan.as_ref().as_ref().ok());
-    actions.map(|action| (action.key(), action.clone())).collect()
+    let wanted = plans.into_iter().zip(names).filter_map(|(plan, name)| {
+        let action = plan.ok()?.as_ref().as_ref().ok()?.clone();
+        Some((action.key(), Wanted { action, name }))
+    });
+    wanted.collect()
 }

@@ -1,8 +1,36 @@
 //! Why a scenario has to run.
 
+use std::collections::BTreeMap;
+
 use clnrm_backends::differences;
 use clnrm_engine::{Digest, Engine, Unit};
 use clnrm_queries::{PLAN, REPORT, Report, State, numbered, parts};
+
+use crate::settle::Told;
+
+/// Why tests ran: a line for each reason.
+pub(crate) type Reasons = BTreeMap<Unit, Vec<String>>;
+
+/// Of so many tests it is told why they run.
+const MOST_EXPLAINED: usize = 20;
+
+/// Why what waits for runs does, of some tests.
+pub(crate) fn explain(
+    engine: &mut Engine,
+    units: &[Unit],
+    reports: &[Told],
+    reasons: &mut Reasons,
+) {
+    let waits = |report: &Report| report.scenarios.iter().any(|one| one.state == State::Pending);
+    let tests =
+        units.iter().zip(reports).filter_map(|(unit, report)| Some((unit, report.as_ref().ok()?)));
+    for (unit, report) in tests.filter(|(_, report)| waits(report)).take(MOST_EXPLAINED) {
+        let lines = why(engine, unit, report);
+        if !lines.is_empty() {
+            reasons.entry(unit.clone()).or_insert(lines);
+        }
+    }
+}
 
 /// For each scenario of a test that has to run, why: a line each.
 pub(crate) fn why<S: AsRef<str>>(

@@ -56,13 +56,15 @@ impl Graph {
         self.keys.is_empty()
     }
 
-    /// Writes one paragraph a node: its name, and below it what it read.
+    /// Writes one paragraph a node of those units: its name, and below it what it read.
     ///
     /// # Errors
     /// Those of the writer.
-    pub fn text(&self, out: &mut dyn Write) -> io::Result<()> {
+    pub fn text(&self, of: impl Fn(&Unit) -> bool, out: &mut dyn Write) -> io::Result<()> {
         for (number, key) in (0..).zip(&self.keys) {
-            if let Key::Node(node) = key {
+            if let Key::Node(node) = key
+                && of(&node.unit)
+            {
                 writeln!(out, "{node}")?;
                 for read in self.edges.neighbors(number) {
                     writeln!(out, "  {}", self.keys[read as usize])?;

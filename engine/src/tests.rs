@@ -412,7 +412,7 @@ fn the_graph_is_what_was_read() {
         write(&graph, &mut bytes).unwrap();
         String::from_utf8(bytes).unwrap()
     };
-    assert_eq!(written(|graph, out| graph.text(out)), expected);
+    assert_eq!(written(|graph, out| graph.text(|_| true, out)), expected);
     assert_eq!(written(|graph, out| graph.dot(out)).matches(" -> ").count(), 9);
     let json = written(|graph, out| graph.json(out));
     assert_eq!(json.matches("\"id\":").count(), 7, "{json}");

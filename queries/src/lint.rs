@@ -14,7 +14,7 @@ use crate::model::{MODEL, Test};
 use crate::report::{CHECK, Check, Locator};
 
 /// What the shape check and the rules of style and risk say of a file: the root of `lint`.
-pub static LINT: Query<Check> = Query::new("lint", 1, lint).kept();
+pub static LINT: Query<Check> = Query::new("lint", 2, lint).kept();
 
 /// A rule looks at a test and says what it had better not say.
 type Rule = fn(&Test, &mut Vec<Problem>);

@@ -19,10 +19,10 @@ use crate::shape::SHAPE;
 use crate::verdict::VERDICT;
 
 /// What the shape check says of a file, with places: the root of `dry-run`.
-pub static CHECK: Query<Check> = Query::new("check", 3, check).kept();
+pub static CHECK: Query<Check> = Query::new("check", 4, check).kept();
 
 /// What came of a test: the root of `run`.
-pub static REPORT: Query<Report> = Query::new("report", 4, report).kept();
+pub static REPORT: Query<Report> = Query::new("report", 5, report).kept();
 
 /// What can be said of a file without running anything.
 ///
@@ -35,6 +35,8 @@ pub struct Check<S = String> {
     pub name: S,
     /// Its tags.
     pub tags: Vec<S>,
+    /// The names of its scenarios; none in a report, which has what came of them.
+    pub scenarios: Vec<S>,
     /// What is wrong with it.
     pub diagnostics: Vec<Diagnostic<S>>,
 }
@@ -46,6 +48,7 @@ impl Check {
             glance: self.glance,
             name: &self.name,
             tags: self.tags.iter().map(String::as_str).collect(),
+            scenarios: self.scenarios.iter().map(String::as_str).collect(),
             diagnostics: self.diagnostics.iter().map(Diagnostic::view).collect(),
         }
     }
@@ -243,17 +246,19 @@ fn check(cx: &Cx<'_>, unit: &Unit) -> Check {
         glance: CheckGlance {
             declared: shape.declared,
             is_matrix: shape.problems.iter().any(|problem| problem.code == IS_MATRIX),
-            scenarios: shape.scenarios,
+            scenarios: shape.scenarios.len(),
             worst,
         },
         name: if shape.name.is_empty() { unit.path.to_string() } else { shape.name.clone() },
         tags: shape.tags.clone(),
+        scenarios: shape.scenarios.clone(),
         diagnostics,
     }
 }
 
 fn report(cx: &Cx<'_>, unit: &Unit) -> Report {
     let mut check = cx.get(&CHECK, unit).as_ref().clone();
+    check.scenarios.clear();
     for diagnostic in &mut check.diagnostics {
         if is_error_when_run(&diagnostic.code) {
             diagnostic.severity = Severity::Error;

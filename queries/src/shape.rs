@@ -18,7 +18,7 @@ use crate::source::SOURCE;
 pub(crate) use self::services::start_order;
 
 /// What the shape check has to say of a file.
-pub(crate) static SHAPE: Query<Shape> = Query::new("shape", 2, shape);
+pub(crate) static SHAPE: Query<Shape> = Query::new("shape", 3, shape);
 
 /// See [`SHAPE`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -29,8 +29,8 @@ pub(crate) struct Shape {
     pub name: String,
     /// Its tags.
     pub tags: Vec<String>,
-    /// How many scenarios it has.
-    pub scenarios: usize,
+    /// The names of its scenarios.
+    pub scenarios: Vec<String>,
     /// What is wrong with it, in the order of the rules.
     pub problems: Vec<Problem>,
 }
@@ -55,7 +55,7 @@ fn shape(cx: &Cx<'_>, unit: &Unit) -> Shape {
             declared: looks_declared(cx, unit),
             name: String::new(),
             tags: Vec::new(),
-            scenarios: 0,
+            scenarios: Vec::new(),
             problems: vec![problem.clone()],
         },
     }
@@ -85,7 +85,7 @@ pub(crate) fn check(test: &Test) -> Shape {
         declared: test.declared,
         name: test.name.clone(),
         tags: test.tags.clone(),
-        scenarios: test.scenarios.len(),
+        scenarios: test.scenarios.iter().map(|scenario| scenario.name.clone()).collect(),
         problems,
     }
 }

@@ -38,5 +38,6 @@ mod some_of_them;
 mod spans;
 mod spares;
 mod stdout_spans;
+mod terminal;
 mod tidy;
 mod watch;

@@ -98,7 +98,7 @@ fn started(event: &Value) -> u64 {
     event["stats"]["containers_started"].as_u64().unwrap()
 }
 
-const FIXTURE: &str = r#"
+pub(crate) const FIXTURE: &str = r#"
 //- /one.clnrm.toml
 [meta]
 name = "one"

@@ -47,7 +47,7 @@ pub(crate) fn run(args: &BuildArgs) -> anyhow::Result<Exit> {
         // Others may write while a slow reader reads.
         engine.release();
         printer::stream(|out| match format {
-            GraphFormat::Text => graph.text(out),
+            GraphFormat::Text => graph.text(|_| true, out),
             GraphFormat::Dot => graph.dot(out),
             GraphFormat::Json => graph.json(out),
         });

@@ -50,7 +50,9 @@ pub(crate) fn check(
         return Ok(Exit::Nothing.max(selection.exit()));
     }
     let detail = if *deny == Deny::Nothing { check.format.into() } else { Detail::Whole };
+    let busy = printer::Busy::with(format!("checking {} files", selection.units.len()));
     let (units, checks) = checks(&mut engine, query, selection.units.clone(), detail);
+    drop(busy);
     let units = ManuallyDrop::new(units);
     let given_up = checks.iter().filter(|check| matches!(check, Err(Stopped::Cancelled))).count();
     if given_up > 0 {

@@ -35,7 +35,9 @@ pub(crate) fn run(args: &FmtArgs) -> anyhow::Result<Exit> {
         printer::talk("no tests found; `clnrm init` makes some");
         return Ok(Exit::Nothing.max(selection.exit()));
     }
+    let busy = printer::Busy::with(format!("formatting {} files", selection.units.len()));
     let all = engine.roots(&FORMATTED, &selection.units);
+    drop(busy);
     let (mut changed, mut exit) = (0_u64, selection.exit());
     for (unit, formatted) in selection.units.iter().zip(&all) {
         let formatted = match formatted {

@@ -1,5 +1,6 @@
 //! `clnrm run`
 
+use std::cell::RefCell;
 use std::mem::ManuallyDrop;
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,16 +12,16 @@ use clnrm_queries::{
     Diagnostic, PLAN, SETTINGS, ScenarioReport, Settings, Severity, State, numbered, settings_unit,
 };
 
-use crate::args::{BackendArg, DryRunArgs, RunArgs};
+use crate::args::{BackendArg, DryRunArgs, RunArgs, RunnerArgs};
 use crate::exit::Exit;
 use crate::inbox::Inbox;
 use crate::interrupt;
 use crate::known::KnownReport;
-use crate::printer::{self, RunSummary, Stats};
-use crate::select::select;
+use crate::printer::{self, RunSummary, Stats, Verbosity};
+use crate::select::{Filter, select};
 use crate::settle::{Again, Settle, Settled};
 use crate::shard::shard;
-use crate::why::why;
+use crate::why::{Reasons, explain, why};
 use crate::workspace::{LazyBackend, Workspace};
 
 /// Of so many tests that may not run it is told why they would have to.
@@ -46,12 +47,14 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
     interrupt::listen(&engine, &cancel)?;
     // What is about every file is let go of with the process.
     let mut selection = ManuallyDrop::new(select(&workspace, &mut engine, &args.paths)?);
+    let filter = Filter { tags: args.runner.tags.clone(), ..Filter::default() };
+    selection.units = filter.keep(&mut engine, std::mem::take(&mut selection.units));
     if let Some(part) = args.shard {
         let units = std::mem::take(&mut selection.units);
         selection.units = shard(&mut engine, units, part, args.shard_by);
     }
     let settings = settings(&mut engine)?;
-    backend.choose(choice(args.backend, &settings), args.pull);
+    backend.choose(choice(args.runner.backend, &settings), args.runner.pull);
     if settings.diagnostics.iter().any(|d| d.severity == Severity::Error) {
         // Whatever they were to say, nothing is run without it.
         let nothing = Settled::default();
@@ -60,7 +63,10 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
         return Ok(Exit::Diagnostics);
     }
     if selection.units.is_empty() {
-        printer::talk("no tests found; `clnrm init` makes some");
+        printer::talk(&match &args.runner.tags[..] {
+            [] => "no tests found; `clnrm init` makes some".to_owned(),
+            tags => format!("no test has the tag {}", tags.join(" or ")),
+        });
         return Ok(Exit::Nothing.max(selection.exit()));
     }
     let backend_in_use = match backend.get() {
@@ -70,9 +76,10 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
             return Ok(Exit::Backend);
         }
     };
-    let jobs = args.jobs.map(usize::from).or(settings.jobs).unwrap_or_else(default_jobs);
+    let jobs = jobs(&args.runner, &settings);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(jobs).build();
-    let progress = printer::progress();
+    let why = RefCell::new(Reasons::default());
+    let progress = printer::Runs::of(selection.units.len());
     let settle = Settle {
         backend: backend_in_use,
         pool: &pool.context("cannot start threads for runs")?,
@@ -81,14 +88,19 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
         detail: args.common.format.into(),
         frozen: args.frozen,
         fail_fast: args.fail_fast,
-        before_runs: &|_| {},
+        before_runs: &|engine, units, reports| {
+            if printer::verbosity() == Verbosity::Verbose {
+                explain(engine, units, reports, &mut why.borrow_mut());
+            }
+        },
         inbox: &Inbox::default(),
-        progress: &progress,
+        progress: &|event| progress.tell(event),
     };
     let mut settled = settle.settle(&mut engine, selection.units.clone());
+    drop(progress);
     let asides = std::mem::take(&mut settled.asides);
     let summary = summarise(&engine, settled, &settings, &backend, began);
-    let summary = ManuallyDrop::new(summary);
+    let summary = ManuallyDrop::new(RunSummary { why: why.take(), ..summary });
     // A slow reader of what is printed must not keep others from the store.
     engine.release();
     printer::run(&summary, args.common.format);
@@ -209,8 +221,10 @@ pub(super) fn choice(argument: Option<BackendArg>, settings: &Settings) -> Choic
     }
 }
 
-pub(super) fn default_jobs() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
+/// How many scenarios run at once.
+pub(super) fn jobs(args: &RunnerArgs, settings: &Settings) -> usize {
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    args.jobs.map(usize::from).or(settings.jobs).unwrap_or_else(cores)
 }
 
 pub(super) fn summarise(
@@ -235,6 +249,7 @@ pub(super) fn summarise(
         stats,
         backend: backend.reason().unwrap_or_default().to_owned(),
         duration: began.elapsed(),
+        why: Reasons::default(),
     }
 }
 

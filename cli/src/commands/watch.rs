@@ -10,16 +10,18 @@ use clnrm_backends::{ActionKey, Cancel};
 use clnrm_engine::{Digest, Engine, Unit};
 use clnrm_queries::{Settings, State};
 
-use super::run::{choice, default_jobs, settings, summarise};
-use crate::args::WatchArgs;
+use super::run::{choice, jobs, settings, summarise};
+use crate::args::{WatchArgs, WatchFormat};
 use crate::exit::Exit;
-use crate::inbox::{Changes, Happening, Inbox};
+use crate::inbox::{Changes, Due, Happening, Inbox, Wish};
 use crate::interrupt;
+use crate::keys::{self, Keys};
 use crate::known::{Detail, KnownReport};
 use crate::printer::{self, Revision, RunSummary};
-use crate::select::select;
+use crate::select::{Filter, select};
 use crate::settle::{Again, Settle, Settled};
 use crate::watcher::Watcher;
+use crate::why::{Reasons, explain};
 use crate::workspace::{LazyBackend, Workspace};
 
 /// Between two tries of what an engine failed to run.
@@ -36,14 +38,15 @@ pub(crate) fn run(args: &WatchArgs) -> anyhow::Result<Exit> {
     let wake = inbox.sender();
     interrupt::listen_and(&engine, &cancel, move || drop(wake.send(Happening::Interrupted)))?;
     let settings = settings(&mut engine)?;
-    backend.choose(choice(args.backend, &settings), args.pull);
+    backend.choose(choice(args.runner.backend, &settings), args.runner.pull);
     if let Err(error) = backend.get() {
         printer::backend_failed(error);
         return Ok(Exit::Backend);
     }
-    let jobs = args.jobs.map(usize::from).or(settings.jobs).unwrap_or_else(default_jobs);
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(jobs).build();
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(jobs(&args.runner, &settings)).build();
     let watcher = Watcher::new(&workspace.root, inbox.sender(), args.poll);
+    let is_human = args.format == WatchFormat::Human;
+    let keys = if is_human { Keys::listen(inbox.sender()) } else { None };
     let mut watch = Watch {
         args,
         workspace: &workspace,
@@ -53,21 +56,35 @@ pub(crate) fn run(args: &WatchArgs) -> anyhow::Result<Exit> {
         watcher: RefCell::new(watcher.context("cannot watch for changes")?),
         inbox,
         cancel,
+        filter: Filter { tags: args.runner.tags.clone(), ..Filter::default() },
         marks: BTreeMap::new(),
         crashed: BTreeSet::new(),
+        ran: BTreeSet::new(),
+        told: BTreeSet::new(),
+        why: RefCell::default(),
+        has_keys: keys.is_some(),
     };
-    watch.revision(&mut engine, None, began)?;
+    watch.revision(&mut engine, Cause::Start, began)?;
     let pause = Duration::from_millis(args.debounce.into());
     while !watch.cancel.is_cancelled() {
         let patience = if watch.crashed.is_empty() { FOREVER } else { RETRY_AFTER };
-        let Some(changes) = watch.inbox.changes(patience, pause) else { break };
+        let Some(due) = watch.inbox.due(patience, pause) else { break };
         let began = Instant::now();
-        if changes.tell(&mut engine) || !watch.crashed.is_empty() {
-            watch.revision(&mut engine, Some(changes), began)?;
+        match due {
+            Due::Wish(wish) => watch.grant(&mut engine, wish, began)?,
+            Due::Changes(changes) => {
+                if changes.tell(&mut engine) || !watch.crashed.is_empty() {
+                    watch.revision(&mut engine, Cause::Changes(changes), began)?;
+                }
+            }
         }
     }
+    printer::ask(None);
+    printer::stand(None);
     let removed = super::run::removed(backend.get().map_err(|error| anyhow::anyhow!("{error}"))?);
-    Ok(Exit::Interrupted.max(super::finish(&mut engine, "watch")).max(removed))
+    let has_quit = keys.is_some_and(|keys| keys.has_quit());
+    let ended = if has_quit { Exit::Green } else { Exit::Interrupted };
+    Ok(ended.max(super::finish(&mut engine, "watch")).max(removed))
 }
 
 /// A loop from a change to what came of it.
@@ -80,32 +97,97 @@ struct Watch<'a> {
     watcher: RefCell<Watcher>,
     inbox: Inbox,
     cancel: Cancel,
+    filter: Filter,
     /// How each test stood when it was last told of.
     marks: BTreeMap<Unit, String>,
     /// What an engine failed to run.
     crashed: BTreeSet<ActionKey>,
+    /// What ran last.
+    ran: BTreeSet<ActionKey>,
+    /// The tests that were told of last.
+    told: BTreeSet<Unit>,
+    /// Why tests ran last.
+    why: RefCell<Reasons>,
+    /// Whether keys are listened to.
+    has_keys: bool,
+}
+
+/// What has everything looked at again.
+enum Cause {
+    /// It was never looked at.
+    Start,
+    /// Something has changed; if it is nothing, what an engine failed to run is tried again.
+    Changes(Changes),
+    /// These words of a wish, by which so much runs again.
+    Wish(String, Again),
+    /// These words of a wish for other tests.
+    Filter(String),
 }
 
 impl Watch<'_> {
-    /// What changed, and everything that changes meanwhile, brings about; at first, all there is.
+    /// Does what somebody wishes.
+    fn grant(&mut self, engine: &mut Engine, wish: Wish, began: Instant) -> anyhow::Result<()> {
+        let only = |what: &str, text: &str| match text {
+            "" => Cause::Filter(format!("all tests, whatever their {what}")),
+            text => Cause::Filter(format!("only tests with `{text}` in their {what}")),
+        };
+        let cause = match wish {
+            Wish::All => Cause::Wish("all tests".to_owned(), Again::All),
+            Wish::Failed => Cause::Wish("the tests that fail".to_owned(), Again::Failed),
+            Wish::Again => {
+                self.ran.iter().for_each(|key| engine.forget_effect(Digest(key.0)));
+                Cause::Wish("what ran last".to_owned(), Again::None)
+            }
+            Wish::Path(text) => {
+                let cause = only("path", &text);
+                self.filter.path = text;
+                cause
+            }
+            Wish::Name(text) => {
+                let cause = only("names and tags", &text);
+                self.filter.name = text;
+                cause
+            }
+            Wish::Why => {
+                printer::reasons(&self.why.borrow());
+                return Ok(());
+            }
+            Wish::Graph => {
+                let graph = engine.graph();
+                engine.release();
+                printer::stream(|out| graph.text(|unit| self.told.contains(unit), out));
+                return Ok(());
+            }
+        };
+        self.revision(engine, cause, began)
+    }
+
+    /// What a cause, and everything that changes meanwhile, brings about.
     fn revision(
         &mut self,
         engine: &mut Engine,
-        changes: Option<Changes>,
+        cause: Cause,
         began: Instant,
     ) -> anyhow::Result<()> {
-        let is_first = changes.is_none();
-        let mut changes = changes.unwrap_or_default();
-        // Nothing changed: what an engine failed to run is tried again.
-        let is_retry = !is_first && changes.is_empty();
+        let (mut again, mut changes, mut wished) = (Again::None, Changes::default(), None);
+        let is_first = matches!(cause, Cause::Start);
+        let is_overview = is_first || matches!(cause, Cause::Filter(_));
+        match cause {
+            Cause::Start => again = Again::Failed,
+            Cause::Changes(some) => changes = some,
+            Cause::Wish(words, runs) => (wished, again) = (Some(words), runs),
+            Cause::Filter(words) => wished = Some(words),
+        }
+        let is_retry = !is_overview && wished.is_none() && changes.is_empty();
         for key in take(&mut self.crashed) {
             engine.forget_effect(Digest(key.0));
         }
         self.watcher.borrow_mut().forget_missing();
-        let again = if is_first { Again::Failed } else { Again::None };
+        self.why.borrow_mut().clear();
         let (mut ran, mut started) = (BTreeSet::new(), 0);
-        let (summary, asides) = loop {
-            let (mut summary, settled) = self.settled(engine, again, began)?;
+        let (mut summary, asides) = loop {
+            let explains = !changes.is_empty();
+            let (mut summary, settled) = self.settled(engine, again, explains, began)?;
             ran.extend(settled.ran);
             started += summary.stats.containers_started;
             summary.stats.containers_started = started;
@@ -115,9 +197,15 @@ impl Watch<'_> {
             }
             // Only what came of the latest is told.
             changes.add(more);
+            // What was wished has been done.
+            again = Again::None;
         };
         if self.cancel.is_cancelled() {
             return Ok(());
+        }
+        summary.why.clone_from(&self.why.borrow());
+        if !ran.is_empty() {
+            self.ran.clone_from(&ran);
         }
         let ran = if is_retry { BTreeSet::new() } else { ran };
         // What came and went meanwhile, as editors have it, is of no interest.
@@ -126,21 +214,35 @@ impl Watch<'_> {
                 || self.marks.keys().any(|it| *it.path == **path)
         });
         let before = self.marks.len();
-        let shown = self.told(&summary, &ran, is_first);
-        if is_first || !shown.is_empty() || self.marks.len() < before {
-            let revision = Revision { changes: &changes, summary: &summary, shown, is_first };
-            printer::revision(&revision, self.args.format);
+        let shown = self.told(&summary, &ran, is_overview);
+        let is_told = is_overview || wished.is_some() || !shown.is_empty();
+        if is_told || self.marks.len() < before {
+            self.told = shown.iter().map(|at| summary.units[*at].clone()).collect();
+            let (changes, wished, summary) = (&changes, wished.as_deref(), &summary);
+            let revision = Revision { changes, wished, summary, shown, is_first };
+            self.tell(&revision);
         }
         asides.iter().for_each(|aside| printer::warn(aside));
         self.rest(engine);
         Ok(())
     }
 
-    /// The reports of all tests there are now.
+    fn tell(&self, revision: &Revision<'_>) {
+        printer::revision(revision, self.args.format);
+        if self.has_keys {
+            let (passed, failed) = revision.totals();
+            let tests = printer::many(revision.summary.units.len() as u64, "test");
+            let totals = format!("watching {tests}: {passed} passed, {failed} failed");
+            printer::stand(Some(&format!("{totals} | {}", keys::HINT)));
+        }
+    }
+
+    /// The reports of all tests there are now; with `explains`, what runs is explained.
     fn settled(
         &self,
         engine: &mut Engine,
         again: Again,
+        explains: bool,
         began: Instant,
     ) -> anyhow::Result<(RunSummary, Settled)> {
         let selection = match select(self.workspace, engine, &self.args.paths) {
@@ -151,8 +253,9 @@ impl Watch<'_> {
                 Default::default()
             }
         };
+        let units = self.filter.keep(engine, selection.units);
         let backend = self.backend.get().map_err(|error| anyhow::anyhow!("{error}"))?;
-        let (progress, before_runs) = (printer::progress(), |engine: &Engine| self.watch(engine));
+        let progress = printer::Runs::of(units.len());
         let settle = Settle {
             backend,
             pool: &self.pool,
@@ -161,23 +264,28 @@ impl Watch<'_> {
             detail: Detail::Glance,
             frozen: false,
             fail_fast: false,
-            progress: &progress,
-            before_runs: &before_runs,
+            progress: &|event| progress.tell(event),
+            before_runs: &|engine, units, reports| {
+                self.watch(engine);
+                if explains {
+                    explain(engine, units, reports, &mut self.why.borrow_mut());
+                }
+            },
             inbox: &self.inbox,
         };
-        let mut settled = settle.settle(engine, selection.units);
+        let mut settled = settle.settle(engine, units);
         let (ran, asides) = (take(&mut settled.ran), take(&mut settled.asides));
         let summary = summarise(engine, settled, self.settings, self.backend, began);
         Ok((summary, Settled { ran, asides, ..Settled::default() }))
     }
 
-    /// The places of the tests to be told of: at first those that do not pass, later those that ran
+    /// The places of the tests to be told of: in an overview those that do not pass, later those that ran
     /// and those that stand otherwise than before.
     fn told(
         &mut self,
         summary: &RunSummary,
         ran: &BTreeSet<ActionKey>,
-        is_first: bool,
+        is_overview: bool,
     ) -> Vec<usize> {
         let (mut shown, mut marks) = (Vec::new(), BTreeMap::new());
         for (at, (unit, report)) in summary.units.iter().zip(&summary.reports).enumerate() {
@@ -188,11 +296,13 @@ impl Watch<'_> {
             let crashed = scenarios().filter(|one| matches!(one.state, State::Crashed(_)));
             self.crashed.extend(crashed.filter_map(|one| one.key));
             let is_other = self.marks.get(unit) != Some(&mark);
-            if if is_first { !mark.is_empty() } else { has_run || is_other } {
+            if if is_overview { !mark.is_empty() } else { has_run || is_other } {
                 shown.push(at);
             }
             marks.insert(unit.clone(), mark);
         }
+        // Those that pass without remarks last.
+        shown.sort_by_key(|at| marks[&summary.units[*at]].is_empty());
         self.marks = marks;
         shown
     }

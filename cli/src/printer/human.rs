@@ -6,13 +6,16 @@ use std::time::Duration;
 
 use clnrm_backends::{Finding, Health};
 use clnrm_engine::{Stopped, Unit};
-use clnrm_queries::{Diagnostic, Failure, Origin, Reached, Report, Severity, State};
+use clnrm_queries::{
+    Diagnostic, Failure, Origin, Reached, Report, ScenarioReport, Severity, State,
+};
 use rayon::prelude::*;
 
 use super::snippet::snippet;
 use super::style::{bad, doubtful, good, quiet};
-use super::{DrySummary, Revision, RunSummary, many};
+use super::{DrySummary, Revision, RunSummary, Verbosity, live, many, verbosity};
 use crate::known::{Deny, KnownCheck, KnownReport};
+use crate::why::Reasons;
 
 /// So many tests are told of at once, on all cores.
 const BATCH: usize = 4096;
@@ -62,7 +65,7 @@ pub(super) fn run(summary: &RunSummary, print: &dyn Fn(&mut String)) {
     let (mut passed, mut failed) = (0, 0);
     let tests = (&summary.units[..], &summary.reports[..]);
     let tell = |text: &mut String, unit: &Unit, report: &Result<KnownReport, Stopped>| {
-        one_test(text, &name_of(unit), report, width)
+        one_test(text, &name_of(unit), report, width, summary.why.get(unit))
     };
     let count = |state| match state {
         Some(State::Passed) => passed += 1,
@@ -76,6 +79,9 @@ pub(super) fn run(summary: &RunSummary, print: &dyn Fn(&mut String)) {
 
 /// The lines at the end: how many tests stand how, and what that took.
 fn totals(text: &mut String, summary: &RunSummary, passed: u64, failed: u64) {
+    if verbosity() == Verbosity::Quiet && passed == summary.reports.len() as u64 {
+        return;
+    }
     let rest = summary.reports.len() as u64 - passed - failed;
     let mut totals = good(format!("{passed} passed")).to_string();
     if failed > 0 {
@@ -102,24 +108,36 @@ fn totals(text: &mut String, summary: &RunSummary, passed: u64, failed: u64) {
 const MOST_NAMED: usize = 3;
 
 pub(super) fn revision(revision: &Revision<'_>) -> String {
-    let Revision { changes, summary, shown, is_first } = revision;
+    let Revision { changes, wished, summary, shown, is_first } = revision;
     let mut text = String::new();
-    if !is_first {
-        let mut names: Vec<&str> = changes.paths.iter().map(String::as_str).collect();
-        let more = names.len().saturating_sub(MOST_NAMED);
-        names.truncate(MOST_NAMED);
-        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        let _ = writeln!(text, "\n{}", quiet(format!("changed: {}{more}", names.join(", "))));
+    let mut names: Vec<&str> = changes.paths.iter().map(String::as_str).collect();
+    let more = names.len().saturating_sub(MOST_NAMED);
+    names.truncate(MOST_NAMED);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    match wished {
+        Some(wished) => drop(writeln!(text, "\n{}", quiet(wished))),
+        None if names.is_empty() => {}
+        None => drop(writeln!(text, "\n{}", quiet(format!("changed: {}{more}", names.join(", "))))),
     }
     let width = |at: &usize| name_of(&summary.units[*at]).chars().count();
     let width = shown.iter().map(width).max().unwrap_or(0);
     for at in shown {
-        one_test(&mut text, &name_of(&summary.units[*at]), &summary.reports[*at], width);
+        let unit = &summary.units[*at];
+        one_test(&mut text, &name_of(unit), &summary.reports[*at], width, summary.why.get(unit));
     }
     let (passed, failed) = revision.totals();
     totals(&mut text, summary, passed, failed);
-    if *is_first {
+    if *is_first && !live::is_seen() && verbosity() != Verbosity::Quiet {
         let _ = writeln!(text, "{}", quiet("watching; Ctrl-C ends it"));
+    }
+    text
+}
+
+pub(super) fn reasons(why: &Reasons) -> String {
+    let mut text = String::new();
+    for (unit, reasons) in why {
+        let _ = writeln!(text, "{}", name_of(unit));
+        reasons.iter().for_each(|reason| text += &indented(reason, 2));
     }
     text
 }
@@ -130,11 +148,14 @@ fn one_test(
     file: &str,
     report: &Result<KnownReport, Stopped>,
     width: usize,
+    why: Option<&Vec<String>>,
 ) -> Option<State> {
     let report = match report.as_ref().map(KnownReport::view) {
         Ok(Ok(report)) => report,
         Ok(Err(green)) => {
-            headline(text, good("PASS"), (file, width), &green.name, green.duration);
+            if verbosity() != Verbosity::Quiet {
+                headline(text, good("PASS"), (file, width), &green.name, green.duration);
+            }
             return Some(State::Passed);
         }
         Err(stopped) => {
@@ -143,6 +164,10 @@ fn one_test(
         }
     };
     let state = report.state();
+    let has_remarks = report.diagnostics().next().is_some();
+    if verbosity() == Verbosity::Quiet && state == State::Passed && !has_remarks {
+        return Some(state);
+    }
     let word = match &state {
         State::Passed => good("PASS"),
         State::Failed => bad("FAIL"),
@@ -151,10 +176,39 @@ fn one_test(
         State::Pending => doubtful("SKIP"),
     };
     headline(text, word, (file, width), report.check.name, report.glance.duration);
-    if state != State::Passed || report.diagnostics().next().is_some() {
+    reasons_of(text, why.map_or(&[], Vec::as_slice));
+    if verbosity() == Verbosity::Verbose {
+        report.scenarios.iter().for_each(|scenario| one_scenario(text, scenario));
+    }
+    if state != State::Passed || has_remarks {
         details(text, &report);
     }
     Some(state)
+}
+
+/// Tells why a test ran: the first reason, unless all is to be told.
+fn reasons_of(text: &mut String, reasons: &[String]) {
+    let told = if verbosity() == Verbosity::Verbose { reasons.len() } else { 1 };
+    for (at, reason) in reasons.iter().take(told).enumerate() {
+        let more = match reasons.len() - told {
+            more if at + 1 == told && more > 0 => {
+                format!(" (and {})", many(more as u64, "more reason"))
+            }
+            _ => String::new(),
+        };
+        let _ = writeln!(text, "      {}", quiet(format!("why: {reason}{more}")));
+    }
+}
+
+fn one_scenario(text: &mut String, scenario: &ScenarioReport<&str>) {
+    let word = match &scenario.state {
+        State::Passed => good("ok  "),
+        State::Failed | State::Broken | State::Crashed(_) => bad("FAIL"),
+        State::Pending => doubtful("SKIP"),
+    };
+    let spans = many(scenario.spans, "span");
+    let took = quiet(format!("{}, {spans}", seconds(scenario.duration)));
+    let _ = writeln!(text, "      {word}  {}  {took}", scenario.name);
 }
 
 fn headline(
@@ -211,6 +265,9 @@ pub(super) fn dry_run(summary: &DrySummary<'_>, print: &dyn Fn(&mut String)) {
     };
     let count = |is_sound| *if is_sound { &mut sound } else { &mut broken } += 1;
     tell_all(&mut text, files, tell, count, print);
+    if verbosity() == Verbosity::Quiet && broken == 0 {
+        return print(&mut text);
+    }
     let mut totals = good(format!("{sound} ok")).to_string();
     if broken > 0 {
         let _ = write!(totals, ", {}", bad(format!("{broken} with errors")));
@@ -230,11 +287,16 @@ fn one_file(
 ) -> bool {
     match check.as_ref().map(KnownCheck::view) {
         Ok(Err(green)) => {
-            checked(text, good("ok "), file, green.scenarios);
+            if verbosity() != Verbosity::Quiet {
+                checked(text, good("ok "), file, green.scenarios);
+            }
             true
         }
         Ok(Ok(check)) => {
             let is_sound = deny.is_sound(&check);
+            if verbosity() == Verbosity::Quiet && check.diagnostics.is_empty() {
+                return is_sound;
+            }
             let word = if is_sound { good("ok ") } else { bad("ERR") };
             checked(text, word, file, check.glance.scenarios);
             for one in check.diagnostics {

@@ -41,12 +41,13 @@ pub(super) fn run(summary: &RunSummary) -> String {
 
 /// One line.
 pub(super) fn revision(revision: &Revision<'_>) -> String {
-    let Revision { changes, summary, shown, is_first } = revision;
+    let Revision { changes, summary, shown, is_first, .. } = revision;
     let (passed, failed) = revision.totals();
     let (mut tests, mut of_tests) = (Vec::new(), Vec::new());
     for at in shown {
-        let (file, report) = (&*summary.units[*at].path, &summary.reports[*at]);
-        tests.push(match report.as_ref().map(KnownReport::view) {
+        let (unit, report) = (&summary.units[*at], &summary.reports[*at]);
+        let file = &*unit.path;
+        let mut told = match report.as_ref().map(KnownReport::view) {
             Ok(Ok(report)) => {
                 of_tests.extend(report.diagnostics().cloned().map(diagnostic));
                 test(file, &Ok(report))
@@ -58,7 +59,11 @@ pub(super) fn revision(revision: &Revision<'_>) -> String {
                 "duration_ms": milliseconds(green.duration),
             }),
             Err(error) => stopped(file, error),
-        });
+        };
+        if let Some(why) = summary.why.get(unit) {
+            told["why"] = json!(why);
+        }
+        tests.push(told);
     }
     let line = json!({
         "event": if *is_first { "watching" } else { "revision" },

@@ -88,8 +88,8 @@ impl Lab {
             detail: Detail::Whole,
             frozen: false,
             fail_fast: false,
-            progress: &|_, _| {},
-            before_runs: &|_| {},
+            progress: &|_| {},
+            before_runs: &|_, _, _| {},
             inbox: &Inbox::default(),
         };
         let settled = settle.settle(&mut self.engine, units.clone());
