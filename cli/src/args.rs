@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use clap_complete::ArgValueCandidates;
 use clnrm_backends::{Choice, Pull};
+
+use crate::completion;
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 green; 1 a test failed; 2 usage; 3 errors in files; 4 nothing selected; \
@@ -167,7 +170,7 @@ pub(crate) struct WatchArgs {
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct RunnerArgs {
     /// Run only tests with this tag, or one of several.
-    #[arg(long = "tag", value_name = "TAG")]
+    #[arg(long = "tag", value_name = "TAG", add = ArgValueCandidates::new(completion::tags))]
     pub(crate) tags: Vec<String>,
     /// Where containers run; `auto` takes Podman or Docker where one answers, else the sandbox.
     #[arg(long, value_enum)]
@@ -408,6 +411,7 @@ pub(crate) struct DoctorArgs {
 #[command(after_help = "Examples:\n  clnrm logs\n  clnrm logs \"an order is found\" tests/api")]
 pub(crate) struct LogsArgs {
     /// The scenario, by a part of its name; all without one.
+    #[arg(add = ArgValueCandidates::new(completion::scenarios))]
     pub(crate) scenario: Option<String>,
     /// Test files, or folders to look for them in.
     pub(crate) paths: Vec<PathBuf>,
@@ -418,10 +422,11 @@ pub(crate) struct LogsArgs {
 /// Enter a container of an environment that `clnrm run --keep` keeps up.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  clnrm shell\n  clnrm shell --service db \"an order is kept\" -- psql"
+    after_help = "Examples:\n  clnrm shell\n  clnrm shell --service db \"an order is kept\" -- env"
 )]
 pub(crate) struct ShellArgs {
     /// The scenario, by a part of its name; not needed when one is up.
+    #[arg(add = ArgValueCandidates::new(completion::kept))]
     pub(crate) scenario: Option<String>,
     /// The service whose container is entered [default: the first].
     #[arg(long)]
@@ -461,10 +466,10 @@ pub(crate) enum ServicesCommand {
 }
 
 /// Print what a shell completes the words of clnrm by.
+///
+/// Tags and the names of scenarios are completed by what the tests say.
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Example:\n  clnrm completions bash > ~/.local/share/bash-completion/completions/clnrm"
-)]
+#[command(after_help = "Example:\n  echo 'source <(clnrm completions bash)' >> ~/.bashrc")]
 pub(crate) struct CompletionsArgs {
     /// Which shell.
     #[arg(value_enum)]
@@ -481,6 +486,7 @@ pub(crate) struct ManArgs {
 
 /// Print what `plugin` may be in a service, and what that means.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  clnrm plugins")]
 pub(crate) struct PluginsArgs {}
 
 /// Remove what killed runs have left: containers, their folders, and control groups.

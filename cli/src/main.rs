@@ -2,6 +2,7 @@
 
 mod args;
 mod commands;
+mod completion;
 mod exit;
 mod inbox;
 mod interrupt;
@@ -32,6 +33,7 @@ fn main() -> std::process::ExitCode {
     // A container of the sandbox is this program, too.
     clnrm_backends::sandbox_main();
     clnrm_engine::hush_caught_panics();
+    completion::answer();
     let args = Args::parse();
     args.color.write_global();
     printer::talk_as(args.quiet, args.verbose);

@@ -47,21 +47,27 @@ pub(crate) fn why<S: AsRef<str>>(
             continue;
         }
         let name = scenario.name.as_ref();
-        let before = last.as_ref().and_then(|last| {
-            let same = last.scenarios.iter().find(|before| before.name == name)?;
-            parts(&engine.effect(Digest(same.key?.0))?)
-        });
+        let same = last.as_ref().and_then(|last| last.scenarios.iter().find(|it| it.name == name));
+        let Some(same) = same else {
+            lines.push(format!("{name} has never run"));
+            continue;
+        };
+        if same.key == scenario.key {
+            lines.push(match same.state {
+                State::Failed => format!("{name} failed when it last ran"),
+                _ => format!("the last outcome of {name} is not known here"),
+            });
+            continue;
+        }
+        let before = same.key.and_then(|key| parts(&engine.effect(Digest(key.0))?));
         let plan = engine.demand(&PLAN, &[numbered(unit, index)]).pop();
         let now =
             plan.and_then(Result::ok).and_then(|plan| Some(plan.as_ref().as_ref().ok()?.parts()));
         let Some((before, now)) = before.zip(now) else {
-            lines.push(format!("{name} has never run"));
+            lines.push(format!("{name} is another than when it last ran"));
             continue;
         };
         let changed = differences(&before, &now);
-        if changed.is_empty() {
-            lines.push(format!("the last outcome of {name} is not known here"));
-        }
         let shown = |value: Option<String>| value.unwrap_or_else(|| "not there".to_owned());
         lines.extend(changed.into_iter().map(|difference| {
             let (before, now) = (shown(difference.before), shown(difference.now));

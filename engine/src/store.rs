@@ -149,6 +149,8 @@ pub struct Collected {
 impl Store {
     /// At this path, or nowhere.
     pub(crate) fn new(path: Option<PathBuf>, queries: QueryNames, trust: Trust) -> Store {
+        // Files beside it are made in its folder, and so that has to have a name.
+        let path = path.map(|path| std::path::absolute(&path).unwrap_or(path));
         let keys = Keys::new(path.as_deref(), trust);
         Store { path, keys, queries, broken: Arc::default(), trouble: Mutex::default() }
     }

@@ -17,6 +17,7 @@ mod engines;
 mod escape;
 mod fmt;
 mod forward;
+mod help;
 mod images;
 mod init;
 mod interrupt;

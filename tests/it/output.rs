@@ -432,10 +432,6 @@ fn every_command_explains_itself() {
             assert!(ran.stdout.contains(word), "{command:?} does not mention {word}");
         }
     }
-    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
-        let script = case.clnrm(&["completions", shell]);
-        assert!(script.stdout.contains("dry-run"), "{shell}: {}", script.seen());
-    }
     assert!(case.clnrm(&["man"]).stdout.contains(".TH clnrm 1"));
     assert_eq!(case.clnrm(&["man", "pages"]).exit, Some(0));
     let pages = std::fs::read_dir(case.root().join("pages")).unwrap().count();
@@ -458,3 +454,102 @@ fn colour_is_a_choice() {
     case.set_env("CLICOLOR_FORCE", "0");
     assert!(!coloured(&case.clnrm(&["run"])));
 }
+
+#[test]
+fn less_and_more_is_told() {
+    let case = Case::new(TWO);
+    let told = |args: &[&str]| case.clnrm(args);
+    told(&["run", "-q"]).check(expect![[r#"
+        exit 1
+        -- stdout
+        FAIL  bad.clnrm.toml   bad  [TIME]
+          bad.clnrm.toml:7:1: scenario `s`, step `s`
+            ended with exit code 1, expected exit code 0
+
+        1 passed, 1 failed in [TIME]
+        2 runs, 0 outcomes reused, [N] queries executed, [N] recalled; the built-in sandbox
+    "#]]);
+    told(&["run", "-v"]).check(expect![[r#"
+        exit 1
+        -- stdout
+        FAIL  bad.clnrm.toml   bad  [TIME]
+              why: s failed when it last ran
+              FAIL  s  [TIME], 0 spans
+          bad.clnrm.toml:7:1: scenario `s`, step `s`
+            ended with exit code 1, expected exit code 0
+        PASS  good.clnrm.toml  good  [TIME]
+              ok    s  [TIME], 0 spans
+
+        1 passed, 1 failed in [TIME]
+        1 run, 1 outcome reused, [N] queries executed, [N] recalled; the built-in sandbox
+    "#]]);
+    told(&["dry-run", "-q"]).check(expect![[r#"
+        exit 0
+    "#]]);
+    case.replace("good.clnrm.toml", "run = \"true\"", "run = \"true again\"");
+    told(&["run", "-v", "good.clnrm.toml"]).check(expect![[r#"
+        exit 0
+        -- stdout
+        PASS  good.clnrm.toml  good  [TIME]
+              why: s: steps[0].argv[2] was "true", is "true again"
+              ok    s  [TIME], 0 spans
+
+        1 passed in [TIME]
+        1 run, 0 outcomes reused, [N] queries executed, [N] recalled; the built-in sandbox
+    "#]]);
+    told(&["run", "-q", "good.clnrm.toml"]).check(expect![[r#"
+        exit 0
+    "#]]);
+    told(&["run", "-q", "-v"]).check(expect![[r#"
+        exit 2
+        -- stderr
+        error: the argument '--quiet' cannot be used with '--verbose'
+
+        Usage: clnrm run --quiet [PATHS]...
+
+        For more information, try '--help'.
+    "#]]);
+}
+
+#[test]
+fn where_github_reads_failures_are_folded_and_annotated() {
+    let mut case = Case::new(TWO);
+    case.set_env("GITHUB_ACTIONS", "true");
+    case.clnrm(&["run"]).check(expect![[r#"
+        exit 1
+        -- stdout
+        ::group::FAIL  bad.clnrm.toml   bad  [TIME]
+          bad.clnrm.toml:7:1: scenario `s`, step `s`
+            ended with exit code 1, expected exit code 0
+        ::endgroup::
+        ::error file=bad.clnrm.toml,line=7,col=1,title=step `s`::ended with exit code 1, expected exit code 0
+        PASS  good.clnrm.toml  good  [TIME]
+
+        1 passed, 1 failed in [TIME]
+        2 runs, 0 outcomes reused, [N] queries executed, [N] recalled; the built-in sandbox
+    "#]]);
+}
+
+/// One that passes and one that does not.
+const TWO: &str = r#"
+//- /good.clnrm.toml
+[meta]
+name = "good"
+version = "1"
+
+[[scenario]]
+name = "s"
+run = "true"
+
+[[expect.span]]
+name = "clnrm.step:s"
+
+//- /bad.clnrm.toml
+[meta]
+name = "bad"
+version = "1"
+
+[[scenario]]
+name = "s"
+run = "false"
+"#;

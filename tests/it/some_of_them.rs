@@ -164,3 +164,75 @@ fn concurrent_steps_start_at_once() {
     case.replace("a.clnrm.toml", "expected_exit_code = 4", "depends_on = [\"one\"]");
     assert_eq!(case.run(&[]).codes(), ["parse/concurrent"]);
 }
+
+const TAGGED: &str = r#"
+//- /api.clnrm.toml
+[meta]
+name = "api"
+tags = ["smoke", "api"]
+
+[[scenario]]
+name = "s"
+run = "true"
+
+//- /slow.clnrm.toml
+[meta]
+name = "slow"
+tags = ["slow"]
+
+[[scenario]]
+name = "s"
+run = "true"
+
+//- /both.clnrm.toml.tera
+[matrix]
+speed = ["smoke", "slow"]
+
+[meta]
+name = "both"
+tags = ["{{ matrix.speed }}"]
+
+[[scenario]]
+name = "s"
+run = "true"
+
+//- /none.clnrm.toml
+[meta]
+name = "none"
+
+[[scenario]]
+name = "s"
+run = "true"
+
+//- /broken.clnrm.toml
+[meta]
+tags = ["slow"
+"#;
+
+#[test]
+fn tags_select() {
+    let case = Case::new(TAGGED);
+    // Nobody knows which tags one has that cannot be read.
+    case.run(&["--tag", "smoke"]).check(expect![[r#"
+        exit 3
+        passed  api.clnrm.toml
+        passed  both.clnrm.toml.tera
+        broken  broken.clnrm.toml
+        broken.clnrm.toml:2:15: error[parse/syntax]: unclosed array, expected `]`
+        1 started, 0 reused, some queries executed
+    "#]]);
+    case.remove("broken.clnrm.toml");
+    case.run(&["--tag", "smoke", "--tag", "slow"]).check(expect![[r#"
+        exit 0
+        passed  api.clnrm.toml
+        passed  both.clnrm.toml.tera
+        passed  both.clnrm.toml.tera
+        passed  slow.clnrm.toml
+        0 started, 4 reused, some queries executed
+    "#]]);
+    case.clnrm(&["run", "--tag", "smok"]).check(expect![[r#"
+        exit 4
+        -- stderr
+        no test has the tag smok
+    "#]]);
+}

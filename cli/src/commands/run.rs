@@ -89,7 +89,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
         frozen: args.frozen,
         fail_fast: args.fail_fast,
         before_runs: &|engine, units, reports| {
-            if printer::verbosity() == Verbosity::Verbose {
+            if printer::verbosity() == Verbosity::Verbose && !args.force {
                 explain(engine, units, reports, &mut why.borrow_mut());
             }
         },

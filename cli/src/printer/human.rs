@@ -13,7 +13,7 @@ use rayon::prelude::*;
 
 use super::snippet::snippet;
 use super::style::{bad, doubtful, good, quiet};
-use super::{DrySummary, Revision, RunSummary, Verbosity, live, many, verbosity};
+use super::{DrySummary, Revision, RunSummary, Verbosity, github, live, many, verbosity};
 use crate::known::{Deny, KnownCheck, KnownReport};
 use crate::why::Reasons;
 
@@ -175,6 +175,10 @@ fn one_test(
         State::Crashed(_) => bad("ENG "),
         State::Pending => doubtful("SKIP"),
     };
+    let on_github = state != State::Passed && github::is_here();
+    if on_github {
+        text.push_str(github::GROUP);
+    }
     headline(text, word, (file, width), report.check.name, report.glance.duration);
     reasons_of(text, why.map_or(&[], Vec::as_slice));
     if verbosity() == Verbosity::Verbose {
@@ -182,6 +186,10 @@ fn one_test(
     }
     if state != State::Passed || has_remarks {
         details(text, &report);
+    }
+    if on_github {
+        text.push_str(github::END_OF_GROUP);
+        github::report(text, &report);
     }
     Some(state)
 }
