@@ -14,8 +14,8 @@ use std::io;
 use std::mem::take;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Mutex, Once};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::runtime::Runtime;
@@ -26,7 +26,7 @@ use self::image::{Facts, Images};
 pub(crate) use self::plan::{Bind, Files, Layer, Plan, STARTED_LABEL};
 use self::plan::{NAMESPACE_LABEL, PID_LABEL, SERVICE_LABEL, WORKSPACE_LABEL};
 use self::spares::{Kind, Model, Spare, Spares};
-use crate::action::{Action, BackendKind, Image, Network, ServicePlan};
+use crate::action::{Action, BackendKind, Image, Mount, Network, ServicePlan};
 use crate::cell::{Cell, Container, Started, Wiring};
 use crate::error::BackendError;
 use crate::image::pull::Pulls;
@@ -252,6 +252,8 @@ pub(crate) struct Engaged<E> {
     swept: Once,
     removals: Removals,
     spares: Spares,
+    /// Of what the first container of the last run was made.
+    last: Mutex<Option<(Kind, Model)>>,
     pulls: Pulls,
     /// Whether this engine refuses to put layers over the machine's folders.
     read_only_host: AtomicBool,
@@ -281,6 +283,7 @@ impl<E: Engine> Engaged<E> {
             swept: Once::new(),
             removals: Removals::default(),
             spares: Spares::default(),
+            last: Mutex::default(),
             pulls: Pulls::new(Pull::default(), shelf.pulled_by(E::NAME)),
             shelf,
             read_only_host: AtomicBool::new(!E::layers_host()),
@@ -371,7 +374,34 @@ impl<E: Engine> Engaged<E> {
 
     /// See [`Backend::expect`](crate::Backend::expect).
     pub(crate) fn expect(&self, actions: &[&Action], at_once: usize) {
-        self.spares.expect(actions, at_once);
+        self.spares.expect(actions, at_once, &self.workspace);
+    }
+
+    /// See [`Backend::linger`](crate::Backend::linger).
+    pub(crate) fn linger(&self) {
+        let last = self.last.lock().expect("no holder panics").take();
+        let Some((kind, model)) = last else { return };
+        let (begins, in_its_way) = self.spares.linger(kind);
+        let _runtime = self.runtime.enter();
+        for spare in in_its_way {
+            let engine = self.engine.clone();
+            self.removals.begin(async move { spare.remove(&engine).await });
+        }
+        if begins {
+            self.make_spare(kind, model);
+        }
+    }
+
+    /// Has a container made for a run to come. Call within the runtime.
+    fn make_spare(&self, kind: Kind, model: Model) {
+        let (spares, engine) = (self.spares.clone(), self.engine.clone());
+        self.removals.begin(async move {
+            let made = Spare::make(&engine, &model).await;
+            match spares.end(kind, made.ok()) {
+                Some(unused) => unused.remove(&engine).await,
+                None => Ok(()),
+            }
+        });
     }
 
     /// See [`Backend::run`](crate::Backend::run).
@@ -402,7 +432,7 @@ impl<E: Engine> Engaged<E> {
     fn cell(&self, action: &Action) -> EngineCell<'_, E> {
         EngineCell {
             engaged: self,
-            kind: Kind::of(action),
+            kind: Kind::of(action, &self.workspace),
             run: run_id(),
             names: Vec::new(),
             network: None,
@@ -451,6 +481,10 @@ impl<T: Engages> Backend for T {
 
     fn expect(&self, actions: &[&Action], at_once: usize) {
         self.engaged().expect(actions, at_once);
+    }
+
+    fn linger(&self) {
+        self.engaged().linger();
     }
 
     fn finish(&self) -> Result<(), BackendError> {
@@ -607,13 +641,9 @@ impl<E: Engine> EngineCell<'_, E> {
         spare.become_that_of(folder).map_err(|error| failed::<E>("take a spare container", error))
     }
 
-    /// Has one made for the next run that is like this one, if there will be one.
+    /// Has one made for the next run that is like this one, if there will be one soon.
     fn make_spare(&self, container: &Container<'_>, facts: &Facts) {
-        let Engaged { engine, spares, removals, workspace, .. } = self.engaged;
-        let (kind, spares, engine) = (self.kind, spares.clone(), engine.clone());
-        if !spares.begin(kind) {
-            return;
-        }
+        let engaged = self.engaged;
         let model = Model {
             service: container.service.clone(),
             limits: container.limits.clone(),
@@ -621,16 +651,17 @@ impl<E: Engine> EngineCell<'_, E> {
             network: container.network,
             hosts: container.hosts.to_owned(),
             facts: facts.clone(),
-            workspace: workspace.clone(),
+            workspace: engaged.workspace.clone(),
             read_only_host: self.read_only_host,
         };
-        removals.begin(async move {
-            let made = Spare::make(&engine, &model).await;
-            match spares.end(kind, made.ok()) {
-                Some(unused) => unused.remove(&engine).await,
-                None => Ok(()),
-            }
-        });
+        if engaged.spares.begin(self.kind) {
+            engaged.make_spare(self.kind, model.clone());
+        }
+        // A folder under a layer must not change while that is there.
+        let is_layered =
+            |mount: &Mount| !mount.read_only && engaged.workspace.join(&mount.source).is_dir();
+        let may_linger = !container.service.mounts.iter().any(is_layered);
+        *engaged.last.lock().expect("no holder panics") = may_linger.then_some((self.kind, model));
     }
 
     /// Has a network made for the containers to come.

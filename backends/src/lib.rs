@@ -70,6 +70,10 @@ pub trait Backend: Send + Sync {
     /// before.
     fn expect(&self, _actions: &[&Action], _at_once: usize) {}
 
+    /// Says that one more run like the last is to be expected, some time later: what takes long is
+    /// done before.
+    fn linger(&self) {}
+
     /// Runs `action` in a fresh cell, which is removed afterwards, whatever happens.
     ///
     /// Blocks until what came of it is known; see [`finish`](Backend::finish). A program that fails or never ends is an [`Outcome`].

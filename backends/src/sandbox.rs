@@ -17,7 +17,7 @@ use std::mem::take;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::{Arc, Once, OnceLock};
+use std::sync::{Arc, Mutex, Once, OnceLock};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -54,6 +54,14 @@ pub struct Sandbox {
     swept: Once,
     removals: Removals,
     pulls: Pulls,
+    /// A process for the next container, made while nothing else was to be done.
+    spare: Arc<Mutex<Option<Spare>>>,
+}
+
+/// A process that waits to become a container, within the usual limits.
+struct Spare {
+    child: Child,
+    cgroup: Cgroup,
 }
 
 impl Sandbox {
@@ -68,6 +76,7 @@ impl Sandbox {
             runtime: OnceLock::new(),
             swept: Once::new(),
             removals: Removals::default(),
+            spare: Arc::default(),
             pulls: Pulls::new(Pull::default(), shelf.pulled_by("sandbox")),
             shelf: Arc::new(shelf),
         }
@@ -114,6 +123,10 @@ impl Sandbox {
             ways_outside: Vec::new(),
             as_owner: false,
         }
+    }
+
+    fn take_spare(&self) -> Option<Spare> {
+        self.spare.lock().expect("no holder panics").take()
     }
 
     fn runtime(&self) -> &Runtime {
@@ -179,9 +192,34 @@ impl Backend for Sandbox {
         self.runtime().block_on(scenario::keep(&mut cell, action, scenario, cancel, up))
     }
 
+    fn linger(&self) {
+        let _runtime = self.runtime().enter();
+        let (place, program) = (self.spare.clone(), self.program.clone());
+        self.removals.begin(async move {
+            if place.lock().expect("no holder panics").is_some() {
+                return Ok(());
+            }
+            // Whoever needs one makes it, and hears why that fails.
+            let Ok(child) = spawn(&program) else { return Ok(()) };
+            let cgroup = Cgroup::make(&Limits::default());
+            let spare = Spare { child, cgroup };
+            if spare.child.id().is_some_and(|pid| spare.cgroup.take(pid).is_ok()) {
+                *place.lock().expect("no holder panics") = Some(spare);
+            }
+            Ok(())
+        });
+    }
+
     fn finish(&self) -> Result<(), BackendError> {
         // Without a runtime there was no run.
-        self.runtime.get().map_or(Ok(()), |runtime| runtime.block_on(self.removals.finish()))
+        let Some(runtime) = self.runtime.get() else { return Ok(()) };
+        let finished = runtime.block_on(self.removals.finish());
+        if let Some(Spare { mut child, cgroup }) = self.take_spare() {
+            // It ends as nobody tells it what to be.
+            let _ = runtime.block_on(child.wait());
+            drop(cgroup);
+        }
+        finished
     }
 }
 
@@ -280,10 +318,9 @@ impl Cell for SandboxCell<'_> {
         let image = self.image(container.service).await?;
         let command = image.as_ref().map(|image| image.config.command.clone());
         let command = command.unwrap_or_default();
-        let cgroup = Cgroup::make(container.limits);
+        let (mut child, cgroup) = self.process(container.limits)?;
         let spec = self.spec(container, image.as_deref(), &cgroup);
         let leads_outside = container.network == Network::Open && !container.joins();
-        let mut child = self.spawn()?;
         let pid = child.id().expect("it was not waited for");
         let mut stdin = child.stdin.take().expect("it is piped");
         let mut stdout = child.stdout.take().expect("it is piped");
@@ -294,8 +331,6 @@ impl Cell for SandboxCell<'_> {
         let environment = spec.image.as_ref().unwrap_or(&own_image).environment();
         let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
         self.environments.push(environment.map(owned).collect());
-        // Before it starts anything itself.
-        cgroup.take(pid).map_err(|error| failed("set limits", error))?;
         self.cgroups.push(cgroup);
         let talk = async {
             let mut line = serde_json::to_vec(&spec).expect("a specification is plain data");
@@ -384,18 +419,21 @@ impl Cell for SandboxCell<'_> {
 }
 
 impl SandboxCell<'_> {
-    fn spawn(&self) -> Result<Child, BackendError> {
-        Command::new(&self.sandbox.program)
-            .arg("__sandbox")
-            .env_clear()
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            // The terminal's Ctrl-C is ours to handle.
-            .process_group(0)
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(|error| failed("start itself again", error))
+    /// A process that waits to become a container within these limits.
+    fn process(&self, limits: &Limits) -> Result<(Child, Cgroup), BackendError> {
+        if *limits == Limits::default()
+            && let Some(Spare { mut child, cgroup }) = self.sandbox.take_spare()
+            && matches!(child.try_wait(), Ok(None))
+        {
+            return Ok((child, cgroup));
+        }
+        let cgroup = Cgroup::make(limits);
+        let child = spawn(&self.sandbox.program);
+        let child = child.map_err(|error| failed("start itself again", error))?;
+        let pid = child.id().expect("it was not waited for");
+        // Before it starts anything itself.
+        cgroup.take(pid).map_err(|error| failed("set limits", error))?;
+        Ok((child, cgroup))
     }
 
     /// The image of a service, unpacked; `None` for the machine's own folders.
@@ -468,6 +506,20 @@ impl SandboxCell<'_> {
             text => failed("make a container", text),
         }
     }
+}
+
+/// Starts what waits to be told which container to become, and ends with its standard input.
+fn spawn(program: &Path) -> std::io::Result<Child> {
+    Command::new(program)
+        .arg("__sandbox")
+        .env_clear()
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        // The terminal's Ctrl-C is ours to handle.
+        .process_group(0)
+        .kill_on_drop(true)
+        .spawn()
 }
 
 /// Gives the ids of this user's own namespace to a child's: all of them when we may, else ours.

@@ -274,7 +274,6 @@ impl Settle<'_> {
         tries: &mut Tries,
         took: &mut Took,
     ) {
-        engine.commit();
         let (started, memory) = (AtomicU64::new(0), Memory::available());
         let (backend, progress) = (self.backend, self.progress);
         progress(Progress::More(pending.len()));
@@ -308,6 +307,8 @@ impl Settle<'_> {
                 running.extend(jobs.iter().map(|job| (job.key, job.cancel.clone())));
                 start(jobs);
             }
+            // While they run: the disk takes as long as a short one does.
+            engine.commit();
             let mut committed = Instant::now();
             while !running.is_empty() {
                 match self.inbox.next() {

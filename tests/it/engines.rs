@@ -229,6 +229,7 @@ fn copy(mut from: UnixStream, mut to: UnixStream) {
 
 /// A process of this machine.
 pub(crate) struct Process {
+    pub(crate) id: i32,
     pub(crate) parent: i32,
     pub(crate) command: String,
 }
@@ -236,11 +237,12 @@ pub(crate) struct Process {
 /// All processes there are; those that end meanwhile are left out.
 pub(crate) fn processes() -> Vec<Process> {
     let read = |folder: PathBuf| {
+        let id = folder.file_name()?.to_str()?.parse().ok()?;
         let command = fs::read(folder.join("cmdline")).ok()?;
         let stat = fs::read_to_string(folder.join("stat")).ok()?;
         // The name before may hold anything; behind it are the state and the parent.
         let parent = stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()?;
-        Some(Process { parent, command: String::from_utf8_lossy(&command).replace('\0', " ") })
+        Some(Process { id, parent, command: String::from_utf8_lossy(&command).replace('\0', " ") })
     };
     fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| read(entry.path())).collect()
 }

@@ -19,14 +19,14 @@ const LIMIT: Duration = Duration::from_secs(30);
 const QUIET: Duration = Duration::from_millis(700);
 
 /// A `clnrm watch` under way.
-struct Watching {
+pub(crate) struct Watching {
     child: Child,
     lines: Receiver<Value>,
 }
 
 impl Watching {
     /// Watches until it has told how everything stands.
-    fn start(case: &Case, args: &[&str]) -> (Watching, Value) {
+    pub(crate) fn start(case: &Case, args: &[&str]) -> (Watching, Value) {
         let args = [&["watch", "--format", "jsonl"], args].concat();
         let mut command: Command = case.program(clnrm(), &args);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
@@ -49,7 +49,7 @@ impl Watching {
     }
 
     /// All that is told until this is told of tests.
-    fn until(&self, wanted: &[&str]) -> Vec<Value> {
+    pub(crate) fn until(&self, wanted: &[&str]) -> Vec<Value> {
         let mut all = vec![self.next()];
         while told(&all[all.len() - 1]) != wanted {
             all.push(self.next());
@@ -69,12 +69,12 @@ impl Watching {
         }
     }
 
-    fn pid(&self) -> Pid {
+    pub(crate) fn pid(&self) -> Pid {
         Pid::from_child(&self.child)
     }
 
     /// Ends it as Ctrl-C does.
-    fn end(mut self) -> Option<i32> {
+    pub(crate) fn end(mut self) -> Option<i32> {
         kill_process(self.pid(), Signal::INT).unwrap();
         self.child.wait().unwrap().code()
     }

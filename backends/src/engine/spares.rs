@@ -1,12 +1,15 @@
-//! Containers that are up before they are needed: while a run goes on, the first container of the
-//! next one like it is made. Each is used once, or removed.
+//! Containers that are up before they are needed: the first container of the next run like the last
+//! one is made while that goes on, or, where one waits for edits, when it is over. Each is used once,
+//! or removed.
 
 use std::collections::HashMap;
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use serde::Serialize;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
@@ -27,18 +30,29 @@ const MOST: usize = 2;
 pub(super) struct Kind([u8; 32]);
 
 impl Kind {
-    /// That of the first container of `action`.
-    pub(super) fn of(action: &Action) -> Kind {
+    /// That of the first container of `action`, made now.
+    pub(super) fn of(action: &Action, workspace: &Path) -> Kind {
         let Action { network, allowed, limits, services, .. } = action;
         // Names and ports of all services are in `/etc/hosts`, or decide who is there.
         let services = services.iter().map(|service| {
             let ServicePlan { name, image, mounts, ports, ready, .. } = service;
             (name, image, mounts, ports, ready)
         });
-        let said = (network, allowed, limits, services.collect::<Vec<_>>());
+        // What is mounted is what it was when a container was made, whatever has its name now.
+        let mounted = action.services.iter().flat_map(|service| &service.mounts);
+        let mounted = mounted.map(|mount| identity(&workspace.join(&mount.source)));
+        let mounted: Vec<_> = mounted.collect();
+        let said = (network, allowed, limits, services.collect::<Vec<_>>(), mounted);
         let said = serde_json::to_vec(&said).expect("actions are plain data");
         Kind(blake3::derive_key("clnrm 2026-11 spare container", &said))
     }
+}
+
+/// Which file or folder it is, and of a file since when it has been as it is.
+fn identity(path: &Path) -> Option<impl Serialize + use<>> {
+    let meta = fs::metadata(path).ok()?;
+    let since = meta.is_file().then(|| (meta.ctime(), meta.ctime_nsec()));
+    Some((meta.dev(), meta.ino(), since))
 }
 
 /// A container that is up and has not been used.
@@ -49,6 +63,7 @@ pub(super) struct Spare {
 }
 
 /// What a spare is made of.
+#[derive(Clone)]
 pub(super) struct Model {
     pub(super) service: ServicePlan,
     pub(super) limits: Limits,
@@ -77,11 +92,12 @@ struct State {
 
 impl Spares {
     /// So many runs are to come, `at_once` of them at a time.
-    pub(super) fn expect(&self, actions: &[&Action], at_once: usize) {
+    pub(super) fn expect(&self, actions: &[&Action], at_once: usize, workspace: &Path) {
         let mut state = self.state();
+        state.expected.clear();
         state.at_once = at_once;
         for action in actions {
-            *state.expected.entry(Kind::of(action)).or_default() += 1;
+            *state.expected.entry(Kind::of(action, workspace)).or_default() += 1;
         }
     }
 
@@ -110,6 +126,22 @@ impl Spares {
             *state.making.entry(kind).or_default() += 1;
         }
         begins
+    }
+
+    /// One more run of a kind is to come, some time later; gives whether one is to be made, which
+    /// counts as being made then, and those that are in its way.
+    pub(super) fn linger(&self, kind: Kind) -> (bool, Vec<Spare>) {
+        let mut state = self.state();
+        state.expected = HashMap::from([(kind, 1)]);
+        let ready = state.ready.get(&kind).map_or(0, Vec::len);
+        let making = state.making.get(&kind).copied().unwrap_or_default();
+        if ready + making > 0 {
+            return (false, Vec::new());
+        }
+        let all: usize = state.ready.values().map(Vec::len).sum();
+        let others = if all < MOST { HashMap::new() } else { std::mem::take(&mut state.ready) };
+        *state.making.entry(kind).or_default() += 1;
+        (true, others.into_values().flatten().collect())
     }
 
     /// One has been made, or could not be; gives it back when no run expects it any more.

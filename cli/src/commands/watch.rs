@@ -224,6 +224,11 @@ impl Watch<'_> {
         }
         asides.iter().for_each(|aside| printer::warn(aside));
         self.rest(engine);
+        if started > 0
+            && let Ok(backend) = self.backend.get()
+        {
+            backend.linger();
+        }
         Ok(())
     }
 
