@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 use tokio::runtime::Runtime;
+use tokio::task::{JoinHandle, spawn_blocking};
 
 use self::cgroup::Cgroup;
 pub(crate) use self::cgroup::sweep as sweep_cgroups;
@@ -61,7 +62,7 @@ pub struct Sandbox {
 /// A process that waits to become a container, within the usual limits.
 struct Spare {
     child: Child,
-    cgroup: Cgroup,
+    cgroup: Arc<Cgroup>,
 }
 
 impl Sandbox {
@@ -201,7 +202,7 @@ impl Backend for Sandbox {
             }
             // Whoever needs one makes it, and hears why that fails.
             let Ok(child) = spawn(&program) else { return Ok(()) };
-            let cgroup = Cgroup::make(&Limits::default());
+            let cgroup = Arc::new(Cgroup::make(&Limits::default()));
             let spare = Spare { child, cgroup };
             if spare.child.id().is_some_and(|pid| spare.cgroup.take(pid).is_ok()) {
                 *place.lock().expect("no holder panics") = Some(spare);
@@ -228,12 +229,15 @@ struct SandboxCell<'a> {
     children: Vec<Child>,
     /// What processes in them are started with.
     environments: Vec<BTreeMap<String, String>>,
-    cgroups: Vec<Cgroup>,
+    cgroups: Vec<Arc<Cgroup>>,
     /// What leads outside of an open network.
     ways_outside: Vec<Child>,
     /// Whether an image has another user than the one that there is.
     as_owner: bool,
 }
+
+/// Ends when limits hold.
+type Limited = JoinHandle<std::io::Result<()>>;
 
 /// What the child needs to know; sent to it as one line of JSON.
 #[derive(Serialize, Deserialize)]
@@ -318,7 +322,7 @@ impl Cell for SandboxCell<'_> {
         let image = self.image(container.service).await?;
         let command = image.as_ref().map(|image| image.config.command.clone());
         let command = command.unwrap_or_default();
-        let (mut child, cgroup) = self.process(container.limits)?;
+        let (mut child, cgroup, limited) = self.process(container.limits)?;
         let spec = self.spec(container, image.as_deref(), &cgroup);
         let leads_outside = container.network == Network::Open && !container.joins();
         let pid = child.id().expect("it was not waited for");
@@ -342,6 +346,9 @@ impl Cell for SandboxCell<'_> {
                 map_ids(pid)?;
                 stdin.write_u8(b'\n').await?;
             }
+            // It starts nothing itself before.
+            limited.await.expect("setting limits does not panic")?;
+            stdin.write_u8(b'\n').await?;
             Link::accept(container.listener).await
         };
         let complaint = async {
@@ -362,7 +369,7 @@ impl Cell for SandboxCell<'_> {
             }
         };
         if leads_outside {
-            let way = outside::lead(pid).await;
+            let way = outside::lead(pid, &self.sandbox.program).await;
             self.ways_outside.push(way.map_err(|reason| failed("open a network", reason))?);
         }
         Ok(Started { link, command })
@@ -419,21 +426,21 @@ impl Cell for SandboxCell<'_> {
 }
 
 impl SandboxCell<'_> {
-    /// A process that waits to become a container within these limits.
-    fn process(&self, limits: &Limits) -> Result<(Child, Cgroup), BackendError> {
+    /// A process that waits to become a container, what it is limited by, and when that holds: the
+    /// kernel may take longer for it than the process for all else.
+    fn process(&self, limits: &Limits) -> Result<(Child, Arc<Cgroup>, Limited), BackendError> {
         if *limits == Limits::default()
             && let Some(Spare { mut child, cgroup }) = self.sandbox.take_spare()
             && matches!(child.try_wait(), Ok(None))
         {
-            return Ok((child, cgroup));
+            return Ok((child, cgroup, spawn_blocking(|| Ok(()))));
         }
-        let cgroup = Cgroup::make(limits);
+        let cgroup = Arc::new(Cgroup::make(limits));
         let child = spawn(&self.sandbox.program);
         let child = child.map_err(|error| failed("start itself again", error))?;
         let pid = child.id().expect("it was not waited for");
-        // Before it starts anything itself.
-        cgroup.take(pid).map_err(|error| failed("set limits", error))?;
-        Ok((child, cgroup))
+        let taken = cgroup.clone();
+        Ok((child, cgroup, spawn_blocking(move || taken.take(pid))))
     }
 
     /// The image of a service, unpacked; `None` for the machine's own folders.
@@ -443,7 +450,7 @@ impl SandboxCell<'_> {
     ) -> Result<Option<Arc<Unpacked>>, BackendError> {
         let Image::Id(id) = &service.image else { return Ok(None) };
         let (shelf, id) = (self.sandbox.shelf.clone(), id.clone());
-        let unpacking = tokio::task::spawn_blocking(move || shelf.image(&id));
+        let unpacking = spawn_blocking(move || shelf.image(&id));
         let image = unpacking.await.expect("unpacking does not panic");
         let image = image.map_err(|reason| failed("unpack an image", reason))?;
         let of_user = rustix::process::geteuid().is_root() || image.user.id == 0;

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::net::{TcpListener, ToSocketAddrs};
+use std::process::Command;
 use std::thread;
 
 use expect_test::expect;
@@ -94,9 +95,51 @@ fn an_open_network_takes_a_program_that_leads_outside() {
     case.run(&[]).check(expect![[r#"
         exit 5
         crashed  a.clnrm.toml
-          s: the sandbox could not open a network: it takes `slirp4netns`, which is not installed; `apt install slirp4netns` does that
+          s: the sandbox could not open a network: it takes `slirp4netns`, which is not there: `apt install slirp4netns`
         1 started, 0 reused, some queries executed
     "#]]);
+}
+
+/// Somebody else's mount below one that tells others of what is mounted below it.
+struct Shared(tempfile::TempDir);
+
+impl Shared {
+    fn new() -> Shared {
+        let shared = Shared(tempfile::tempdir().unwrap());
+        let path = shared.0.path();
+        std::fs::create_dir(path.join("below")).unwrap();
+        let (path, below) = (path.display().to_string(), path.join("below").display().to_string());
+        for args in [
+            &["--bind", &path, &path][..],
+            &["--make-shared", &path],
+            &["-t", "tmpfs", "tmpfs", &below],
+        ] {
+            assert!(Command::new("mount").args(args).status().unwrap().success(), "{args:?}");
+        }
+        shared
+    }
+
+    fn is_mounted(&self) -> bool {
+        let below = self.0.path().join("below").display().to_string();
+        std::fs::read_to_string("/proc/self/mounts").unwrap().contains(&below)
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--recursive").arg(self.0.path()).status();
+    }
+}
+
+#[test]
+fn an_open_network_leaves_the_mounts_of_the_machine_alone() {
+    if !rustix::process::geteuid().is_root() {
+        return tell("NOT RUN: networks::an_open_network_leaves_the_mounts… needs root");
+    }
+    let shared = Shared::new();
+    assert!(shared.is_mounted());
+    assert_eq!(Case::new(OPEN).run(&[]).containers_started(), 1);
+    assert!(shared.is_mounted());
 }
 
 #[test]

@@ -79,8 +79,9 @@ impl Cgroup {
 
     /// Takes a process in, with all it starts from now on.
     pub(super) fn take(&self, process: u32) -> io::Result<()> {
-        let files = self.groups.iter().map(|(group, _)| group.join("cgroup.procs"));
-        files.into_iter().try_for_each(|file| fs::write(file, process.to_string()))
+        let mut files = self.groups.iter().map(|(group, _)| group.join("cgroup.procs"));
+        let taken = files.try_for_each(|file| fs::write(file, process.to_string()));
+        taken.map_err(|error| io::Error::new(error.kind(), format!("set limits: {error}")))
     }
 
     /// The folders, and where they are seen inside.

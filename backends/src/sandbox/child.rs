@@ -13,7 +13,7 @@ use nix::sched::{CloneFlags, unshare};
 use rustix::fs::Mode;
 use rustix::thread::{CapabilitySet, CapabilitySets, LinkNameSpaceType};
 
-use super::{Spec, SpecImage, SpecNetwork, network, root, syscalls};
+use super::{Spec, SpecImage, SpecNetwork, network, outside, root, syscalls};
 use crate::agent::{self, sys};
 use crate::image::User;
 
@@ -34,6 +34,8 @@ pub fn sandbox_main() {
         outside()
     } else if word == ENTER_WORD {
         enter(arguments)
+    } else if word == outside::WORD {
+        outside::become_it(arguments)
     } else {
         return;
     };
@@ -66,8 +68,7 @@ fn outside() -> Result<(), String> {
     let flags = CloneFlags::CLONE_NEWNS
         | CloneFlags::CLONE_NEWPID
         | CloneFlags::CLONE_NEWIPC
-        | CloneFlags::CLONE_NEWUTS
-        | CloneFlags::CLONE_NEWCGROUP;
+        | CloneFlags::CLONE_NEWUTS;
     attempt("make namespaces", unshare(flags))?;
     if own_network {
         attempt("bring up the loopback", network::up())?;
@@ -81,6 +82,9 @@ fn outside() -> Result<(), String> {
     let new_root = root::build(&spec)?;
     attempt("enter the new root", std::env::set_current_dir(&new_root))?;
     let image = spec.image.unwrap_or_else(SpecImage::host);
+    // It is in its control groups by then, and with it all that it starts.
+    attempt("get limits", std::io::stdin().read_exact(&mut [0]))?;
+    attempt("make a namespace", unshare(CloneFlags::CLONE_NEWCGROUP))?;
     // No thread was started so far.
     match attempt("start process 1", sys::fork())? {
         None => {
