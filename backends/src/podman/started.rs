@@ -1,6 +1,7 @@
 //! A service of Podman that is started for the time of this process, where none listens.
 
 use std::fs;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -54,7 +55,8 @@ impl Started {
         // The shell removes it.
         let started = Started { shell, folder: folder.keep() };
         let began = Instant::now();
-        while !started.socket().exists() {
+        // The socket is there before anybody listens.
+        while UnixStream::connect(started.socket()).is_err() {
             let said = fs::read_to_string(&log).unwrap_or_default();
             if let Some(error) = said.lines().find(|line| line.starts_with("Error")) {
                 return Err(error.to_owned());
