@@ -37,6 +37,33 @@ fn main() {
     } else {
         println!("\nNOT RUN: there is no Podman at /run/podman/podman.sock");
     }
+    for tests in [10, 10_000] {
+        watchexec(&folder.path().join(tests.to_string()), tests);
+    }
+}
+
+/// From a save to the first output of the command that `watchexec` starts for it, at its defaults.
+fn watchexec(root: &Path, tests: usize) {
+    let mut command = Command::new("watchexec");
+    command.args(["--quiet", "--postpone", "--", "echo", "started"]).current_dir(root);
+    let started = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
+    let Ok(mut child) = started else {
+        return println!("\nNOT RUN: watchexec is not installed");
+    };
+    let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+    // It does not say when it watches.
+    std::thread::sleep(Duration::from_secs(3));
+    let starts = (0..EDITS).map(|number| {
+        std::thread::sleep(Duration::from_millis(300));
+        fs::write(root.join("f0/t0.clnrm.toml"), text(&format!("true {number}"), "clnrm.step:s"))
+            .expect("it can be written");
+        let began = Instant::now();
+        lines.next().expect("it goes on").expect("it writes text");
+        began.elapsed()
+    });
+    row(tests, "watchexec has started `echo`", starts.collect(), "");
+    let _ = kill_process(Pid::from_child(&child), Signal::INT);
+    let _ = child.wait();
 }
 
 fn text(run: &str, expected: &str) -> String {

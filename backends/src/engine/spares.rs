@@ -13,8 +13,9 @@ use serde::Serialize;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
+use super::cell::bring_up;
 use super::image::Facts;
-use super::{Engine, Plan, START_LIMIT, bring_up, containers, run_id};
+use super::{Engine, Plan, START_LIMIT, containers, run_id};
 use crate::action::{Action, Limits, Network, ServicePlan};
 use crate::cell::{Container, Wiring};
 use crate::error::BackendError;
