@@ -137,7 +137,7 @@ hello
 type Save = fn(&Case, &str, &str);
 
 /// Ways in which editors save.
-fn saves() -> [(&'static str, Save); 4] {
+fn saves() -> [(&'static str, Save); 5] {
     [
         ("in place", |case, path, text| case.write(path, text)),
         ("by another file", |case, path, text| {
@@ -156,6 +156,10 @@ fn saves() -> [(&'static str, Save); 4] {
             let old = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
             let file = fs::File::options().append(true).open(case.root().join(path)).unwrap();
             file.set_modified(old).unwrap();
+        }),
+        ("removed before", |case, path, text| {
+            case.remove(path);
+            case.write(path, text);
         }),
     ]
 }
@@ -182,6 +186,26 @@ fn every_save_is_one_run(args: &[&str]) {
 #[test]
 fn however_it_is_saved() {
     every_save_is_one_run(&[]);
+}
+
+#[test]
+fn of_two_hundred_saves_none_is_lost_and_none_runs_twice() {
+    let case = Case::new(FIXTURE);
+    let (watching, first) = Watching::start(&case, &[]);
+    let (text, saves) = (case.read("one.clnrm.toml"), saves());
+    let mut runs = started(&first);
+    for number in 0..200 {
+        let (how, save) = saves[number % saves.len()];
+        save(&case, "one.clnrm.toml", &text.replace("true one", &format!("true {number}")));
+        while runs < 3 + number as u64 {
+            let event = watching.next();
+            runs += started(&event);
+            assert_eq!(event["summary"]["failed"], 0, "{how}: {event}");
+        }
+    }
+    let rest: u64 = watching.rest(QUIET).iter().map(started).sum();
+    assert_eq!((runs, rest), (202, 0));
+    assert_eq!(watching.end(), Some(130));
 }
 
 #[test]
