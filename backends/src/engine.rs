@@ -393,7 +393,7 @@ impl<E: Engine> Engaged<E> {
     fn make_spare(&self, kind: Kind, model: Model) {
         let (spares, engine) = (self.spares.clone(), self.engine.clone());
         self.removals.begin(async move {
-            let made = Spare::make(&engine, &model).await;
+            let made = Spare::make(&engine, kind, &model).await;
             match spares.end(kind, made.ok()) {
                 Some(unused) => unused.remove(&engine).await,
                 None => Ok(()),

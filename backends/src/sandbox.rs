@@ -25,6 +25,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 use tokio::runtime::Runtime;
 use tokio::task::{JoinHandle, spawn_blocking};
+use tokio_util::task::TaskTracker;
 
 use self::cgroup::Cgroup;
 pub(crate) use self::cgroup::sweep as sweep_cgroups;
@@ -63,6 +64,13 @@ pub struct Sandbox {
 struct Spare {
     child: Child,
     cgroup: Arc<Cgroup>,
+}
+
+impl Spare {
+    async fn end(mut self) {
+        // It ends as nobody tells it what to be.
+        let _ = self.child.wait().await;
+    }
 }
 
 impl Sandbox {
@@ -122,6 +130,7 @@ impl Sandbox {
             environments: Vec::new(),
             cgroups: Vec::new(),
             ways_outside: Vec::new(),
+            limiting: TaskTracker::new(),
             as_owner: false,
         }
     }
@@ -196,16 +205,25 @@ impl Backend for Sandbox {
     fn linger(&self) {
         let _runtime = self.runtime().enter();
         let (place, program) = (self.spare.clone(), self.program.clone());
+        let is_there = || self.spare.lock().expect("no holder panics").is_some();
+        if is_there() {
+            return;
+        }
         self.removals.begin(async move {
-            if place.lock().expect("no holder panics").is_some() {
-                return Ok(());
-            }
             // Whoever needs one makes it, and hears why that fails.
             let Ok(child) = spawn(&program) else { return Ok(()) };
             let cgroup = Arc::new(Cgroup::make(&Limits::default()));
+            let (pid, limits) = (child.id(), cgroup.clone());
+            let limited = move || pid.is_some_and(|pid| limits.take(pid).is_ok());
+            let is_limited = spawn_blocking(limited).await.expect("setting limits does not panic");
             let spare = Spare { child, cgroup };
-            if spare.child.id().is_some_and(|pid| spare.cgroup.take(pid).is_ok()) {
-                *place.lock().expect("no holder panics") = Some(spare);
+            let surplus = if is_limited {
+                place.lock().expect("no holder panics").replace(spare)
+            } else {
+                Some(spare)
+            };
+            if let Some(surplus) = surplus {
+                surplus.end().await;
             }
             Ok(())
         });
@@ -215,10 +233,8 @@ impl Backend for Sandbox {
         // Without a runtime there was no run.
         let Some(runtime) = self.runtime.get() else { return Ok(()) };
         let finished = runtime.block_on(self.removals.finish());
-        if let Some(Spare { mut child, cgroup }) = self.take_spare() {
-            // It ends as nobody tells it what to be.
-            let _ = runtime.block_on(child.wait());
-            drop(cgroup);
+        if let Some(spare) = self.take_spare() {
+            runtime.block_on(spare.end());
         }
         finished
     }
@@ -231,7 +247,9 @@ struct SandboxCell<'a> {
     environments: Vec<BTreeMap<String, String>>,
     cgroups: Vec<Arc<Cgroup>>,
     /// What leads outside of an open network.
-    ways_outside: Vec<Child>,
+    ways_outside: Vec<outside::Way>,
+    /// Limits that are being set.
+    limiting: TaskTracker,
     /// Whether an image has another user than the one that there is.
     as_owner: bool,
 }
@@ -408,16 +426,21 @@ impl Cell for SandboxCell<'_> {
     }
 
     fn destroy(&mut self, folder: RunFolder) {
-        let mut children = take(&mut self.children);
-        children.append(&mut self.ways_outside);
-        let cgroups = take(&mut self.cgroups);
+        let (children, ways) = (take(&mut self.children), take(&mut self.ways_outside));
+        let (cgroups, limiting) = (take(&mut self.cgroups), self.limiting.clone());
+        limiting.close();
         self.sandbox.removals.begin(async move {
+            // Its id is its own until it was waited for.
+            limiting.wait().await;
             for mut child in children {
                 // It ends with the line to it, or to its agent; the kill is for one that never got so far.
                 let ended = tokio::time::timeout(Duration::from_secs(2), child.wait()).await;
                 if ended.is_err() {
                     let _ = child.kill().await;
                 }
+            }
+            for way in ways {
+                way.close().await;
             }
             drop((cgroups, folder));
             Ok(())
@@ -433,14 +456,14 @@ impl SandboxCell<'_> {
             && let Some(Spare { mut child, cgroup }) = self.sandbox.take_spare()
             && matches!(child.try_wait(), Ok(None))
         {
-            return Ok((child, cgroup, spawn_blocking(|| Ok(()))));
+            return Ok((child, cgroup, self.limiting.spawn(async { Ok(()) })));
         }
         let cgroup = Arc::new(Cgroup::make(limits));
         let child = spawn(&self.sandbox.program);
         let child = child.map_err(|error| failed("start itself again", error))?;
         let pid = child.id().expect("it was not waited for");
         let taken = cgroup.clone();
-        Ok((child, cgroup, spawn_blocking(move || taken.take(pid))))
+        Ok((child, cgroup, self.limiting.spawn_blocking(move || taken.take(pid))))
     }
 
     /// The image of a service, unpacked; `None` for the machine's own folders.

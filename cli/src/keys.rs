@@ -1,12 +1,13 @@
 //! Keys that are pressed while clnrm watches.
 
-use std::io::{IsTerminal, Read, stdin};
+use std::io::{IsTerminal, Read, stdin, stdout};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal, raise};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::getpgrp;
 use rustix::termios::{
     LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcgetpgrp, tcsetattr,
@@ -17,8 +18,8 @@ use crate::printer;
 
 /// How the terminal was before.
 static BEFORE: Mutex<Option<Termios>> = Mutex::new(None);
-/// Before somebody in the background looks again whether it is in front.
-const IN_BACKGROUND: Duration = Duration::from_millis(500);
+/// Before it is looked again whether this program is in front, and who else has been meanwhile.
+const GLANCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 500_000_000 };
 
 /// A terminal that gives every key at once, until it is dropped.
 pub(crate) struct Keys {
@@ -28,18 +29,14 @@ pub(crate) struct Keys {
 impl Keys {
     /// Sends what is wished to `send`; `None` where nobody sits at a terminal.
     pub(crate) fn listen(send: Sender<Happening>) -> Option<Keys> {
-        let input = stdin();
-        let in_front = input.is_terminal() && tcgetpgrp(&input) == Ok(getpgrp());
-        if !in_front || !printer::is_live() {
+        // Where the output goes elsewhere, that may be a program which wants the keys.
+        let sits = stdin().is_terminal() && stdout().is_terminal() && printer::is_live();
+        if !sits || !is_in_front() {
             return None;
         }
-        let before = tcgetattr(&input).ok()?;
-        let mut now = before.clone();
-        now.local_modes -= LocalModes::ICANON | LocalModes::ECHO;
-        now.special_codes[SpecialCodeIndex::VMIN] = 1;
-        now.special_codes[SpecialCodeIndex::VTIME] = 0;
-        tcsetattr(&input, OptionalActions::Now, &now).ok()?;
+        let before = tcgetattr(stdin()).ok()?;
         *BEFORE.lock().unwrap_or_else(PoisonError::into_inner) = Some(before);
+        take_keys();
         let has_quit = Arc::new(AtomicBool::new(false));
         let keys = Keys { has_quit: has_quit.clone() };
         std::thread::spawn(move || read(&send, &has_quit));
@@ -58,27 +55,56 @@ impl Drop for Keys {
     }
 }
 
-/// Leaves the terminal as it was.
+/// Leaves the terminal as it was, unless somebody else has it now.
 pub(crate) fn give_back() {
-    if let Some(before) = BEFORE.lock().unwrap_or_else(PoisonError::into_inner).take() {
-        let _ = tcsetattr(stdin(), OptionalActions::Now, &before);
+    let before = BEFORE.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(before) = before.filter(|_| is_in_front()) {
+        let _ = unstopped().and_then(|()| Ok(tcsetattr(stdin(), OptionalActions::Now, &before)?));
+    }
+}
+
+/// Whether the terminal is this program's now.
+fn is_in_front() -> bool {
+    tcgetpgrp(stdin()) == Ok(getpgrp())
+}
+
+/// Keeps this thread from being stopped for what it does to a terminal in the background.
+fn unstopped() -> std::io::Result<()> {
+    let mut stops = SigSet::empty();
+    stops.add(Signal::SIGTTIN);
+    stops.add(Signal::SIGTTOU);
+    Ok(stops.thread_block()?)
+}
+
+/// Has the terminal give every key at once, as it may not do any more after the program was stopped.
+fn take_keys() {
+    let Ok(mut modes) = tcgetattr(stdin()) else { return };
+    if modes.local_modes.contains(LocalModes::ICANON) {
+        modes.local_modes -= LocalModes::ICANON | LocalModes::ECHO;
+        modes.special_codes[SpecialCodeIndex::VMIN] = 1;
+        modes.special_codes[SpecialCodeIndex::VTIME] = 0;
+        let _ = tcsetattr(stdin(), OptionalActions::Now, &modes);
     }
 }
 
 fn read(send: &Sender<Happening>, has_quit: &AtomicBool) {
-    // Whoever reads in the background is stopped, unless it does not want to know.
-    let mut stops = SigSet::empty();
-    stops.add(Signal::SIGTTIN);
-    let _ = stops.thread_block();
+    let _ = unstopped();
     let (mut typed, mut bytes) = (Typed::default(), [0; 64]);
     loop {
+        let input = stdin();
+        let mut ready = [PollFd::new(&input, PollFlags::IN)];
+        let is_ready = poll(&mut ready, Some(&GLANCE)).is_ok_and(|ready| ready > 0);
+        if !is_in_front() {
+            std::thread::sleep(Duration::from_millis(500));
+            continue;
+        }
+        take_keys();
+        if !is_ready {
+            continue;
+        }
         let read = match stdin().read(&mut bytes) {
-            Ok(0) => return,
+            Ok(0) | Err(_) => return,
             Ok(read) => &bytes[..read],
-            Err(_) => {
-                std::thread::sleep(IN_BACKGROUND);
-                continue;
-            }
         };
         // Arrows and the like mean nothing here.
         if matches!(read, [ESCAPE, b'[' | b'O', ..]) {

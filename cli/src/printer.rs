@@ -56,6 +56,19 @@ pub(crate) fn verbosity() -> Verbosity {
     *VERBOSITY.get().unwrap_or(&Verbosity::Normal)
 }
 
+static PLACE: OnceLock<String> = OnceLock::new();
+
+/// Sets where the workspace is, from the repository's root on, by which code hosts know its files.
+pub(crate) fn files_are_in(place: &str) {
+    let slash = if place.is_empty() { "" } else { "/" };
+    let _ = PLACE.set(format!("{place}{slash}"));
+}
+
+/// A file's path from the repository's root on.
+fn in_repository(file: &str) -> String {
+    format!("{}{file}", PLACE.get().map_or("", String::as_str))
+}
+
 /// All there is to say of a run.
 pub(crate) struct RunSummary {
     /// One for each of the reports.
@@ -76,6 +89,8 @@ pub(crate) struct Revision<'a> {
     pub(crate) changes: &'a Changes,
     /// What was wished.
     pub(crate) wished: Option<&'a str>,
+    /// Whether keys are listened to, of which a line tells that stays.
+    pub(crate) has_keys: bool,
     pub(crate) summary: &'a RunSummary,
     /// The places of the tests to be told of.
     pub(crate) shown: Vec<usize>,
@@ -234,8 +249,13 @@ pub(crate) fn stream(write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) 
 /// A line of talk.
 pub(crate) fn talk(line: &str) {
     if verbosity() != Verbosity::Quiet {
-        err(&format!("{line}\n"));
+        tell(line);
     }
+}
+
+/// A line that is told however little is.
+pub(crate) fn tell(line: &str) {
+    err(&format!("{line}\n"));
 }
 
 pub(crate) fn diagnostic_to_stderr<S: AsRef<str>>(diagnostic: &Diagnostic<S>) {

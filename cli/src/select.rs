@@ -61,7 +61,9 @@ impl Filter {
     }
 
     fn wants(&self, check: &Check) -> bool {
-        let is_unread = check.scenarios.is_empty() && check.glance.worst == Some(Severity::Error);
+        // What is wrong with it may be its tags.
+        let has_both = !check.scenarios.is_empty() && !check.tags.is_empty();
+        let is_unread = !has_both && check.glance.worst == Some(Severity::Error);
         let tagged = self.tags.is_empty() || check.tags.iter().any(|tag| self.tags.contains(tag));
         let mut names = check.tags.iter().chain(&check.scenarios).chain([&check.name]);
         is_unread || (tagged && names.any(|name| name.contains(&self.name)))

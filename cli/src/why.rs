@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use clnrm_backends::differences;
-use clnrm_engine::{Digest, Engine, Unit};
+use clnrm_backends::{Difference, differences};
+use clnrm_engine::{Digest, Engine, Unit, looks_secret};
 use clnrm_queries::{PLAN, REPORT, Report, State, numbered, parts};
 
 use crate::settle::Told;
@@ -13,6 +13,11 @@ pub(crate) type Reasons = BTreeMap<Unit, Vec<String>>;
 
 /// Of so many tests it is told why they run.
 const MOST_EXPLAINED: usize = 20;
+
+/// So much of a value is shown.
+const MOST_SHOWN: usize = 200;
+/// What is shorter is found anywhere.
+const SHORTEST_SECRET: usize = 4;
 
 /// Why what waits for runs does, of some tests.
 pub(crate) fn explain(
@@ -27,7 +32,7 @@ pub(crate) fn explain(
     for (unit, report) in tests.filter(|(_, report)| waits(report)).take(MOST_EXPLAINED) {
         let lines = why(engine, unit, report);
         if !lines.is_empty() {
-            reasons.entry(unit.clone()).or_insert(lines);
+            reasons.insert(unit.clone(), lines);
         }
     }
 }
@@ -53,8 +58,10 @@ pub(crate) fn why<S: AsRef<str>>(
             continue;
         };
         if same.key == scenario.key {
-            lines.push(match same.state {
+            let has_failed = last.as_ref().is_some_and(|last| last.state() == State::Failed);
+            lines.push(match &same.state {
                 State::Failed => format!("{name} failed when it last ran"),
+                _ if has_failed => "the test failed when it last ran".to_owned(),
                 _ => format!("the last outcome of {name} is not known here"),
             });
             continue;
@@ -68,11 +75,32 @@ pub(crate) fn why<S: AsRef<str>>(
             continue;
         };
         let changed = differences(&before, &now);
-        let shown = |value: Option<String>| value.unwrap_or_else(|| "not there".to_owned());
-        lines.extend(changed.into_iter().map(|difference| {
-            let (before, now) = (shown(difference.before), shown(difference.now));
-            format!("{name}: {} was {before}, is {now}", difference.part)
+        lines.extend(changed.into_iter().map(|Difference { part, before, now }| {
+            let values = [&before, &now];
+            if values.into_iter().flatten().any(|value| holds_a_secret(value)) {
+                return format!("{name}: {part} has changed; it holds a secret");
+            }
+            let [before, now] = values.map(shown);
+            format!("{name}: {part} was {before}, is {now}")
         }));
     }
     lines
+}
+
+/// A value, or its beginning.
+fn shown(value: &Option<String>) -> String {
+    match value {
+        None => "not there".to_owned(),
+        Some(value) if value.chars().count() <= MOST_SHOWN => value.clone(),
+        Some(value) => value.chars().take(MOST_SHOWN).chain(['…']).collect(),
+    }
+}
+
+/// Whether there is the value of a variable in it that looks like a secret.
+fn holds_a_secret(text: &str) -> bool {
+    let mut secrets = std::env::vars_os().filter_map(|(name, value)| {
+        let value = value.into_string().ok()?;
+        (looks_secret(name.to_str()?) && value.len() >= SHORTEST_SECRET).then_some(value)
+    });
+    secrets.any(|secret| text.contains(&secret))
 }

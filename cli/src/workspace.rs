@@ -108,6 +108,11 @@ impl Workspace {
         self.remembers.then(|| self.store.clone())
     }
 
+    /// Its path from the root of the repository it is in; empty where it is in none.
+    pub(crate) fn place(&self) -> &str {
+        place_in_repository(&self.root).unwrap_or_default()
+    }
+
     fn system(&self) -> Arc<dyn System> {
         Arc::new(Os::new(&self.root))
     }
@@ -120,7 +125,7 @@ impl Workspace {
     ) -> LastingEngine {
         let (root, defined) = (self.root.clone(), self.defined.clone());
         let facts: Facts = Arc::new(move |kind, name| match kind {
-            facts::REPOSITORY => place_in_repository(&root),
+            facts::REPOSITORY => Some(place_in_repository(&root)?.as_bytes().to_vec()),
             facts::HOME_TEMPLATE => std::fs::read(home_templates()?.join(name)).ok(),
             facts::NOW => Some(began().into_bytes()),
             facts::DEFINED => defined.get(name).map(|value| value.clone().into_bytes()),
@@ -211,10 +216,9 @@ fn trust(args: &StoreArgs) -> anyhow::Result<Trust> {
 }
 
 /// The path of a workspace from the root of the repository it is in.
-fn place_in_repository(root: &Path) -> Option<Vec<u8>> {
+fn place_in_repository(root: &Path) -> Option<&str> {
     let repository = root.ancestors().find(|folder| folder.join(".git").exists())?;
-    let place = root.strip_prefix(repository).expect("it is an ancestor");
-    Some(place.to_str()?.as_bytes().to_vec())
+    root.strip_prefix(repository).expect("it is an ancestor").to_str()
 }
 
 fn folder_of(path: &Path) -> PathBuf {

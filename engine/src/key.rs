@@ -67,12 +67,16 @@ pub enum Key {
     Node(Node),
 }
 
+/// Whether a variable of this name looks like a secret.
+pub fn looks_secret(name: &str) -> bool {
+    let name = name.to_uppercase();
+    ["TOKEN", "SECRET", "PASSW", "KEY", "CREDENTIAL", "AUTH"].iter().any(|s| name.contains(s))
+}
+
 impl Leaf {
-    /// Whether it looks like a secret, by its name: not even a digest of it leaves the machine.
+    /// Whether it looks like a secret: not even a digest of it leaves the machine.
     pub(crate) fn is_secret(&self) -> bool {
-        let Leaf::Env(name) = self else { return false };
-        let name = name.to_uppercase();
-        ["TOKEN", "SECRET", "PASSW", "KEY", "CREDENTIAL", "AUTH"].iter().any(|s| name.contains(s))
+        matches!(self, Leaf::Env(name) if looks_secret(name))
     }
 }
 

@@ -44,7 +44,7 @@ pub use digest::{Digest, NotADigest};
 pub use engine::{Engine, Options, Stopped};
 pub use event::{Counts, Impure, QueryEvent, Why};
 pub use graph::Graph;
-pub use key::{Key, Leaf, Node, Unit};
+pub use key::{Key, Leaf, Node, Unit, looks_secret};
 pub use query::{AnyQuery, Cx, Query};
 pub use run::{Fate, Reason, Run};
 pub use sample::Checking;

@@ -512,17 +512,47 @@ fn less_and_more_is_told() {
 }
 
 #[test]
+fn reasons_keep_secrets() {
+    let mut case = Case::new(
+        r#"
+//- /a.clnrm.toml.tera
+[meta]
+name = "a"
+
+[[scenario]]
+name = "s"
+run = "true {{ env(name="API_TOKEN") }} {{ env(name="PLACE") }}"
+"#,
+    );
+    case.set_env("API_TOKEN", "first-secret");
+    case.set_env("PLACE", "here");
+    case.run(&[]);
+    case.set_env("API_TOKEN", "second-secret");
+    let told = case.clnrm(&["run", "-v"]).stdout;
+    assert!(
+        !told.contains("first-secret")
+            && !told.contains("second-secret")
+            && told.contains("has changed; it holds a secret"),
+        "{told}"
+    );
+}
+
+#[test]
 fn where_github_reads_failures_are_folded_and_annotated() {
     let mut case = Case::new(TWO);
     case.set_env("GITHUB_ACTIONS", "true");
+    // What a test prints is no command.
+    case.replace("bad.clnrm.toml", "run = \"false\"", "run = \"echo ::error::it is; false\"");
+    std::fs::create_dir(case.root().parent().unwrap().join(".git")).unwrap();
     case.clnrm(&["run"]).check(expect![[r#"
         exit 1
         -- stdout
         ::group::FAIL  bad.clnrm.toml   bad  [TIME]
           bad.clnrm.toml:7:1: scenario `s`, step `s`
             ended with exit code 1, expected exit code 0
+            | ::error::it is
         ::endgroup::
-        ::error file=bad.clnrm.toml,line=7,col=1,title=step `s`::ended with exit code 1, expected exit code 0
+        ::error file=w/bad.clnrm.toml,line=7,col=1,title=step `s`::ended with exit code 1, expected exit code 0
         PASS  good.clnrm.toml  good  [TIME]
 
         1 passed, 1 failed in [TIME]

@@ -230,6 +230,18 @@ fn tags_select() {
         passed  slow.clnrm.toml
         0 started, 4 reused, some queries executed
     "#]]);
+    // Nor of one whose tags are wrong.
+    case.write(
+        "wrong.clnrm.toml",
+        "[meta]\nname = \"wrong\"\ntags = [\"smok\", 2]\n[[scenario]]\nname = \"s\"\nrun = \"true\"\n",
+    );
+    case.run(&["--tag", "smok"]).check(expect![[r#"
+        exit 3
+        broken  wrong.clnrm.toml
+        wrong.clnrm.toml:3:17: error[parse/type]: `meta.tags[1]` must be a string, it is an integer
+        0 started, 0 reused, some queries executed
+    "#]]);
+    case.remove("wrong.clnrm.toml");
     case.clnrm(&["run", "--tag", "smok"]).check(expect![[r#"
         exit 4
         -- stderr

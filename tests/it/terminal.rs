@@ -207,3 +207,24 @@ fn from_nothing_to_red_to_green() {
     terminal.press("\x03");
     assert_eq!(terminal.end(), Some(130));
 }
+
+#[test]
+fn what_fails_runs_again_when_asked() {
+    let case = Case::new(FIXTURE);
+    // Of one that was killed nothing is remembered.
+    case.write(
+        "slow.clnrm.toml",
+        "[meta]\nname = \"slow\"\n[[scenario]]\nname = \"s\"\nrun = \"sleep 60\"\ntimeout = \"300ms\"\n",
+    );
+    let mut terminal = Terminal::start(&case, &["watch"]);
+    terminal.until_last("watching 3 tests: 2 passed, 1 failed |");
+    terminal.press("f");
+    terminal.until("the tests that fail\n");
+    terminal.until("1 run, 2 outcomes reused");
+    case.write("two.clnrm.toml.tera", "[meta\n");
+    terminal.until_last("watching 3 tests: 1 passed, 1 failed, 1 not run |");
+    terminal.press("g");
+    terminal.until("  source two.clnrm.toml.tera");
+    terminal.press("\x03");
+    assert_eq!(terminal.end(), Some(130));
+}

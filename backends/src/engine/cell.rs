@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 use super::image::Facts;
 use super::spares::{Kind, Model, Spare};
 use super::{Engaged, Engine, Plan, START_LIMIT, containers, failed, plan, run_id};
-use crate::action::{Action, Mount, Network, ServicePlan};
+use crate::action::{Action, Network, ServicePlan};
 use crate::cell::{Cell, Container, Started, Wiring};
 use crate::error::BackendError;
 use crate::kept::Way;
@@ -20,6 +20,7 @@ use crate::scenario::RunFolder;
 /// The containers of one run.
 pub(super) struct EngineCell<'a, E> {
     engaged: &'a Engaged<E>,
+    action: &'a Action,
     /// What its first container is like.
     kind: Kind,
     run: String,
@@ -132,9 +133,10 @@ impl<E: Engine> Cell for EngineCell<'_, E> {
 
 impl<'a, E: Engine> EngineCell<'a, E> {
     /// Those for `action`, of which there is none yet.
-    pub(super) fn new(engaged: &'a Engaged<E>, action: &Action) -> EngineCell<'a, E> {
+    pub(super) fn new(engaged: &'a Engaged<E>, action: &'a Action) -> EngineCell<'a, E> {
         EngineCell {
             engaged,
+            action,
             kind: Kind::of(action, &engaged.workspace),
             run: run_id(),
             names: Vec::new(),
@@ -185,23 +187,19 @@ impl<'a, E: Engine> EngineCell<'a, E> {
     fn make_spare(&self, container: &Container<'_>, facts: &Facts) {
         let engaged = self.engaged;
         let model = Model {
-            service: container.service.clone(),
-            limits: container.limits.clone(),
+            action: self.action.clone(),
             wiring: container.wiring,
-            network: container.network,
             hosts: container.hosts.to_owned(),
             facts: facts.clone(),
             workspace: engaged.workspace.clone(),
             read_only_host: self.read_only_host,
         };
-        if engaged.spares.begin(self.kind) {
+        let may_be_made = model.may_be_made();
+        if may_be_made && engaged.spares.begin(self.kind) {
             engaged.make_spare(self.kind, model.clone());
         }
-        // A folder under a layer must not change while that is there.
-        let is_layered =
-            |mount: &Mount| !mount.read_only && engaged.workspace.join(&mount.source).is_dir();
-        let may_linger = !container.service.mounts.iter().any(is_layered);
-        *engaged.last.lock().expect("no holder panics") = may_linger.then_some((self.kind, model));
+        let may_wait = may_be_made && model.may_wait();
+        *engaged.last.lock().expect("no holder panics") = may_wait.then_some((self.kind, model));
     }
 
     /// Has a network made for the containers to come.

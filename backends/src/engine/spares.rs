@@ -16,12 +16,14 @@ use tokio_util::task::TaskTracker;
 use super::cell::bring_up;
 use super::image::Facts;
 use super::{Engine, Plan, START_LIMIT, containers, run_id};
-use crate::action::{Action, Limits, Network, ServicePlan};
+use crate::action::{Action, Mount, Network, ServicePlan};
 use crate::cell::{Container, Wiring};
 use crate::error::BackendError;
 use crate::link::Link;
 use crate::scenario::{self, RunFolder};
 
+/// The folder of the program's own store, which is covered where a folder with it is mounted.
+const STORE: &str = ".clnrm";
 /// As many are made or wait at once, all kinds together.
 const MOST: usize = 2;
 
@@ -40,8 +42,7 @@ impl Kind {
             (name, image, mounts, ports, ready)
         });
         // What is mounted is what it was when a container was made, whatever has its name now.
-        let mounted = action.services.iter().flat_map(|service| &service.mounts);
-        let mounted = mounted.map(|mount| identity(&workspace.join(&mount.source)));
+        let mounted = mounts(action).map(|mount| identity(&workspace.join(&mount.source)));
         let mounted: Vec<_> = mounted.collect();
         let said = (network, allowed, limits, services.collect::<Vec<_>>(), mounted);
         let said = serde_json::to_vec(&said).expect("actions are plain data");
@@ -49,11 +50,14 @@ impl Kind {
     }
 }
 
-/// Which file or folder it is, and of a file since when it has been as it is.
+/// Which file or folder it is, and since when it has been as it is, and by that name.
 fn identity(path: &Path) -> Option<impl Serialize + use<>> {
     let meta = fs::metadata(path).ok()?;
-    let since = meta.is_file().then(|| (meta.ctime(), meta.ctime_nsec()));
-    Some((meta.dev(), meta.ino(), since))
+    Some((meta.dev(), meta.ino(), meta.ctime(), meta.ctime_nsec()))
+}
+
+fn mounts(action: &Action) -> impl Iterator<Item = &Mount> {
+    action.services.iter().flat_map(|service| &service.mounts)
 }
 
 /// A container that is up and has not been used.
@@ -66,14 +70,40 @@ pub(super) struct Spare {
 /// What a spare is made of.
 #[derive(Clone)]
 pub(super) struct Model {
-    pub(super) service: ServicePlan,
-    pub(super) limits: Limits,
+    /// A run whose first container it may be.
+    pub(super) action: Action,
     pub(super) wiring: Wiring,
-    pub(super) network: Network,
     pub(super) hosts: String,
     pub(super) facts: Facts,
     pub(super) workspace: PathBuf,
     pub(super) read_only_host: bool,
+}
+
+impl Model {
+    /// Whether what it sees can be told to be what a later run is to see.
+    pub(super) fn may_be_made(&self) -> bool {
+        let is_plain = |mount: &Mount| {
+            let source = self.workspace.join(&mount.source);
+            let is_itself = fs::canonicalize(&source).is_ok_and(|path| path == source);
+            // A folder under a layer, or copied, must not change meanwhile.
+            is_itself && (mount.read_only || !source.is_dir())
+        };
+        mounts(&self.action).all(is_plain)
+    }
+
+    /// Whether it may wait as long as somebody edits. What is mounted over what is the machine's goes
+    /// when that is replaced, and a resolver may become another.
+    pub(super) fn may_wait(&self) -> bool {
+        let on_host = self.facts.of_host && self.read_only_host;
+        let covered = |mount: &Mount| {
+            let below = |other: &Mount| {
+                other.target != mount.target && Path::new(&other.target).starts_with(&mount.target)
+            };
+            let mut own = self.action.services[0].mounts.iter();
+            self.workspace.join(&mount.source).join(STORE).is_dir() || own.any(below)
+        };
+        self.action.network != Network::Open && !on_host && !mounts(&self.action).any(covered)
+    }
 }
 
 /// The spares of an engine.
@@ -172,19 +202,23 @@ impl Spares {
 }
 
 impl Spare {
-    /// Makes one.
-    pub(super) async fn make<E: Engine>(engine: &E, model: &Model) -> Result<Spare, BackendError> {
+    /// Makes one of this kind.
+    pub(super) async fn make<E: Engine>(
+        engine: &E,
+        kind: Kind,
+        model: &Model,
+    ) -> Result<Spare, BackendError> {
         let folder = RunFolder::make()?;
         let own = folder.path().join("0");
         let listener = scenario::listen(&own)?;
         let run = run_id();
         let name = format!("clnrm-{run}-0");
         let container = Container {
-            service: &model.service,
-            limits: &model.limits,
+            service: &model.action.services[0],
+            limits: &model.action.limits,
             index: 0,
             wiring: model.wiring,
-            network: model.network,
+            network: model.action.network,
             hosts: &model.hosts,
             folder: &own,
             listener: &listener,
@@ -201,7 +235,10 @@ impl Spare {
         };
         let making = TaskTracker::new();
         let link = timeout(START_LIMIT, bring_up(engine, &plan, &making)).await;
-        if let Ok(Ok(link)) = link {
+        if let Ok(Ok(link)) = link
+            // Otherwise it may see what was there for a moment only.
+            && Kind::of(&model.action, &model.workspace) == kind
+        {
             return Ok(Spare { name, link, folder });
         }
         making.close();

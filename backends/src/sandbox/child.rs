@@ -79,11 +79,19 @@ fn outside() -> Result<(), String> {
         let _ = std::fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0");
     }
     attempt("name the host", rustix::system::sethostname(spec.hostname.as_bytes()))?;
+    let limited = || attempt("get limits", std::io::stdin().read_exact(&mut [0]));
+    // What is copied into the container is of its memory.
+    let copies = spec.mounts.iter().any(|mount| !mount.read_only && mount.source.is_file());
+    if copies {
+        limited()?;
+    }
     let new_root = root::build(&spec)?;
     attempt("enter the new root", std::env::set_current_dir(&new_root))?;
     let image = spec.image.unwrap_or_else(SpecImage::host);
     // It is in its control groups by then, and with it all that it starts.
-    attempt("get limits", std::io::stdin().read_exact(&mut [0]))?;
+    if !copies {
+        limited()?;
+    }
     attempt("make a namespace", unshare(CloneFlags::CLONE_NEWCGROUP))?;
     // No thread was started so far.
     match attempt("start process 1", sys::fork())? {

@@ -4,6 +4,7 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Seek};
+use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -11,30 +12,70 @@ use std::time::Duration;
 
 use nix::sched::{CloneFlags, unshare};
 use rustix::mount::{MountPropagationFlags, mount_change};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::io::AsyncReadExt;
-use tokio::process::Child;
+use tokio::process::{Child, ChildStdin};
+use tokio::task::JoinHandle;
 
 /// The argument that asks for [`become_it`].
 pub(super) const WORD: &str = "__sandbox-outside";
 /// The program that does it.
 pub(crate) const PROGRAM: &str = "slirp4netns";
 /// What a container asks for the addresses of names.
-pub(super) const RESOLVER: &str = "nameserver 10.0.2.3\n";
+pub(super) const RESOLVER: &str = "nameserver 198.19.0.3\n";
+/// The container's side: of what is for tests (RFC 2544), so that nobody's own network is hidden.
+const NETWORK: &str = "198.19.0.0/24";
 /// How long it may take to be ready.
 const START_LIMIT: Duration = Duration::from_secs(10);
+/// How long it may take to end.
+const END_LIMIT: Duration = Duration::from_secs(2);
 
-/// Gives the network of a process a way outside, for as long as the result's standard input is open;
-/// `clnrm` is this program.
+/// A way outside, for as long as this is there.
+pub(super) struct Way {
+    _open: ChildStdin,
+    ended: JoinHandle<()>,
+}
+
+impl Way {
+    /// Closes it, and waits until nothing is left of it.
+    pub(super) async fn close(self) {
+        let Way { _open: open, ended } = self;
+        drop(open);
+        let stop = ended.abort_handle();
+        if tokio::time::timeout(END_LIMIT, ended).await.is_err() {
+            // The program is killed with what waits for it.
+            stop.abort();
+        }
+    }
+}
+
+/// Gives the network of a process a way outside; `clnrm` is this program. When the way ends by itself,
+/// the process is killed: without it, tests would say what they should not.
 ///
 /// # Errors
 /// In words, when there is none then.
-pub(super) async fn lead(pid: u32, clnrm: &Path) -> Result<Child, String> {
+pub(super) async fn lead(pid: u32, clnrm: &Path) -> Result<Way, String> {
+    let of = Pid::from_raw(pid as i32).ok_or("it has ended")?;
+    let of = pidfd_open(of, PidfdFlags::empty()).map_err(|error| error.to_string())?;
+    let mut child = started(pid, clnrm).await?;
+    let open = child.stdin.take().expect("it is piped");
+    let ended = tokio::spawn(async move {
+        let _ = child.wait().await;
+        let _ = pidfd_send_signal(of, Signal::KILL);
+    });
+    Ok(Way { _open: open, ended })
+}
+
+/// The program, which is ready.
+async fn started(pid: u32, clnrm: &Path) -> Result<Child, String> {
     let mut words = tempfile::tempfile().map_err(|error| error.to_string())?;
     let mut child = start(pid, clnrm, &words).map_err(|error| error.to_string())?;
     let mut ready = child.stdout.take().expect("it is piped");
     match tokio::time::timeout(START_LIMIT, ready.read_u8()).await {
         Ok(Ok(_)) => Ok(child),
         Ok(Err(_)) => {
+            // It may still say why.
+            let _ = tokio::time::timeout(END_LIMIT, child.wait()).await;
             let mut text = String::new();
             let read = words.rewind().and_then(|()| words.read_to_string(&mut text));
             let told = read.ok().and_then(|_| text.lines().rfind(|line| line.contains(": ")));
@@ -67,10 +108,14 @@ pub(super) fn become_it(arguments: impl Iterator<Item = OsString>) -> Result<(),
         let own = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
         mount_change("/", own).map_err(|error| told(error.into()))?;
     }
+    // What it prints is not for whoever waits to hear that it is ready.
+    let ready = rustix::io::dup(rustix::stdio::stdout()).map_err(|error| told(error.into()))?;
+    let nowhere = File::options().write(true).open("/dev/null").map_err(told)?;
+    rustix::stdio::dup2_stdout(nowhere).map_err(|error| told(error.into()))?;
     let error = Command::new(PROGRAM)
-        .args(["--configure", "--enable-ipv6", "--mtu=65520"])
+        .args(["--configure", "--enable-ipv6", "--mtu=65520", "--cidr", NETWORK])
         .args(["--disable-host-loopback", "--enable-sandbox", "--enable-seccomp"])
-        .args(["--exit-fd=0", "--ready-fd=1"])
+        .args(["--exit-fd=0", &format!("--ready-fd={}", ready.as_raw_fd())])
         .args(arguments)
         // As in the engines' containers.
         .arg("eth0")

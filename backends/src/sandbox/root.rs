@@ -150,12 +150,16 @@ fn write_names(root: &Path, spec: &Spec) -> Result<(), String> {
         let source = Path::new(STAGE).join(path.replace('/', "_"));
         attempt("write host names", fs::write(&source, content))?;
         let target = inside(root, path);
-        // A dangling link or a missing file cannot be covered; then it can be written.
-        if target.exists() {
+        // A link leads somewhere else once the root is another; it cannot be covered, but replaced.
+        if fs::symlink_metadata(&target).is_ok_and(|meta| meta.is_file()) {
             attempt("set host names", mount_bind(&source, &target))?;
-        } else {
-            let _ = fs::remove_file(&target);
-            let _ = fs::write(&target, content);
+            continue;
+        }
+        let _ = fs::remove_file(&target);
+        let written = fs::write(&target, content);
+        // Without the folder there is nobody who would look for it.
+        if !content.is_empty() && target.parent().is_some_and(Path::is_dir) {
+            attempt("write host names", written)?;
         }
     }
     Ok(())

@@ -40,6 +40,7 @@ pub(crate) fn check(
     let began = Instant::now();
     let Checking { command, query, paths, deny, check } = checking;
     let workspace = Workspace::find(paths, &check.store)?.define(&check.variables.define)?;
+    printer::files_are_in(workspace.place());
     let mut engine = workspace.engine();
     interrupt::listen(&engine, &Cancel::default())?;
     // What is about every file is let go of with the process.

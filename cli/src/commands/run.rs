@@ -41,6 +41,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
     let began = Instant::now();
     let workspace =
         Workspace::find(&args.paths, &args.common.store)?.define(&args.common.variables.define)?;
+    printer::files_are_in(workspace.place());
     let backend = LazyBackend::new(&workspace);
     let mut engine = workspace.engine_for(&backend);
     let cancel = Cancel::default();
@@ -63,7 +64,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
         return Ok(Exit::Diagnostics);
     }
     if selection.units.is_empty() {
-        printer::talk(&match &args.runner.tags[..] {
+        printer::tell(&match &args.runner.tags[..] {
             [] => "no tests found; `clnrm init` makes some".to_owned(),
             tags => format!("no test has the tag {}", tags.join(" or ")),
         });
@@ -131,7 +132,7 @@ fn keep(engine: &mut Engine, backend: &dyn Backend, summary: &RunSummary, cancel
         Some((numbered(unit, at), report.scenarios[at].name.to_string()))
     });
     let Some((unit, name)) = failed else {
-        printer::talk("no scenario failed, so none is kept");
+        printer::tell("no scenario failed, so none is kept");
         return;
     };
     let plan = engine.demand(&PLAN, &[unit]).pop().and_then(Result::ok);
@@ -141,11 +142,11 @@ fn keep(engine: &mut Engine, backend: &dyn Backend, summary: &RunSummary, cancel
     engine.release();
     let up = |kept: &Kept| {
         let services: Vec<&str> = kept.doors.iter().map(|door| door.service.as_str()).collect();
-        printer::talk(&format!("`{}` is kept up, with {}", kept.scenario, services.join(", ")));
+        printer::tell(&format!("`{}` is kept up, with {}", kept.scenario, services.join(", ")));
         for Published { service, port, at } in &kept.published {
-            printer::talk(&format!("port {port} of `{service}` is at 127.0.0.1:{at}"));
+            printer::tell(&format!("port {port} of `{service}` is at 127.0.0.1:{at}"));
         }
-        printer::talk("enter it with `clnrm shell`; Ctrl-C removes it");
+        printer::tell("enter it with `clnrm shell`; Ctrl-C removes it");
     };
     if let Err(error) = backend.keep(action, &name, cancel, &up) {
         printer::backend_failed(&error);
@@ -204,7 +205,7 @@ fn frozen(engine: &mut Engine, summary: &RunSummary) -> Exit {
             continue;
         };
         for line in why(engine, unit, &report) {
-            printer::talk(&format!("  {unit}: {line}"));
+            printer::tell(&format!("  {unit}: {line}"));
         }
     }
     let others = summary.reports.iter().filter(|report| !is_open(report)).map(exit_of);

@@ -3,12 +3,13 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem::take;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clnrm_backends::{ActionKey, Cancel};
 use clnrm_engine::{Digest, Engine, Unit};
-use clnrm_queries::{Settings, State};
+use clnrm_queries::{REPORT, Settings, State};
 
 use super::run::{choice, jobs, settings, summarise};
 use crate::args::{WatchArgs, WatchFormat};
@@ -59,9 +60,10 @@ pub(crate) fn run(args: &WatchArgs) -> anyhow::Result<Exit> {
         filter: Filter { tags: args.runner.tags.clone(), ..Filter::default() },
         marks: BTreeMap::new(),
         crashed: BTreeSet::new(),
-        ran: BTreeSet::new(),
+        ran: Vec::new(),
+        failed: Vec::new(),
         told: BTreeSet::new(),
-        why: RefCell::default(),
+        why: Reasons::default(),
         has_keys: keys.is_some(),
     };
     watch.revision(&mut engine, Cause::Start, began)?;
@@ -102,12 +104,14 @@ struct Watch<'a> {
     marks: BTreeMap<Unit, String>,
     /// What an engine failed to run.
     crashed: BTreeSet<ActionKey>,
-    /// What ran last.
-    ran: BTreeSet<ActionKey>,
-    /// The tests that were told of last.
-    told: BTreeSet<Unit>,
+    /// The tests of which something ran last.
+    ran: Vec<Unit>,
+    /// The tests that fail.
+    failed: Vec<Unit>,
+    /// The files whose tests were told of last.
+    told: BTreeSet<Arc<str>>,
     /// Why tests ran last.
-    why: RefCell<Reasons>,
+    why: Reasons,
     /// Whether keys are listened to.
     has_keys: bool,
 }
@@ -133,9 +137,12 @@ impl Watch<'_> {
         };
         let cause = match wish {
             Wish::All => Cause::Wish("all tests".to_owned(), Again::All),
-            Wish::Failed => Cause::Wish("the tests that fail".to_owned(), Again::Failed),
+            Wish::Failed => {
+                self.forget(engine, self.failed.clone());
+                Cause::Wish("the tests that fail".to_owned(), Again::None)
+            }
             Wish::Again => {
-                self.ran.iter().for_each(|key| engine.forget_effect(Digest(key.0)));
+                self.forget(engine, self.ran.clone());
                 Cause::Wish("what ran last".to_owned(), Again::None)
             }
             Wish::Path(text) => {
@@ -149,17 +156,30 @@ impl Watch<'_> {
                 cause
             }
             Wish::Why => {
-                printer::reasons(&self.why.borrow());
+                printer::reasons(&self.why);
                 return Ok(());
             }
             Wish::Graph => {
+                if self.told.is_empty() {
+                    printer::tell("no test was told of yet");
+                }
                 let graph = engine.graph();
                 engine.release();
-                printer::stream(|out| graph.text(|unit| self.told.contains(unit), out));
+                printer::stream(|out| graph.text(|unit| self.told.contains(&unit.path), out));
                 return Ok(());
             }
         };
         self.revision(engine, cause, began)
+    }
+
+    /// Has the scenarios of tests run again, as far as the tests are wanted.
+    fn forget(&self, engine: &mut Engine, units: Vec<Unit>) {
+        let units = self.filter.keep(engine, units);
+        for report in engine.roots(&REPORT, &units).iter().flatten() {
+            for key in report.scenarios.iter().filter_map(|scenario| scenario.key) {
+                engine.forget_effect(Digest(key.0));
+            }
+        }
     }
 
     /// What a cause, and everything that changes meanwhile, brings about.
@@ -183,11 +203,11 @@ impl Watch<'_> {
             engine.forget_effect(Digest(key.0));
         }
         self.watcher.borrow_mut().forget_missing();
-        self.why.borrow_mut().clear();
+        let why = RefCell::default();
         let (mut ran, mut started) = (BTreeSet::new(), 0);
         let (mut summary, asides) = loop {
-            let explains = !changes.is_empty();
-            let (mut summary, settled) = self.settled(engine, again, explains, began)?;
+            let why = (!changes.is_empty()).then_some(&why);
+            let (mut summary, settled) = self.settled(engine, again, why, began)?;
             ran.extend(settled.ran);
             started += summary.stats.containers_started;
             summary.stats.containers_started = started;
@@ -203,9 +223,9 @@ impl Watch<'_> {
         if self.cancel.is_cancelled() {
             return Ok(());
         }
-        summary.why.clone_from(&self.why.borrow());
+        summary.why = why.into_inner();
         if !ran.is_empty() {
-            self.ran.clone_from(&ran);
+            self.why.clone_from(&summary.why);
         }
         let ran = if is_retry { BTreeSet::new() } else { ran };
         // What came and went meanwhile, as editors have it, is of no interest.
@@ -217,9 +237,10 @@ impl Watch<'_> {
         let shown = self.told(&summary, &ran, is_overview);
         let is_told = is_overview || wished.is_some() || !shown.is_empty();
         if is_told || self.marks.len() < before {
-            self.told = shown.iter().map(|at| summary.units[*at].clone()).collect();
+            self.told = shown.iter().map(|at| summary.units[*at].path.clone()).collect();
             let (changes, wished, summary) = (&changes, wished.as_deref(), &summary);
-            let revision = Revision { changes, wished, summary, shown, is_first };
+            let has_keys = self.has_keys;
+            let revision = Revision { changes, wished, has_keys, summary, shown, is_first };
             self.tell(&revision);
         }
         asides.iter().for_each(|aside| printer::warn(aside));
@@ -236,18 +257,22 @@ impl Watch<'_> {
         printer::revision(revision, self.args.format);
         if self.has_keys {
             let (passed, failed) = revision.totals();
-            let tests = printer::many(revision.summary.units.len() as u64, "test");
-            let totals = format!("watching {tests}: {passed} passed, {failed} failed");
+            let all = revision.summary.units.len() as u64;
+            let tests = printer::many(all, "test");
+            let mut totals = format!("watching {tests}: {passed} passed, {failed} failed");
+            if all > passed + failed {
+                totals += &format!(", {} not run", all - passed - failed);
+            }
             printer::stand(Some(&format!("{totals} | {}", keys::HINT)));
         }
     }
 
-    /// The reports of all tests there are now; with `explains`, what runs is explained.
+    /// The reports of all tests there are now; why what runs does goes to `reasons`.
     fn settled(
         &self,
         engine: &mut Engine,
         again: Again,
-        explains: bool,
+        reasons: Option<&RefCell<Reasons>>,
         began: Instant,
     ) -> anyhow::Result<(RunSummary, Settled)> {
         let selection = match select(self.workspace, engine, &self.args.paths) {
@@ -272,8 +297,8 @@ impl Watch<'_> {
             progress: &|event| progress.tell(event),
             before_runs: &|engine, units, reports| {
                 self.watch(engine);
-                if explains {
-                    explain(engine, units, reports, &mut self.why.borrow_mut());
+                if let Some(reasons) = reasons {
+                    explain(engine, units, reports, &mut reasons.borrow_mut());
                 }
             },
             inbox: &self.inbox,
@@ -293,6 +318,7 @@ impl Watch<'_> {
         is_overview: bool,
     ) -> Vec<usize> {
         let (mut shown, mut marks) = (Vec::new(), BTreeMap::new());
+        let (mut failed, mut of_these) = (Vec::new(), Vec::new());
         for (at, (unit, report)) in summary.units.iter().zip(&summary.reports).enumerate() {
             let mark = report.as_ref().map_or_else(|stopped| format!("{stopped:?}"), mark);
             let view = report.as_ref().ok().and_then(|report| report.view().ok());
@@ -300,6 +326,12 @@ impl Watch<'_> {
             let has_run = scenarios().filter_map(|one| one.key).any(|key| ran.contains(&key));
             let crashed = scenarios().filter(|one| matches!(one.state, State::Crashed(_)));
             self.crashed.extend(crashed.filter_map(|one| one.key));
+            if has_run {
+                of_these.push(unit.clone());
+            }
+            if view.as_ref().is_some_and(|report| report.state() == State::Failed) {
+                failed.push(unit.clone());
+            }
             let is_other = self.marks.get(unit) != Some(&mark);
             if if is_overview { !mark.is_empty() } else { has_run || is_other } {
                 shown.push(at);
@@ -309,6 +341,10 @@ impl Watch<'_> {
         // Those that pass without remarks last.
         shown.sort_by_key(|at| marks[&summary.units[*at]].is_empty());
         self.marks = marks;
+        self.failed = failed;
+        if !of_these.is_empty() {
+            self.ran = of_these;
+        }
         shown
     }
 

@@ -5,12 +5,21 @@ use std::sync::LazyLock;
 
 use clnrm_queries::{Diagnostic, Failure, Report, Severity, State};
 
-use super::DrySummary;
+use super::{DrySummary, in_repository};
 
 pub(super) fn dry_run(summary: &DrySummary<'_>) -> String {
     let mut text = String::new();
     summary.each(|severity, diagnostic| annotation(&mut text, severity, diagnostic));
     text
+}
+
+/// Lines that are no commands, whatever they say.
+pub(super) fn harmless(lines: &str) -> String {
+    let harmless = |line: &str| {
+        let mark = if line.trim_start().starts_with("::") { "| " } else { "" };
+        format!("{mark}{line}\n")
+    };
+    lines.lines().map(harmless).collect()
 }
 
 /// What begins lines that are folded under the first of them.
@@ -30,7 +39,7 @@ pub(super) fn report(text: &mut String, report: &Report<&str>) {
     let of_scenarios = report.scenarios.iter().flat_map(|scenario| &scenario.failures);
     for failure in of_scenarios.chain(&report.failures) {
         let Failure { subject, message, nearest, file, line, column, .. } = failure;
-        let _ = write!(text, "::error file={}", property(file));
+        let _ = write!(text, "::error file={}", property(&in_repository(file)));
         for (name, number) in [("line", line), ("col", column)] {
             if *number > 0 {
                 let _ = write!(text, ",{name}={number}");
@@ -55,7 +64,7 @@ fn annotation(text: &mut String, severity: Severity, diagnostic: &Diagnostic<&st
         Severity::Warning => "warning",
         Severity::Note => "notice",
     };
-    let _ = write!(text, "::{command} file={}", property(file));
+    let _ = write!(text, "::{command} file={}", property(&in_repository(file)));
     if *line > 0 {
         let _ = write!(text, ",line={line}");
     }

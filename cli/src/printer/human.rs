@@ -5,7 +5,7 @@ use std::fmt::{Display, Write};
 use std::time::Duration;
 
 use clnrm_backends::{Finding, Health};
-use clnrm_engine::{Stopped, Unit};
+use clnrm_engine::{Stopped, Unit, looks_secret};
 use clnrm_queries::{
     Diagnostic, Failure, Origin, Reached, Report, ScenarioReport, Severity, State,
 };
@@ -13,7 +13,7 @@ use rayon::prelude::*;
 
 use super::snippet::snippet;
 use super::style::{bad, doubtful, good, quiet};
-use super::{DrySummary, Revision, RunSummary, Verbosity, github, live, many, verbosity};
+use super::{DrySummary, Revision, RunSummary, Verbosity, github, many, verbosity};
 use crate::known::{Deny, KnownCheck, KnownReport};
 use crate::why::Reasons;
 
@@ -108,8 +108,15 @@ fn totals(text: &mut String, summary: &RunSummary, passed: u64, failed: u64) {
 const MOST_NAMED: usize = 3;
 
 pub(super) fn revision(revision: &Revision<'_>) -> String {
-    let Revision { changes, wished, summary, shown, is_first } = revision;
+    let Revision { changes, wished, summary, shown, has_keys, is_first } = revision;
     let mut text = String::new();
+    let is_green = |at: &usize| {
+        let report = summary.reports[*at].as_ref().map(KnownReport::view);
+        report.is_ok_and(|view| view.map_or(true, |report| report.state() == State::Passed))
+    };
+    if verbosity() == Verbosity::Quiet && shown.iter().all(is_green) {
+        return text;
+    }
     let mut names: Vec<&str> = changes.paths.iter().map(String::as_str).collect();
     let more = names.len().saturating_sub(MOST_NAMED);
     names.truncate(MOST_NAMED);
@@ -127,7 +134,7 @@ pub(super) fn revision(revision: &Revision<'_>) -> String {
     }
     let (passed, failed) = revision.totals();
     totals(&mut text, summary, passed, failed);
-    if *is_first && !live::is_seen() && verbosity() != Verbosity::Quiet {
+    if *is_first && !has_keys {
         let _ = writeln!(text, "{}", quiet("watching; Ctrl-C ends it"));
     }
     text
@@ -185,7 +192,12 @@ fn one_test(
         report.scenarios.iter().for_each(|scenario| one_scenario(text, scenario));
     }
     if state != State::Passed || has_remarks {
+        let begin = text.len();
         details(text, &report);
+        if on_github {
+            let harmless = github::harmless(&text[begin..]);
+            text.replace_range(begin.., &harmless);
+        }
     }
     if on_github {
         text.push_str(github::END_OF_GROUP);
@@ -324,7 +336,7 @@ fn one_file(
 pub(super) fn reached(reached: &[Reached]) -> String {
     let rows = reached.iter().map(|Reached { name, value, origin, lines }| {
         let value = match value {
-            Some(_) if is_secret(name) => "(hidden)".to_owned(),
+            Some(_) if looks_secret(name) => "(hidden)".to_owned(),
             Some(value) => value.clone(),
             None => "(not set)".to_owned(),
         };
@@ -345,11 +357,6 @@ pub(super) fn reached(reached: &[Reached]) -> String {
         format!("{name:first$}  {value:second$}  {origin:third$}  {lines}\n")
     };
     rows.iter().map(line).collect()
-}
-
-fn is_secret(name: &str) -> bool {
-    let name = name.to_uppercase();
-    ["TOKEN", "SECRET", "PASSW", "KEY", "CREDENTIAL"].iter().any(|word| name.contains(word))
 }
 
 /// `lines 1-3, 7`

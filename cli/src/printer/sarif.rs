@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use clnrm_queries::{Diagnostic, Severity};
 use serde_json::{Value, json};
 
-use super::DrySummary;
+use super::{DrySummary, in_repository};
 
 pub(super) fn dry_run(summary: &DrySummary<'_>) -> String {
     let (mut rules, mut results) = (BTreeSet::new(), Vec::new());
@@ -31,7 +31,7 @@ pub(super) fn dry_run(summary: &DrySummary<'_>) -> String {
 
 fn result(severity: Severity, diagnostic: &Diagnostic<&str>) -> Value {
     let Diagnostic { code, message, file, line, column, length, notes, hint, .. } = diagnostic;
-    let mut location = json!({ "artifactLocation": { "uri": uri(file) } });
+    let mut location = json!({ "artifactLocation": { "uri": uri(&in_repository(file)) } });
     if *line > 0 {
         location["region"] = json!({ "startLine": line });
         if *column > 0 {
