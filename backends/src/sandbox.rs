@@ -387,7 +387,7 @@ impl Cell for SandboxCell<'_> {
             }
         };
         if leads_outside {
-            let way = outside::lead(pid, &self.sandbox.program).await;
+            let way = outside::lead(process_1(pid).unwrap_or(pid), &self.sandbox.program).await;
             self.ways_outside.push(way.map_err(|reason| failed("open a network", reason))?);
         }
         Ok(Started { link, command })
@@ -412,12 +412,7 @@ impl Cell for SandboxCell<'_> {
     }
 
     fn ways(&self) -> Vec<Way> {
-        // The child only waits; the container's process 1 is its own.
-        let first_child = |pid: u32| {
-            let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
-            children.ok()?.split_whitespace().next()?.parse().ok()
-        };
-        let pids = self.children.iter().map(|child| child.id().and_then(first_child));
+        let pids = self.children.iter().map(|child| child.id().and_then(process_1));
         let ways = pids.zip(&self.environments).map(|(pid, environment)| Way::Process {
             pid: pid.unwrap_or_default(),
             environment: environment.clone(),
@@ -550,6 +545,12 @@ fn spawn(program: &Path) -> std::io::Result<Child> {
         .process_group(0)
         .kill_on_drop(true)
         .spawn()
+}
+
+/// Process 1 of a container by the process that has become it and only waits.
+fn process_1(pid: u32) -> Option<u32> {
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+    children.ok()?.split_whitespace().next()?.parse().ok()
 }
 
 /// Gives the ids of this user's own namespace to a child's: all of them when we may, else ours.

@@ -4,11 +4,13 @@ use std::io::Write;
 use std::net::{TcpListener, ToSocketAddrs};
 use std::process::Command;
 use std::thread;
+use std::time::Duration;
 
 use expect_test::expect;
+use rustix::process::{Pid, Signal, kill_process};
 
-use crate::case::{Case, tell};
-use crate::engines::{BUSYBOX, On, in_every_sandbox, on_every_engine};
+use crate::case::{Case, tell, wait_until};
+use crate::engines::{BUSYBOX, On, in_every_sandbox, on_every_engine, processes, with_argument};
 
 in_every_sandbox!(an_allowed_host_is_reached_every_time, a_service_outside_is_asked_first);
 
@@ -98,6 +100,27 @@ fn an_open_network_takes_a_program_that_leads_outside() {
           s: the sandbox could not open a network: it takes `slirp4netns`, which is not there: `apt install slirp4netns`
         1 started, 0 reused, some queries executed
     "#]]);
+}
+
+#[test]
+fn an_open_network_whose_way_outside_ends_proves_nothing() {
+    let step = format!("sleep 60.{:09}", std::process::id());
+    let case = Case::new(&OPEN.replace("grep -q eth0 /proc/net/dev", &step));
+    let running = case.start(&["run", "--format", "json"]);
+    let pid = running.pid();
+    let way = || {
+        let mut all = processes().into_iter();
+        all.find(|it| it.parent == pid && it.command.starts_with("slirp4netns"))
+    };
+    wait_until("the step runs", Duration::from_secs(20), || with_argument(&step) > 0);
+    kill_process(Pid::from_raw(way().unwrap().id).unwrap(), Signal::KILL).unwrap();
+    running.finish().report().check(expect![[r#"
+        exit 5
+        crashed  a.clnrm.toml
+          s: the container engine could not keep the container up: it ended in the middle of the run
+        1 started, 0 reused, some queries executed
+    "#]]);
+    assert!(case.leftovers().is_empty());
 }
 
 /// Somebody else's mount below one that tells others of what is mounted below it.

@@ -49,8 +49,8 @@ impl Way {
     }
 }
 
-/// Gives the network of a process a way outside; `clnrm` is this program. When the way ends by itself,
-/// the process is killed: without it, tests would say what they should not.
+/// Gives the network of a container a way outside, by its process 1; `clnrm` is this program. When the
+/// way ends by itself, the container does: without it, tests would say what they should not.
 ///
 /// # Errors
 /// In words, when there is none then.
