@@ -144,7 +144,9 @@ fn measure(root: &Path, tests: usize, backend: &str, aim: &str) {
         let began = Instant::now();
         let line = watching.line();
         let took = began.elapsed();
-        assert!(line.contains("t0.clnrm.toml"), "{line}");
+        let is_verdict =
+            ["passed", "failed"].iter().any(|it| line.contains(&format!("\"state\":\"{it}\"")));
+        assert!(line.contains("t0.clnrm.toml") && is_verdict, "{line}");
         took
     };
     let runs = (0..EDITS).map(|number| {
