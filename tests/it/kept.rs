@@ -9,7 +9,7 @@ use expect_test::expect;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::case::{Case, wait_until};
-use crate::engines::{BUSYBOX, Engine, On, on_every_engine, processes};
+use crate::engines::{BUSYBOX, Engine, On, on_every_engine, processes, with_argument};
 use crate::nobody::Nobody;
 
 on_every_engine!(a_failed_scenario_is_kept_up_and_entered);
@@ -241,6 +241,36 @@ fn nothing_is_left_of_killed_runs(on: On, program: &str) {
     let parents: Vec<i32> = processes().iter().map(|process| process.parent).collect();
     assert!(killed.iter().all(|pid| !parents.contains(pid)));
     assert_eq!(decoys.running(), 5, "what others made is left alone");
+}
+
+/// Of these processes' runs in the sandbox: control groups.
+fn groups_of(killed: &[i32]) -> usize {
+    let folders =
+        ["/sys/fs/cgroup/clnrm", "/sys/fs/cgroup/pids/clnrm", "/sys/fs/cgroup/memory/clnrm"];
+    let names = folders.into_iter().flat_map(std::fs::read_dir).flatten().flatten();
+    let is_theirs = |name: &str| killed.iter().any(|pid| name.starts_with(&format!("{pid}-")));
+    names.filter(|entry| entry.file_name().to_str().is_some_and(is_theirs)).count()
+}
+
+#[test]
+fn nothing_is_left_in_the_sandbox() {
+    let marker = format!("60.{:08}9", std::process::id());
+    let case = Case::new(&LINKED.replace("sleep 60", &format!("sleep {marker}")));
+    let full = std::env::var("CLNRM_PROOF").is_ok_and(|size| size == "full");
+    let rounds = if full { 100 } else { 10 };
+    let mut killed = Vec::new();
+    for round in 0..rounds {
+        let mut running = case.start(&["run"]);
+        killed.push(running.pid());
+        std::thread::sleep(Duration::from_millis(5 + round * 200 / rounds));
+        running.kill();
+    }
+    case.clnrm(&["run"]);
+    // Who was about to end meanwhile ends, and is swept by the next.
+    wait_until("nothing is left", Duration::from_secs(20), || {
+        case.clnrm(&["clean"]);
+        with_argument(&marker) == 0 && groups_of(&killed) == 0 && case.leftovers().is_empty()
+    });
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::process::Command;
 use std::time::Duration;
 
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::case::wait_until;
@@ -167,8 +168,9 @@ fn between_edits(on: On) {
                 let [data, other] = ["data", "other"].map(|name| case.root().join(name));
                 std::fs::create_dir(&other).unwrap();
                 std::fs::write(other.join("note"), "hello\n").unwrap();
-                std::fs::remove_dir_all(&data).unwrap();
-                std::fs::rename(other, data).unwrap();
+                // At no moment there is none.
+                renameat_with(CWD, &data, CWD, &other, RenameFlags::EXCHANGE).unwrap();
+                std::fs::remove_dir_all(other).unwrap();
             }
             // There and back again.
             4 => {
