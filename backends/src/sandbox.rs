@@ -8,8 +8,8 @@ mod cgroup;
 mod child;
 mod lend;
 mod network;
-mod outside;
 mod root;
+mod slirp;
 mod syscalls;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,7 +31,7 @@ use self::cgroup::Cgroup;
 pub(crate) use self::cgroup::sweep as sweep_cgroups;
 pub(crate) use self::child::ENTER_WORD;
 pub use self::child::sandbox_main;
-pub(crate) use self::outside::PROGRAM as WAY_OUTSIDE;
+pub(crate) use self::slirp::PROGRAM as WAY_OUTSIDE;
 use crate::action::{Action, BackendKind, Image, Limits, Network, ServicePlan};
 use crate::cell::{Cell, Container, Started, Wiring};
 use crate::error::BackendError;
@@ -203,12 +203,11 @@ impl Backend for Sandbox {
     }
 
     fn linger(&self) {
-        let _runtime = self.runtime().enter();
-        let (place, program) = (self.spare.clone(), self.program.clone());
-        let is_there = || self.spare.lock().expect("no holder panics").is_some();
-        if is_there() {
+        if self.spare.lock().expect("no holder panics").is_some() {
             return;
         }
+        let _runtime = self.runtime().enter();
+        let (place, program) = (self.spare.clone(), self.program.clone());
         self.removals.begin(async move {
             // Whoever needs one makes it, and hears why that fails.
             let Ok(child) = spawn(&program) else { return Ok(()) };
@@ -247,7 +246,7 @@ struct SandboxCell<'a> {
     environments: Vec<BTreeMap<String, String>>,
     cgroups: Vec<Arc<Cgroup>>,
     /// What leads outside of an open network.
-    ways_outside: Vec<outside::Way>,
+    ways_outside: Vec<slirp::Slirp>,
     /// Limits that are being set.
     limiting: TaskTracker,
     /// Whether an image has another user than the one that there is.
@@ -387,7 +386,7 @@ impl Cell for SandboxCell<'_> {
             }
         };
         if leads_outside {
-            let way = outside::lead(process_1(pid).unwrap_or(pid), &self.sandbox.program).await;
+            let way = slirp::lead(process_1(pid).unwrap_or(pid), &self.sandbox.program).await;
             self.ways_outside.push(way.map_err(|reason| failed("open a network", reason))?);
         }
         Ok(Started { link, command })
@@ -502,7 +501,7 @@ impl SandboxCell<'_> {
             hostname: container.service.name.clone(),
             hosts: container.hosts.to_owned(),
             // No resolver, unless there is somebody to ask.
-            resolver: if open { outside::RESOLVER.to_owned() } else { String::new() },
+            resolver: if open { slirp::RESOLVER.to_owned() } else { String::new() },
             folder: container.folder.to_owned(),
             mounts: groups.chain(mounts).collect(),
             // What it writes is memory, of which its processes need some, too.

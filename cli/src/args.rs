@@ -79,7 +79,8 @@ pub(crate) struct InitArgs {
 /// Failed tests always run again.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  clnrm run\n  clnrm run tests/api --backend podman\n  \
-                        clnrm run --tag smoke --fail-fast\n  clnrm run --force --format json\n  clnrm run --frozen")]
+                        clnrm run --tag smoke --fail-fast\n  clnrm run --force --format json\n  \
+                        clnrm run --frozen")]
 pub(crate) struct RunArgs {
     /// Test files, or folders to look for them in.
     pub(crate) paths: Vec<PathBuf>,

@@ -19,7 +19,7 @@ use crate::printer;
 /// How the terminal was before.
 static BEFORE: Mutex<Option<Termios>> = Mutex::new(None);
 /// Before it is looked again whether this program is in front, and who else has been meanwhile.
-const GLANCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 500_000_000 };
+const GLANCE: Duration = Duration::from_millis(500);
 
 /// A terminal that gives every key at once, until it is dropped.
 pub(crate) struct Keys {
@@ -90,12 +90,14 @@ fn take_keys() {
 fn read(send: &Sender<Happening>, has_quit: &AtomicBool) {
     let _ = unstopped();
     let (mut typed, mut bytes) = (Typed::default(), [0; 64]);
+    let glance = Timespec::try_from(GLANCE).expect("it is short");
     loop {
         let input = stdin();
         let mut ready = [PollFd::new(&input, PollFlags::IN)];
-        let is_ready = poll(&mut ready, Some(&GLANCE)).is_ok_and(|ready| ready > 0);
+        let is_ready = poll(&mut ready, Some(&glance)).is_ok_and(|ready| ready > 0);
         if !is_in_front() {
-            std::thread::sleep(Duration::from_millis(500));
+            // What is typed is somebody else's, and waiting for it would end at once.
+            std::thread::sleep(GLANCE);
             continue;
         }
         take_keys();

@@ -214,6 +214,21 @@ service = "two"
 run = "false"
 "#;
 
+/// The processes of runs that were killed, at moments spread over so many milliseconds.
+fn killed_runs(case: &Case, life: u64) -> Vec<i32> {
+    let full = std::env::var("CLNRM_PROOF").is_ok_and(|size| size == "full");
+    let rounds = if full { 100 } else { 10 };
+    let kill = |round| {
+        let mut running = case.start(&["run"]);
+        let pid = running.pid();
+        // From the first moments to the end.
+        std::thread::sleep(Duration::from_millis(5 + round * life / rounds));
+        running.kill();
+        pid
+    };
+    (0..rounds).map(kill).collect()
+}
+
 /// Kills runs at moments spread over their whole life; afterwards one run, and nothing is left.
 fn nothing_is_left_of_killed_runs(on: On, program: &str) {
     let test = "kept::nothing_is_left_of_killed_runs";
@@ -221,16 +236,7 @@ fn nothing_is_left_of_killed_runs(on: On, program: &str) {
     let engine = on.engine(test).expect("it is one");
     engine.show_to(&mut case);
     let decoys = Decoys::start(program);
-    let full = std::env::var("CLNRM_PROOF").is_ok_and(|size| size == "full");
-    let rounds = if full { 100 } else { 10 };
-    let mut killed = Vec::new();
-    for round in 0..rounds {
-        let mut running = case.start(&["run"]);
-        killed.push(running.pid());
-        // From the first moments to the end.
-        std::thread::sleep(Duration::from_millis(5 + round * 1000 / rounds));
-        running.kill();
-    }
+    let killed = killed_runs(&case, 1000);
     case.clnrm(&["run"]);
     let left = |engine: &Engine| killed.iter().map(|pid| engine.made_by(*pid).len()).sum::<usize>();
     // The last of them may be ending at this moment, or may have been about to begin.
@@ -256,15 +262,7 @@ fn groups_of(killed: &[i32]) -> usize {
 fn nothing_is_left_in_the_sandbox() {
     let marker = format!("60.{:08}9", std::process::id());
     let case = Case::new(&LINKED.replace("sleep 60", &format!("sleep {marker}")));
-    let full = std::env::var("CLNRM_PROOF").is_ok_and(|size| size == "full");
-    let rounds = if full { 100 } else { 10 };
-    let mut killed = Vec::new();
-    for round in 0..rounds {
-        let mut running = case.start(&["run"]);
-        killed.push(running.pid());
-        std::thread::sleep(Duration::from_millis(5 + round * 200 / rounds));
-        running.kill();
-    }
+    let killed = killed_runs(&case, 200);
     case.clnrm(&["run"]);
     // Who was about to end meanwhile ends, and is swept by the next.
     wait_until("nothing is left", Duration::from_secs(20), || {

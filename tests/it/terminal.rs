@@ -72,13 +72,9 @@ impl Terminal {
     /// Waits until this is the last line.
     #[track_caller]
     fn until_last(&self, wanted: &str) {
-        let last = || self.screen().lines().last().unwrap_or_default().to_owned();
-        let mut left = LIMIT;
-        while !last().contains(wanted) {
-            assert!(!left.is_zero(), "no `{wanted}` at the end of\n{}", self.screen());
-            left = left.saturating_sub(Duration::from_millis(5));
-            thread::sleep(Duration::from_millis(5));
-        }
+        wait_until(wanted, LIMIT, || {
+            self.screen().lines().last().is_some_and(|last| last.contains(wanted))
+        });
     }
 
     /// Waits until this is somewhere.
@@ -100,6 +96,9 @@ impl Terminal {
 
 impl Drop for Terminal {
     fn drop(&mut self) {
+        if thread::panicking() {
+            println!("at the end there was\n{}", self.screen());
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

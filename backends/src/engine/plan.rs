@@ -27,6 +27,9 @@ pub(super) const PID_LABEL: &str = "clnrm.pid";
 /// The label with the namespace in which that number is one.
 pub(super) const NAMESPACE_LABEL: &str = "clnrm.namespace";
 
+/// The folder of the program's own store, which is covered where a folder with it is mounted.
+pub(super) const STORE: &str = ".clnrm";
+
 /// The agent as a static program.
 const AGENT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/agent"));
 
@@ -142,11 +145,11 @@ impl Plan<'_> {
                 let target = Path::new(&mount.target).join(inside).display().to_string();
                 files.bind(&below, &target, true);
             }
-            let store = source.join(".clnrm");
+            let store = source.join(STORE);
             if store.is_dir() {
                 let cover = self.cover("no-store");
                 fs::create_dir_all(&cover)?;
-                files.bind(&cover, &format!("{}/.clnrm", mount.target), true);
+                files.bind(&cover, &format!("{}/{STORE}", mount.target), true);
             }
         } else if is_folder {
             files.layer(&source, &mount.target, false);

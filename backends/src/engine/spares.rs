@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use super::cell::bring_up;
 use super::image::Facts;
+use super::plan::STORE;
 use super::{Engine, Plan, START_LIMIT, containers, run_id};
 use crate::action::{Action, Mount, Network, ServicePlan};
 use crate::cell::{Container, Wiring};
@@ -22,8 +23,6 @@ use crate::error::BackendError;
 use crate::link::Link;
 use crate::scenario::{self, RunFolder};
 
-/// The folder of the program's own store, which is covered where a folder with it is mounted.
-const STORE: &str = ".clnrm";
 /// As many are made or wait at once, all kinds together.
 const MOST: usize = 2;
 

@@ -13,7 +13,7 @@ use nix::sched::{CloneFlags, unshare};
 use rustix::fs::Mode;
 use rustix::thread::{CapabilitySet, CapabilitySets, LinkNameSpaceType};
 
-use super::{Spec, SpecImage, SpecNetwork, network, outside, root, syscalls};
+use super::{Spec, SpecImage, SpecNetwork, network, root, slirp, syscalls};
 use crate::agent::{self, sys};
 use crate::image::User;
 
@@ -34,8 +34,8 @@ pub fn sandbox_main() {
         outside()
     } else if word == ENTER_WORD {
         enter(arguments)
-    } else if word == outside::WORD {
-        outside::become_it(arguments)
+    } else if word == slirp::WORD {
+        slirp::become_it(arguments)
     } else {
         return;
     };

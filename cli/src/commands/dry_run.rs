@@ -51,7 +51,8 @@ pub(crate) fn check(
         return Ok(Exit::Nothing.max(selection.exit()));
     }
     let detail = if *deny == Deny::Nothing { check.format.into() } else { Detail::Whole };
-    let busy = printer::Busy::with(format!("checking {} files", selection.units.len()));
+    let files = printer::many(selection.units.len() as u64, "file");
+    let busy = printer::Busy::with(format!("checking {files}"));
     let (units, checks) = checks(&mut engine, query, selection.units.clone(), detail);
     drop(busy);
     let units = ManuallyDrop::new(units);

@@ -35,7 +35,8 @@ pub(crate) fn run(args: &FmtArgs) -> anyhow::Result<Exit> {
         printer::talk("no tests found; `clnrm init` makes some");
         return Ok(Exit::Nothing.max(selection.exit()));
     }
-    let busy = printer::Busy::with(format!("formatting {} files", selection.units.len()));
+    let files = printer::many(selection.units.len() as u64, "file");
+    let busy = printer::Busy::with(format!("formatting {files}"));
     let all = engine.roots(&FORMATTED, &selection.units);
     drop(busy);
     let (mut changed, mut exit) = (0_u64, selection.exit());

@@ -31,15 +31,15 @@ const START_LIMIT: Duration = Duration::from_secs(10);
 const END_LIMIT: Duration = Duration::from_secs(2);
 
 /// A way outside, for as long as this is there.
-pub(super) struct Way {
+pub(super) struct Slirp {
     _open: ChildStdin,
     ended: JoinHandle<()>,
 }
 
-impl Way {
+impl Slirp {
     /// Closes it, and waits until nothing is left of it.
     pub(super) async fn close(self) {
-        let Way { _open: open, ended } = self;
+        let Slirp { _open: open, ended } = self;
         drop(open);
         let stop = ended.abort_handle();
         if tokio::time::timeout(END_LIMIT, ended).await.is_err() {
@@ -54,7 +54,7 @@ impl Way {
 ///
 /// # Errors
 /// In words, when there is none then.
-pub(super) async fn lead(pid: u32, clnrm: &Path) -> Result<Way, String> {
+pub(super) async fn lead(pid: u32, clnrm: &Path) -> Result<Slirp, String> {
     let of = Pid::from_raw(pid as i32).ok_or("it has ended")?;
     let of = pidfd_open(of, PidfdFlags::empty()).map_err(|error| error.to_string())?;
     let mut child = started(pid, clnrm).await?;
@@ -63,7 +63,7 @@ pub(super) async fn lead(pid: u32, clnrm: &Path) -> Result<Way, String> {
         let _ = child.wait().await;
         let _ = pidfd_send_signal(of, Signal::KILL);
     });
-    Ok(Way { _open: open, ended })
+    Ok(Slirp { _open: open, ended })
 }
 
 /// The program, which is ready.
