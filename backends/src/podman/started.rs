@@ -45,6 +45,8 @@ impl Started {
         let shell = Command::new("sh")
             .args(["-c", SCRIPT, "sh"])
             .arg(folder.path())
+            // Its monitors leave files where they were started.
+            .current_dir(folder.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(fs::File::create(&log).map_err(told)?)
