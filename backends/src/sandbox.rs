@@ -6,6 +6,7 @@
 
 mod cgroup;
 mod child;
+mod filter;
 mod lend;
 mod network;
 mod root;
@@ -537,6 +538,8 @@ fn spawn(program: &Path) -> std::io::Result<Child> {
     Command::new(program)
         .arg("__sandbox")
         .env_clear()
+        // The allocator's wish for huge pages costs the kernel clearing, sharing and splitting them.
+        .env("MIMALLOC_ALLOW_THP", "0")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

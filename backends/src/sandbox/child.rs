@@ -157,6 +157,8 @@ fn inside(image: &SpecImage, listen: bool, processes: Option<u32>) -> Result<(),
     attempt("make the image's working directory", std::fs::create_dir_all(workdir))?;
     attempt("enter the image's working directory", std::env::set_current_dir(workdir))?;
     become_user(&image.user)?;
+    // What is started from here on may have them.
+    let _ = rustix::thread::disable_transparent_huge_pages(false);
     give_up_privileges()?;
     syscalls::restrict()?;
     agent::serve(Path::new(agent::FOLDER), listen)

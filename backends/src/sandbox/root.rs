@@ -10,10 +10,11 @@ use std::path::{Path, PathBuf};
 use rustix::fs::CWD;
 use rustix::mount::{
     MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, mount, mount_bind,
-    mount_bind_recursive, mount_change, mount_remount, move_mount, open_tree,
+    mount_change, move_mount, open_tree,
 };
 
 use super::{Spec, SpecMount};
+use crate::agent::sys;
 use crate::{agent, host};
 
 /// A folder every machine has; it is covered in the container's own mount namespace only.
@@ -104,8 +105,9 @@ fn show(stage: &Path, root: &Path, path: &Path) -> Result<(), String> {
     attempt("make system folders", fs::create_dir(&target))?;
     let layered = overlay(stage, path, &target);
     if layered.is_err() {
-        attempt("show a system folder", mount_bind_recursive(path, &target))?;
-        seal(&target)?;
+        let tree = Tree::open(path)?;
+        tree.seal()?;
+        tree.move_to(&target)?;
     }
     Ok(())
 }
@@ -210,9 +212,9 @@ impl Tree {
         let place = inside(root, target);
         attempt("make a mount point", self.make_place(&place))?;
         if read_only {
+            self.seal()?;
             self.move_to(&place)?;
-            hide_store(&place, stage)?;
-            return seal(&place);
+            return hide_store(&place, stage);
         }
         // Its own place on the stage, from which it is layered or copied.
         let name = format!("source{}", self.fd.as_raw_fd());
@@ -223,6 +225,10 @@ impl Tree {
             return overlay(stage, &source, &place);
         }
         attempt("copy a file", fs::copy(&source, &place)).map(drop)
+    }
+
+    fn seal(&self) -> Result<(), String> {
+        attempt("make a mount read-only", sys::seal(self.fd.as_fd()))
     }
 
     fn move_to(&self, place: &Path) -> Result<(), String> {
@@ -246,32 +252,6 @@ fn hide_store(place: &Path, stage: &Path) -> Result<(), String> {
         return Ok(());
     }
     attempt("hide the store", mount_bind(stage.join(EMPTY_FOLDER), &store))
-}
-
-/// Makes a mount read-only, with everything that is mounted below it.
-fn seal(place: &Path) -> Result<(), String> {
-    let mounts = attempt("list mounts", fs::read_to_string("/proc/self/mountinfo"))?;
-    for line in mounts.lines() {
-        let mut fields = line.split(' ').skip(4);
-        let (Some(path), Some(options)) = (fields.next(), fields.next()) else { continue };
-        let path = PathBuf::from(unescape(path));
-        if path.starts_with(place) {
-            let mut flags =
-                MountFlags::BIND | MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
-            if options.split(',').any(|option| option == "noexec") {
-                // What is locked on the machine stays locked here.
-                flags |= MountFlags::NOEXEC;
-            }
-            attempt("make a mount read-only", mount_remount(&path, flags, ""))?;
-        }
-    }
-    Ok(())
-}
-
-/// A path as `/proc/self/mountinfo` writes it, with blanks and the like as octal numbers.
-fn unescape(text: &str) -> String {
-    let codes = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")];
-    codes.iter().fold(text.to_owned(), |text, (code, plain)| text.replace(code, plain))
 }
 
 fn mount_tmpfs(target: &Path, options: &str) -> Result<(), String> {

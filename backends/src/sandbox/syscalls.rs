@@ -6,81 +6,79 @@
 use std::collections::BTreeMap;
 
 use nix::libc;
-use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
-    SeccompRule, TargetArch,
+
+use super::filter::{Argument, Verdict, program};
+
+/// What nobody knows is not there, so that libraries fall back; what is known is refused.
+const UNKNOWN: i32 = libc::ENOSYS;
+const REFUSAL: i32 = libc::EPERM;
+
+/// This architecture as the kernel's `linux/audit.h` numbers it: its ELF machine, 64 bits, little
+/// end first.
+const ARCHITECTURE: Option<u32> = match std::env::consts::ARCH.as_bytes() {
+    b"x86_64" => Some(0xc000_003e),
+    b"aarch64" => Some(0xc000_00b7),
+    b"riscv64" => Some(0xc000_00f3),
+    _ => None,
 };
 
-/// Installs the filters, for this process and all it will start; needs `no_new_privs`.
+/// Installs the filter, for this process and all it will start; needs `no_new_privs`.
 ///
 /// # Errors
 /// When the kernel has no seccomp filters, or this architecture is not known to them.
 pub(super) fn restrict() -> Result<(), String> {
-    let arch: TargetArch = std::env::consts::ARCH
-        .try_into()
-        .map_err(|error| format!("no filter for system calls here: {error}"))?;
-    let told = |error: seccompiler::Error| format!("filter system calls: {error}");
-    // What nobody knows is not there, so that libraries fall back; what is known is refused. Of two
-    // refusals the later filter's is told.
-    for (rules, otherwise, then) in [
-        (allowed(), SeccompAction::Errno(libc::ENOSYS as u32), SeccompAction::Allow),
-        (refused(), SeccompAction::Allow, SeccompAction::Errno(libc::EPERM as u32)),
-    ] {
-        let filter = SeccompFilter::new(rules, otherwise, then, arch);
-        let program: BpfProgram = filter
-            .and_then(TryInto::try_into)
-            .map_err(|error| told(seccompiler::Error::Backend(error)))?;
-        seccompiler::apply_filter(&program).map_err(told)?;
-    }
-    Ok(())
+    let architecture = ARCHITECTURE.ok_or("no filter for system calls of this architecture")?;
+    let program = program(architecture, &verdicts(), Verdict::Fails(UNKNOWN));
+    seccompiler::apply_filter(&program).map_err(|error| format!("filter system calls: {error}"))
 }
 
-/// Rules by the number of their call; a call without any is meant whatever its arguments are.
-type Rules = BTreeMap<i64, Vec<SeccompRule>>;
-
-fn allowed() -> Rules {
-    let mut rules: Rules = ALLOWED.iter().map(|call| (*call, Vec::new())).collect();
+fn verdicts() -> BTreeMap<u32, Verdict> {
     #[cfg(target_arch = "x86_64")]
-    rules.extend(ALLOWED_OF_X86_64.iter().map(|call| (*call, Vec::new())));
-    // No namespaces of one's own: with a user namespace come capabilities in it.
-    rules.insert(libc::SYS_clone, vec![masked(0, NAMESPACES, 0)]);
-    // The personality of today and of 32-bit programs, and asking for it.
-    let personalities = [0, 0x8, 0x20000, 0x20008, 0xffff_ffff];
-    rules.insert(libc::SYS_personality, personalities.map(|one| equal(0, one)).to_vec());
-    // Any socket but those that reach what no namespace holds: AF_VSOCK leads to the hypervisor.
-    let families = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
-    rules.insert(libc::SYS_socket, families.map(|family| equal(0, family as u64)).to_vec());
-    rules
+    let older = ALLOWED_OF_X86_64;
+    #[cfg(not(target_arch = "x86_64"))]
+    let older = &[];
+    let allowed = ALLOWED.iter().chain(older).map(|call| (*call, Verdict::Allowed));
+    let refused = REFUSED.iter().map(|call| (*call, Verdict::Fails(REFUSAL)));
+    let by_argument = BY_ARGUMENT.iter().map(|(call, argument)| (*call, Verdict::By(*argument)));
+    let verdicts = allowed.chain(refused).chain(by_argument);
+    verdicts.map(|(call, verdict)| (call as u32, verdict)).collect()
 }
 
-fn refused() -> Rules {
-    let mut rules: Rules = REFUSED.iter().map(|call| (*call, Vec::new())).collect();
-    // Bytes put into a terminal's input, as if somebody had typed them.
-    rules.insert(libc::SYS_ioctl, vec![equal(1, libc::TIOCSTI), equal(1, libc::TIOCLINUX)]);
-    rules
-}
-
-const NAMESPACES: u64 = (libc::CLONE_NEWNS
+const NAMESPACES: u32 = (libc::CLONE_NEWNS
     | libc::CLONE_NEWCGROUP
     | libc::CLONE_NEWUTS
     | libc::CLONE_NEWIPC
     | libc::CLONE_NEWUSER
     | libc::CLONE_NEWPID
-    | libc::CLONE_NEWNET) as u32 as u64;
+    | libc::CLONE_NEWNET) as u32;
 
-fn equal(argument: u8, value: u64) -> SeccompRule {
-    rule(argument, SeccompCmpOp::Eq, value)
+const fn only(index: u32, mask: u32, values: &'static [u32]) -> Argument {
+    Argument { index, mask, values, then: None, otherwise: Some(UNKNOWN) }
 }
 
-fn masked(argument: u8, mask: u64, value: u64) -> SeccompRule {
-    rule(argument, SeccompCmpOp::MaskedEq(mask), value)
-}
+const FAMILIES: &[u32] =
+    &[libc::AF_UNIX as u32, libc::AF_INET as u32, libc::AF_INET6 as u32, libc::AF_NETLINK as u32];
 
-/// Of an argument's lower half: the kernel looks at no more of these.
-fn rule(argument: u8, operator: SeccompCmpOp, value: u64) -> SeccompRule {
-    let condition = SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, value);
-    condition.and_then(|condition| SeccompRule::new(vec![condition])).expect("arguments are few")
-}
+/// What needs a look.
+const BY_ARGUMENT: &[(i64, Argument)] = &[
+    // No namespaces of one's own: with a user namespace come capabilities in it.
+    (libc::SYS_clone, only(0, NAMESPACES, &[0])),
+    // The personality of today and of 32-bit programs, and asking for it.
+    (libc::SYS_personality, only(0, u32::MAX, &[0, 0x8, 0x20000, 0x20008, u32::MAX])),
+    // Any socket but those that reach what no namespace holds: AF_VSOCK leads to the hypervisor.
+    (libc::SYS_socket, only(0, u32::MAX, FAMILIES)),
+    // Bytes put into a terminal's input, as if somebody had typed them.
+    (
+        libc::SYS_ioctl,
+        Argument {
+            index: 1,
+            mask: u32::MAX,
+            values: &[libc::TIOCSTI as u32, libc::TIOCLINUX as u32],
+            then: Some(REFUSAL),
+            otherwise: None,
+        },
+    ),
+];
 
 /// What reaches beyond a container, or deep into the kernel.
 const REFUSED: &[i64] = &[
@@ -215,7 +213,6 @@ const ALLOWED: &[i64] = &[
     libc::SYS_io_getevents,
     libc::SYS_io_setup,
     libc::SYS_io_submit,
-    libc::SYS_ioctl,
     libc::SYS_ioprio_get,
     libc::SYS_ioprio_set,
     libc::SYS_kcmp,
