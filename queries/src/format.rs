@@ -9,6 +9,7 @@ mod layout;
 mod tests;
 mod value;
 
+use std::cell::LazyCell;
 use std::ops::Range;
 
 use clnrm_engine::{Cx, Digest, Query, Unit};
@@ -59,16 +60,17 @@ fn attempt(cx: &Cx<'_>, unit: &Unit) -> Result<Option<(Digest, String)>, Problem
     let source = cx.get(&SOURCE, unit);
     let text = &source.as_ref().as_ref().map_err(Clone::clone)?.0;
     let tags = tags(text)?;
-    let before = meanings(cx, unit, |cx, unit| {
+    let before = trees(cx, unit, |cx, unit| {
         cx.get(&RENDERED, unit).as_ref().as_ref().map(|text| text.0.clone()).map_err(Clone::clone)
     })?;
+    let before = LazyCell::new(|| meanings(before));
     for order in [Order::Sorted, Order::AsWritten] {
         let candidate = lay_out(text, &tags, order);
         if candidate == *text {
             return Ok(None);
         }
-        let after = meanings(cx, unit, |cx, unit| render(cx, unit, &candidate).map(|text| text.0));
-        if after.is_ok_and(|after| after == before) {
+        let after = trees(cx, unit, |cx, unit| render(cx, unit, &candidate).map(|text| text.0));
+        if after.is_ok_and(|after| meanings(after) == *before) {
             return Ok(Some((source_digest(text), candidate)));
         }
     }
@@ -87,24 +89,25 @@ fn tags(text: &str) -> Result<Vec<Range<usize>>, Problem> {
     Ok(segments.into_iter().filter(|it| !plain(it.kind)).map(|it| it.range).collect())
 }
 
-/// What a file says: of each test in it, the values without their order, and the test.
-type Meaning = (Tree, model::Test);
-
-fn meanings(
+/// The values of each test in a file.
+fn trees(
     cx: &Cx<'_>,
     unit: &Unit,
     text: impl Fn(&Cx<'_>, &Unit) -> Result<String, Problem>,
-) -> Result<Vec<Meaning>, Problem> {
+) -> Result<Vec<Tree>, Problem> {
     let cells = cx.get(&CELLS, unit);
     let parts = if cells.is_empty() { vec![String::new()] } else { cells.as_ref().clone() };
     let units = parts.into_iter().map(|part| Unit { part: part.into(), ..unit.clone() });
-    units
-        .map(|unit| {
-            let tree = document::parse(&text(cx, &unit)?)?;
-            let test = model::read(&tree);
-            Ok((sorted(tree), test))
-        })
-        .collect()
+    units.map(|unit| document::parse(&text(cx, &unit)?)).collect()
+}
+
+/// What they say: the values without their order, and the test.
+fn meanings(trees: Vec<Tree>) -> Vec<(Tree, model::Test)> {
+    let meanings = trees.into_iter().map(|tree| {
+        let test = model::read(&tree);
+        (sorted(tree), test)
+    });
+    meanings.collect()
 }
 
 /// The same with the keys of all tables in one order.

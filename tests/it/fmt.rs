@@ -137,6 +137,31 @@ fn files_are_written_as_they_should_be() {
 }
 
 #[test]
+fn many_files_are_written_at_once_and_one_that_cannot_be_is_told() {
+    let mut case = Case::new("");
+    let text = |number| format!("[meta]\nversion = \"1\"\nname = \"t{number}\"\n");
+    for number in 0..40 {
+        case.write(&format!("t{number:02}.clnrm.toml"), text(number));
+    }
+    case.write("shut/t.clnrm.toml", text(40));
+    case.give_to_nobody();
+    fs::set_permissions(case.root().join("shut"), Permissions::from_mode(0o555)).unwrap();
+    let told = case.clnrm(&["fmt"]);
+    assert_eq!(told.exit, Some(2), "{}", told.seen());
+    assert_eq!(told.stdout.lines().count(), 40, "{}", told.seen());
+    expect![[r#"
+        error: cannot format shut/t.clnrm.toml: nothing can be made beside it: permission denied
+        40 of 41 files formatted
+    "#]]
+    .assert_eq(&told.stderr);
+    assert_eq!(case.read("t39.clnrm.toml"), "[meta]\nname = \"t39\"\nversion = \"1\"\n");
+    assert_eq!(case.read("shut/t.clnrm.toml"), text(40));
+    assert_eq!(case.clnrm(&["fmt", "--check"]).stdout, "shut/t.clnrm.toml\n");
+    let names = fs::read_dir(case.root()).unwrap().map(|entry| entry.unwrap().file_name());
+    assert_eq!(names.filter(|name| name.to_string_lossy().starts_with(".tmp")).count(), 0);
+}
+
+#[test]
 fn a_formatted_file_is_known() {
     let case = Case::new(FIXTURE);
     case.clnrm(&["fmt"]);

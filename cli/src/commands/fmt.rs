@@ -8,7 +8,6 @@ use anyhow::Context;
 use clnrm_backends::Cancel;
 use clnrm_engine::{Digest, Unit};
 use clnrm_queries::{Diagnostic, FORMATTED, Formatted, Severity, source_digest};
-use rayon::ThreadPoolBuilder;
 use rayon::prelude::*;
 use similar::TextDiff;
 
@@ -17,12 +16,14 @@ use crate::exit::Exit;
 use crate::interrupt;
 use crate::overlay::Overlay;
 use crate::printer;
-use crate::replace::replace;
+use crate::replace::replace_all;
 use crate::select::select;
 use crate::workspace::Workspace;
 
 /// The name of what comes from the standard input, unless it is given one.
 const STDIN: &str = "stdin.clnrm.toml";
+/// How many files are replaced with one wait for the disk.
+const AT_ONCE: usize = 1024;
 const MARK: &str = "\u{feff}";
 
 pub(crate) fn run(args: &FmtArgs) -> anyhow::Result<Exit> {
@@ -31,7 +32,8 @@ pub(crate) fn run(args: &FmtArgs) -> anyhow::Result<Exit> {
     }
     let workspace = Workspace::find(&args.paths, &args.store)?.define(&args.variables.define)?;
     let mut engine = workspace.engine();
-    interrupt::listen(&engine, &Cancel::default())?;
+    let cancel = Cancel::default();
+    interrupt::listen(&engine, &cancel)?;
     let selection = select(&workspace, &mut engine, &args.paths)?;
     if selection.units.is_empty() {
         printer::talk("no tests found; `clnrm init` makes some");
@@ -40,36 +42,33 @@ pub(crate) fn run(args: &FmtArgs) -> anyhow::Result<Exit> {
     let files = printer::many(selection.units.len() as u64, "file");
     let busy = printer::Busy::with(format!("formatting {files}"));
     let all = engine.roots(&FORMATTED, &selection.units);
-    let changes = side_by_side(|| {
-        let pairs = selection.units.par_iter().zip(&all);
-        let changes = pairs.map(|(unit, formatted)| match formatted.as_deref() {
-            Ok(Formatted::Changed { from, text }) => {
-                let done = change(args, &workspace.root, unit, *from, text);
-                Some(done.with_context(|| format!("cannot format {unit}")))
-            }
-            _ => None,
-        });
-        changes.collect::<Vec<_>>()
-    });
     drop(busy);
-    let (mut changed, mut exit) = (0_u64, selection.exit());
-    for (formatted, change) in all.iter().zip(changes) {
+    let (mut changed, mut exit, mut changes) = (0_u64, selection.exit(), Vec::new());
+    for (unit, formatted) in selection.units.iter().zip(&all) {
         match formatted.as_deref() {
+            Ok(Formatted::Same) => {}
             Ok(Formatted::Left(diagnostic)) => exit = exit.max(left(diagnostic)),
-            Ok(_) => {}
+            Ok(Formatted::Changed { from, text }) => changes.push(Change { unit, from, text }),
             Err(stopped) => exit = exit.max(stopped.into()),
         }
-        match change {
-            Some(Ok(shown)) => {
-                changed += 1;
-                printer::text(&shown);
-                exit = exit.max(if args.check { Exit::Failed } else { Exit::Green });
+    }
+    for some in changes.chunks(AT_ONCE) {
+        if cancel.is_cancelled() {
+            exit = Exit::Interrupted;
+            break;
+        }
+        for (change, shown) in some.iter().zip(carry_out(args, &workspace.root, some)) {
+            match shown {
+                Ok(shown) => {
+                    changed += 1;
+                    printer::text(&shown);
+                    exit = exit.max(if args.check { Exit::Failed } else { Exit::Green });
+                }
+                Err(error) => {
+                    printer::complain(&error.context(format!("cannot format {}", change.unit)));
+                    exit = exit.max(Exit::Usage);
+                }
             }
-            Some(Err(error)) => {
-                printer::complain(&error);
-                exit = exit.max(Exit::Usage);
-            }
-            None => {}
         }
     }
     let (files, verb) = (printer::many(all.len() as u64, "file"), verb(args));
@@ -87,42 +86,54 @@ fn left(diagnostic: &Diagnostic) -> Exit {
     if diagnostic.severity == Severity::Error { Exit::Diagnostics } else { Exit::Green }
 }
 
-/// Works on as many files at once as disks like: most of it is waiting for them.
-fn side_by_side<T: Send>(work: impl FnOnce() -> T + Send) -> T {
-    const AT_ONCE: usize = 16;
-    match ThreadPoolBuilder::new().num_threads(AT_ONCE).build() {
-        Ok(pool) => pool.install(work),
-        // Without more threads it takes longer.
-        Err(_) => work(),
-    }
+/// A file that is to have another text.
+struct Change<'a> {
+    unit: &'a Unit,
+    from: &'a Digest,
+    text: &'a str,
 }
 
-/// Makes a change unless it is only asked for; gives what is shown of it.
-fn change(
-    args: &FmtArgs,
-    root: &Path,
-    unit: &Unit,
-    from: Digest,
-    text: &str,
-) -> anyhow::Result<String> {
-    let path = root.join(&*unit.path);
-    let before = std::fs::read_to_string(&path)?;
-    let (mark, before) = match before.strip_prefix(MARK) {
-        Some(before) => (MARK, before),
-        None => ("", before.as_str()),
-    };
-    if source_digest(before) != from {
-        anyhow::bail!("it has changed meanwhile, and is left as it is");
+/// What a change looks like.
+struct Look {
+    path: PathBuf,
+    content: String,
+    shown: String,
+}
+
+/// Makes changes, unless they are only asked for; gives what is shown of each.
+fn carry_out(args: &FmtArgs, root: &Path, changes: &[Change<'_>]) -> Vec<anyhow::Result<String>> {
+    let looks = changes.par_iter().map(|change| change.look(root, args.diff));
+    let looks: Vec<anyhow::Result<Look>> = looks.collect();
+    let files = looks.iter().flatten().map(|look| (&look.path, &look.content));
+    let files: Vec<_> = files.filter(|_| !args.check && !args.diff).collect();
+    let mut replaced = replace_all(&files).into_iter();
+    let carried_out = looks.into_iter().map(|look| {
+        let look = look?;
+        replaced.next().transpose()?;
+        Ok(look.shown)
+    });
+    carried_out.collect()
+}
+
+impl Change<'_> {
+    fn look(&self, root: &Path, as_diff: bool) -> anyhow::Result<Look> {
+        let Change { unit, from, text } = *self;
+        let path = root.join(&*unit.path);
+        let before = std::fs::read_to_string(&path)?;
+        let (mark, before) = match before.strip_prefix(MARK) {
+            Some(before) => (MARK, before),
+            None => ("", before.as_str()),
+        };
+        anyhow::ensure!(source_digest(before) == *from, "it has changed meanwhile");
+        let shown = if as_diff {
+            let diff = TextDiff::from_lines(before, text);
+            let (old, new) = (format!("a/{unit}"), format!("b/{unit}"));
+            diff.unified_diff().header(&old, &new).to_string()
+        } else {
+            format!("{unit}\n")
+        };
+        Ok(Look { path, content: format!("{mark}{text}"), shown })
     }
-    if !args.check && !args.diff {
-        replace(&path, format!("{mark}{text}").as_bytes())?;
-    }
-    if !args.diff {
-        return Ok(format!("{unit}\n"));
-    }
-    let diff = TextDiff::from_lines(before, text);
-    let (old, new) = (format!("a/{unit}"), format!("b/{unit}"));
-    Ok(diff.unified_diff().header(&old, &new).to_string())
 }
 
 /// Formats what comes from the standard input to the standard output, as if it were the file that is

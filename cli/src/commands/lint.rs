@@ -59,6 +59,6 @@ fn mend(path: &Path, mut edits: Vec<Edit>) -> anyhow::Result<usize> {
             count += 1;
         }
     }
-    replace(path, text.as_bytes())?;
+    replace(path, &text)?;
     Ok(count)
 }

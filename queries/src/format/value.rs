@@ -9,6 +9,9 @@ const INDENT: usize = 2;
 /// A key with its value, as it should be written, and the parts of the key to sort by; `None` when
 /// the text is something else. With `keep`, the tables in it keep their order.
 pub(super) fn entry(text: &str, keep: bool) -> Option<(Vec<String>, String)> {
+    if let Some(key) = plain_key(text) {
+        return Some((vec![key.to_owned()], text.to_owned()));
+    }
     let document: DocumentMut = text.parse().ok()?;
     let (mut table, mut keys, mut shown) = (document.as_table(), Vec::new(), Vec::new());
     let value = loop {
@@ -39,6 +42,24 @@ pub(super) fn entry(text: &str, keep: bool) -> Option<(Vec<String>, String)> {
     }
     line.push_str(comment);
     Some((keys, line))
+}
+
+/// The key of what is written as it should be, as far as that can be seen without a parser: a bare
+/// key, and a string without escapes, a whole number or a boolean.
+fn plain_key(text: &str) -> Option<&str> {
+    let (key, value) = text.split_once(" = ")?;
+    let is_bare = |char: char| char.is_ascii_alphanumeric() || char == '_' || char == '-';
+    let content = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
+    let is_plain = match content {
+        Some(content) => !content.contains(['"', '\\']) && !content.contains(char::is_control),
+        None => {
+            let is_number = value.starts_with(|first| matches!(first, '1'..='9'))
+                && value.len() < 19
+                && value.bytes().all(|byte| byte.is_ascii_digit());
+            is_number || matches!(value, "true" | "false")
+        }
+    };
+    (!key.is_empty() && key.chars().all(is_bare) && is_plain).then_some(key)
 }
 
 fn written(key: &Key) -> String {
