@@ -11,6 +11,7 @@ on_every_engine!(
     totals_look_at_the_program_alone,
     a_failure_is_in_status_and_exit_code,
     a_trace_crosses_processes,
+    every_run_has_its_own_spans,
 );
 
 /// A case with the program under test in it, as `app`.
@@ -126,6 +127,44 @@ all = "ok"
 fn totals_look_at_the_program_alone(on: On) {
     let Some(case) = case(on, "totals_look_at_the_program_alone", TOTALS) else { return };
     green(&case.run(&[]), 1);
+}
+
+const APART: &str = r#"
+//- /apart.clnrm.toml
+[meta]
+name = "apart"
+
+[services.app]
+volumes = ["./app:/app:ro"]
+
+[[scenario]]
+name = "leaves something that exports later"
+service = "app"
+run = "(sleep 0.3; /app work --spans 7) & /app work --spans 2"
+
+[scenario.expect.counts]
+spans_total = { eq = 3 }
+
+[[scenario]]
+name = "has a trace and tokens of somebody else"
+service = "app"
+run = "sleep 1; /app work --spans 2"
+
+[scenario.env]
+OTEL_EXPORTER_OTLP_HEADERS = "authorization=Bearer another,x-token=another"
+TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+[scenario.expect.counts]
+spans_total = { eq = 3 }
+"#;
+
+/// Which run a span belongs to is told by where it arrives, and by nothing that it says.
+fn every_run_has_its_own_spans(on: On) {
+    let Some(case) = case(on, "every_run_has_its_own_spans", APART) else { return };
+    green(&case.run(&["--jobs", "1"]), 2);
+    case.replace("apart.clnrm.toml", "sleep 1", "sleep 1.1");
+    case.replace("apart.clnrm.toml", "sleep 0.3", "sleep 0.2");
+    green(&case.run(&["--jobs", "2"]), 2);
 }
 
 const FAILING: &str = r#"
