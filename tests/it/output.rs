@@ -102,6 +102,28 @@ fn for_people() {
 }
 
 #[test]
+fn what_a_step_should_have_printed_is_told_in_one_line() {
+    let case = Case::new(
+        r#"
+//- /lines.clnrm.toml
+[meta]
+name = "lines"
+
+[[scenario]]
+name = "s"
+
+[[scenario.steps]]
+name = "speak"
+command = "echo one"
+expected_output_regex = "one\n\ttwo"
+"#,
+    );
+    let told = case.clnrm(&["run"]);
+    let line = r"standard output does not match `one\n\ttwo`";
+    assert!(told.stdout.contains(line), "{}", told.seen());
+}
+
+#[test]
 fn for_programs() {
     let case = Case::new(MIXED);
     let report = case.run(&[]);

@@ -100,11 +100,12 @@ fn step_failures(step: &Step, outcome: &StepOutcome) -> Vec<(&'static str, Strin
         regex.is_ok_and(|regex| kept.iter().any(|part| regex.is_match(part)))
     };
     if let Some(pattern) = step.stdout_matches.as_deref().filter(|pattern| !matches(pattern)) {
-        let message = format!("standard output does not match `{pattern}`");
+        let message = format!("standard output does not match `{}`", in_a_line(pattern));
         failures.push(("expected_output_regex", message));
     }
     if let Some(pattern) = step.stdout_matches_not.as_deref().filter(|pattern| matches(pattern)) {
-        let message = format!("standard output matches `{pattern}`, which it must not");
+        let message =
+            format!("standard output matches `{}`, which it must not", in_a_line(pattern));
         failures.push(("expected_output_regex_not", message));
     } else if step.stdout_matches_not.is_some() && left_out > 0 {
         let message = format!(
@@ -114,10 +115,15 @@ fn step_failures(step: &Step, outcome: &StepOutcome) -> Vec<(&'static str, Strin
     }
     let contains = |text: &&str| kept.iter().any(|part| part.contains(*text));
     if let Some(text) = step.stdout_contains.as_deref().filter(|text| !contains(text)) {
-        let message = format!("standard output does not contain `{text}`");
+        let message = format!("standard output does not contain `{}`", in_a_line(text));
         failures.push(("expected_output_contains", message));
     }
     failures
+}
+
+/// A text of the file as it is shown within a line.
+fn in_a_line(text: &str) -> String {
+    text.replace('\n', "\\n").replace('\r', "\\r").replace('\t', "\\t")
 }
 
 /// Why a service is not what it must be: ready, and up until it is stopped or ends with 0.
