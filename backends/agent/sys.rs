@@ -94,6 +94,16 @@ pub(crate) fn seal(tree: BorrowedFd<'_>) -> std::io::Result<()> {
     if done == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }
 
+/// Whether the kernel can [`seal`].
+#[allow(dead_code, reason = "engines mount for the static agent")]
+pub(crate) fn can_seal() -> bool {
+    let (nothing, none) = (-1 as c_long, 0 as c_long);
+    // SAFETY: there is no such descriptor, which is told before anything else is looked at.
+    let done =
+        unsafe { syscall(SYS_MOUNT_SETATTR, nothing, c"".as_ptr(), OF_THE_DESCRIPTOR, none, none) };
+    done == 0 || std::io::Error::last_os_error().kind() != std::io::ErrorKind::Unsupported
+}
+
 /// `SIOCDELRT`, and what it reads: a `struct rtentry`, which is no longer than this.
 const DELETE_ROUTE: c_ulong = 0x890c;
 #[repr(C)]

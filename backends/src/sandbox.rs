@@ -151,6 +151,8 @@ impl Sandbox {
         let root = rustix::process::geteuid().is_root();
         let reason = if !cfg!(target_os = "linux") {
             "it needs Linux"
+        } else if !crate::agent::sys::can_seal() {
+            "it needs Linux 5.12 or later"
         } else if disabled("/proc/sys/user/max_user_namespaces") {
             "user namespaces are switched off (sysctl user.max_user_namespaces)"
         } else if !root && disabled("/proc/sys/kernel/unprivileged_userns_clone") {
@@ -279,6 +281,8 @@ struct Spec {
     disk_mb: Option<u64>,
     /// How many processes it may have, where no control group holds that.
     processes: Option<u32>,
+    /// Whether its programs may have huge pages, as ours may.
+    huge_pages: bool,
 }
 
 /// The network of a container.
@@ -508,6 +512,7 @@ impl SandboxCell<'_> {
             // What it writes is memory, of which its processes need some, too.
             disk_mb: container.limits.memory_mb.map(|all| (all / 2).max(1)),
             processes: cgroup.processes,
+            huge_pages: !rustix::thread::transparent_huge_pages_are_disabled().unwrap_or(false),
             masked: if image.is_none() { host::masked().to_vec() } else { Vec::new() },
             image: image.map(|image| SpecImage {
                 root: image.root.clone(),

@@ -22,7 +22,7 @@ use crate::verdict::VERDICT;
 pub static CHECK: Query<Check> = Query::new("check", 4, check).kept();
 
 /// What came of a test: the root of `run`.
-pub static REPORT: Query<Report> = Query::new("report", 5, report).kept();
+pub static REPORT: Query<Report> = Query::new("report", 6, report).kept();
 
 /// What can be said of a file without running anything.
 ///

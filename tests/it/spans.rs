@@ -140,7 +140,7 @@ volumes = ["./app:/app:ro"]
 [[scenario]]
 name = "leaves something that exports later"
 service = "app"
-run = "(sleep 0.3; /app work --spans 7) & /app work --spans 2"
+run = "/app work --spans 2; (sleep 0.3; /app work --spans 7) &"
 
 [scenario.expect.counts]
 spans_total = { eq = 3 }

@@ -194,8 +194,7 @@ fn from_nothing_to_red_to_green() {
         changed: tests/hello.clnrm.toml
         FAIL  tests/hello.clnrm.toml  hello  [TIME]
           tests/hello.clnrm.toml:16:1: scenario `greet`, step `read`
-            standard output does not match `^goodbye
-        $`
+            standard output does not match `^goodbye\n$`
             | hello
 
         1 passed, 1 failed in [TIME]

@@ -97,7 +97,7 @@ fn outside() -> Result<(), String> {
     match attempt("start process 1", sys::fork())? {
         None => {
             sys::set_environment(image.environment());
-            inside(&image, own_network, spec.processes)
+            inside(&image, own_network, spec.processes, spec.huge_pages)
         }
         Some(child) => {
             let status = sys::wait_for(child).ok_or("process 1 is not ours to wait for")?;
@@ -141,7 +141,12 @@ fn enter(mut arguments: impl Iterator<Item = OsString>) -> Result<(), String> {
 
 /// Process 1: makes the new root the only one, gives up all privileges and serves; with `listen`, it
 /// takes OTLP.
-fn inside(image: &SpecImage, listen: bool, processes: Option<u32>) -> Result<(), String> {
+fn inside(
+    image: &SpecImage,
+    listen: bool,
+    processes: Option<u32>,
+    huge_pages: bool,
+) -> Result<(), String> {
     use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     attempt("mount /proc", mount("proc", "proc", "proc", flags, None))?;
@@ -157,8 +162,8 @@ fn inside(image: &SpecImage, listen: bool, processes: Option<u32>) -> Result<(),
     attempt("make the image's working directory", std::fs::create_dir_all(workdir))?;
     attempt("enter the image's working directory", std::env::set_current_dir(workdir))?;
     become_user(&image.user)?;
-    // What is started from here on may have them.
-    let _ = rustix::thread::disable_transparent_huge_pages(false);
+    // It went without them only to be here sooner.
+    let _ = rustix::thread::disable_transparent_huge_pages(!huge_pages);
     give_up_privileges()?;
     syscalls::restrict()?;
     agent::serve(Path::new(agent::FOLDER), listen)

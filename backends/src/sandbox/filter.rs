@@ -19,13 +19,18 @@ const NUMBER: u32 = 0;
 const ARCHITECTURE: u32 = 4;
 const ARGUMENTS: u32 = 16;
 
+/// What the kernel does with a call: its own number for that.
+pub(super) const ALLOWED: u32 = SECCOMP_RET_ALLOW;
+
+/// The same for a call that fails with an error.
+pub(super) const fn failing(error: i32) -> u32 {
+    SECCOMP_RET_ERRNO | error.unsigned_abs()
+}
+
 /// What becomes of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    Allowed,
-    /// It fails with this error.
-    Fails(i32),
-    /// It depends on an argument.
+    Always(u32),
     By(Argument),
 }
 
@@ -36,10 +41,9 @@ pub(super) struct Argument {
     /// The bits that matter.
     pub(super) mask: u32,
     pub(super) values: &'static [u32],
-    /// What becomes of a call with one of the values; `None` lets it pass.
-    pub(super) then: Option<i32>,
-    /// The same of the others.
-    pub(super) otherwise: Option<i32>,
+    /// What becomes of a call with one of the values, and of others.
+    pub(super) then: u32,
+    pub(super) otherwise: u32,
 }
 
 /// A program that holds `verdicts`, by the numbers of calls; of what is not among them it says
@@ -52,7 +56,7 @@ pub(super) fn program(
     let mut program = vec![
         load(ARCHITECTURE),
         jump(BPF_JEQ, architecture, 1, 0),
-        statement(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+        end(SECCOMP_RET_KILL_PROCESS),
         load(NUMBER),
     ];
     program.extend(decide(&runs(verdicts, otherwise)));
@@ -83,17 +87,10 @@ fn decide(runs: &[(u32, Verdict)]) -> Vec<sock_filter> {
 
 impl Verdict {
     fn code(self) -> Vec<sock_filter> {
-        match self {
-            Verdict::Allowed => vec![end(None)],
-            Verdict::Fails(error) => vec![end(Some(error))],
-            Verdict::By(argument) => argument.code(),
-        }
-    }
-}
-
-impl Argument {
-    fn code(self) -> Vec<sock_filter> {
-        let Argument { index, mask, values, then, otherwise } = self;
+        let Argument { index, mask, values, then, otherwise } = match self {
+            Verdict::Always(told) => return vec![end(told)],
+            Verdict::By(argument) => argument,
+        };
         let mut code =
             vec![load(ARGUMENTS + 8 * index), statement(BPF_ALU | BPF_AND | BPF_K, mask)];
         for value in values {
@@ -104,8 +101,7 @@ impl Argument {
     }
 }
 
-fn end(error: Option<i32>) -> sock_filter {
-    let told = error.map_or(SECCOMP_RET_ALLOW, |error| SECCOMP_RET_ERRNO | error.unsigned_abs());
+fn end(told: u32) -> sock_filter {
     statement(BPF_RET | BPF_K, told)
 }
 
@@ -131,8 +127,8 @@ mod tests {
         index: 1,
         mask: 0xff,
         values: &[3, 5],
-        then: None,
-        otherwise: Some(13),
+        then: ALLOWED,
+        otherwise: failing(13),
     });
 
     /// What the kernel would answer: instructions as its manual has them.
@@ -167,30 +163,28 @@ mod tests {
     #[test]
     fn every_call_gets_its_verdict() {
         let verdicts = BTreeMap::from([
-            (0, Verdict::Allowed),
-            (1, Verdict::Allowed),
-            (4, Verdict::Fails(1)),
+            (0, Verdict::Always(ALLOWED)),
+            (1, Verdict::Always(ALLOWED)),
+            (4, Verdict::Always(failing(1))),
             (5, BY),
             (6, BY),
-            (400, Verdict::Allowed),
+            (400, Verdict::Always(ALLOWED)),
         ]);
-        let program = program(HERE, &verdicts, Verdict::Fails(38));
+        let program = program(HERE, &verdicts, Verdict::Always(failing(38)));
         let told = |number, argument| answer(&program, HERE, number, argument);
-        let fails = |error: u32| SECCOMP_RET_ERRNO | error;
         for argument in [0, 3, 4, 5, 0xf03] {
-            let by =
-                if [3, 5].contains(&(argument & 0xff)) { SECCOMP_RET_ALLOW } else { fails(13) };
+            let by = if [3, 5].contains(&(argument & 0xff)) { ALLOWED } else { failing(13) };
             for number in 0..1000 {
                 let expected = match number {
-                    0 | 1 | 400 => SECCOMP_RET_ALLOW,
-                    4 => fails(1),
+                    0 | 1 | 400 => ALLOWED,
+                    4 => failing(1),
                     5 | 6 => by,
-                    _ => fails(38),
+                    _ => failing(38),
                 };
                 assert_eq!(told(number, argument), expected, "call {number} with {argument}");
             }
         }
-        assert_eq!(told(0x4000_0000, 0), fails(38));
+        assert_eq!(told(0x4000_0000, 0), failing(38));
         assert_eq!(answer(&program, HERE + 1, 0, 0), SECCOMP_RET_KILL_PROCESS);
     }
 }

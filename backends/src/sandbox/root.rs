@@ -36,8 +36,14 @@ pub(super) fn build(spec: &Spec) -> Result<PathBuf, String> {
     for part in ["root", "upper", "work"] {
         attempt("make the stage", fs::create_dir(stage.join(part)))?;
     }
-    attempt("make masks", File::create(stage.join(EMPTY_FILE)))?;
-    attempt("make masks", fs::create_dir(stage.join(EMPTY_FOLDER)))?;
+    let covers = stage.join(COVERS);
+    attempt("make covers", fs::create_dir(&covers))?;
+    attempt("make covers", File::create(stage.join(EMPTY_FILE)))?;
+    attempt("make covers", fs::create_dir(stage.join(EMPTY_FOLDER)))?;
+    // What is mounted of a read-only mount is read-only.
+    let sealed = Tree::open(&covers)?;
+    sealed.seal()?;
+    sealed.move_to(&covers)?;
     match image {
         Some(image) => lay_image(image, stage, &root)?,
         None => lay_host(stage, &root, &spec.masked)?,
@@ -54,8 +60,9 @@ pub(super) fn build(spec: &Spec) -> Result<PathBuf, String> {
 }
 
 /// What covers a file, and what a folder.
-const EMPTY_FILE: &str = "empty-file";
-const EMPTY_FOLDER: &str = "empty-folder";
+const EMPTY_FILE: &str = "covers/file";
+const EMPTY_FOLDER: &str = "covers/folder";
+const COVERS: &str = "covers";
 
 /// An image under a layer that takes the writes.
 fn lay_image(image: Tree, stage: &Path, root: &Path) -> Result<(), String> {

@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 
 use nix::libc;
 
-use super::filter::{Argument, Verdict, program};
+use super::filter::{ALLOWED, Argument, Verdict, failing, program};
 
 /// What nobody knows is not there, so that libraries fall back; what is known is refused.
-const UNKNOWN: i32 = libc::ENOSYS;
-const REFUSAL: i32 = libc::EPERM;
+const UNKNOWN: u32 = failing(libc::ENOSYS);
+const REFUSED: u32 = failing(libc::EPERM);
 
 /// This architecture as the kernel's `linux/audit.h` numbers it: its ELF machine, 64 bits, little
 /// end first.
@@ -28,17 +28,17 @@ const ARCHITECTURE: Option<u32> = match std::env::consts::ARCH.as_bytes() {
 /// When the kernel has no seccomp filters, or this architecture is not known to them.
 pub(super) fn restrict() -> Result<(), String> {
     let architecture = ARCHITECTURE.ok_or("no filter for system calls of this architecture")?;
-    let program = program(architecture, &verdicts(), Verdict::Fails(UNKNOWN));
+    let program = program(architecture, &verdicts(), Verdict::Always(UNKNOWN));
     seccompiler::apply_filter(&program).map_err(|error| format!("filter system calls: {error}"))
 }
 
 fn verdicts() -> BTreeMap<u32, Verdict> {
     #[cfg(target_arch = "x86_64")]
-    let older = ALLOWED_OF_X86_64;
+    let older = OLDER_CALLS;
     #[cfg(not(target_arch = "x86_64"))]
     let older = &[];
-    let allowed = ALLOWED.iter().chain(older).map(|call| (*call, Verdict::Allowed));
-    let refused = REFUSED.iter().map(|call| (*call, Verdict::Fails(REFUSAL)));
+    let allowed = CALLS.iter().chain(older).map(|call| (*call, Verdict::Always(ALLOWED)));
+    let refused = REFUSED_CALLS.iter().map(|call| (*call, Verdict::Always(REFUSED)));
     let by_argument = BY_ARGUMENT.iter().map(|(call, argument)| (*call, Verdict::By(*argument)));
     let verdicts = allowed.chain(refused).chain(by_argument);
     verdicts.map(|(call, verdict)| (call as u32, verdict)).collect()
@@ -53,7 +53,7 @@ const NAMESPACES: u32 = (libc::CLONE_NEWNS
     | libc::CLONE_NEWNET) as u32;
 
 const fn only(index: u32, mask: u32, values: &'static [u32]) -> Argument {
-    Argument { index, mask, values, then: None, otherwise: Some(UNKNOWN) }
+    Argument { index, mask, values, then: ALLOWED, otherwise: UNKNOWN }
 }
 
 const FAMILIES: &[u32] =
@@ -74,14 +74,14 @@ const BY_ARGUMENT: &[(i64, Argument)] = &[
             index: 1,
             mask: u32::MAX,
             values: &[libc::TIOCSTI as u32, libc::TIOCLINUX as u32],
-            then: Some(REFUSAL),
-            otherwise: None,
+            then: REFUSED,
+            otherwise: ALLOWED,
         },
     ),
 ];
 
 /// What reaches beyond a container, or deep into the kernel.
-const REFUSED: &[i64] = &[
+const REFUSED_CALLS: &[i64] = &[
     libc::SYS_acct,
     libc::SYS_add_key,
     libc::SYS_bpf,
@@ -127,7 +127,7 @@ const REFUSED: &[i64] = &[
 ];
 
 /// What programs need.
-const ALLOWED: &[i64] = &[
+const CALLS: &[i64] = &[
     libc::SYS_accept,
     libc::SYS_accept4,
     libc::SYS_adjtimex,
@@ -385,7 +385,7 @@ const ALLOWED: &[i64] = &[
 
 /// The older calls that this architecture has besides.
 #[cfg(target_arch = "x86_64")]
-const ALLOWED_OF_X86_64: &[i64] = &[
+const OLDER_CALLS: &[i64] = &[
     libc::SYS_access,
     libc::SYS_alarm,
     libc::SYS_arch_prctl,

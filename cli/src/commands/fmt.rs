@@ -16,14 +16,14 @@ use crate::exit::Exit;
 use crate::interrupt;
 use crate::overlay::Overlay;
 use crate::printer;
-use crate::replace::replace_all;
+use crate::replace::{CHANGED, Replacement, replace_all};
 use crate::select::select;
 use crate::workspace::Workspace;
 
 /// The name of what comes from the standard input, unless it is given one.
 const STDIN: &str = "stdin.clnrm.toml";
 /// How many files are replaced with one wait for the disk.
-const AT_ONCE: usize = 1024;
+const AT_ONCE: usize = 512;
 const MARK: &str = "\u{feff}";
 
 pub(crate) fn run(args: &FmtArgs) -> anyhow::Result<Exit> {
@@ -54,7 +54,7 @@ pub(crate) fn run(args: &FmtArgs) -> anyhow::Result<Exit> {
     }
     for some in changes.chunks(AT_ONCE) {
         if cancel.is_cancelled() {
-            exit = Exit::Interrupted;
+            exit = exit.max(Exit::Interrupted);
             break;
         }
         for (change, shown) in some.iter().zip(carry_out(args, &workspace.root, some)) {
@@ -95,8 +95,7 @@ struct Change<'a> {
 
 /// What a change looks like.
 struct Look {
-    path: PathBuf,
-    content: String,
+    file: Replacement,
     shown: String,
 }
 
@@ -104,8 +103,8 @@ struct Look {
 fn carry_out(args: &FmtArgs, root: &Path, changes: &[Change<'_>]) -> Vec<anyhow::Result<String>> {
     let looks = changes.par_iter().map(|change| change.look(root, args.diff));
     let looks: Vec<anyhow::Result<Look>> = looks.collect();
-    let files = looks.iter().flatten().map(|look| (&look.path, &look.content));
-    let files: Vec<_> = files.filter(|_| !args.check && !args.diff).collect();
+    let files = looks.iter().flatten().map(|look| &look.file);
+    let files: Vec<&Replacement> = files.filter(|_| !args.check && !args.diff).collect();
     let mut replaced = replace_all(&files).into_iter();
     let carried_out = looks.into_iter().map(|look| {
         let look = look?;
@@ -120,19 +119,18 @@ impl Change<'_> {
         let Change { unit, from, text } = *self;
         let path = root.join(&*unit.path);
         let before = std::fs::read_to_string(&path)?;
-        let (mark, before) = match before.strip_prefix(MARK) {
-            Some(before) => (MARK, before),
-            None => ("", before.as_str()),
-        };
-        anyhow::ensure!(source_digest(before) == *from, "it has changed meanwhile");
+        let plain = before.strip_prefix(MARK);
+        let (mark, plain) = plain.map_or(("", &*before), |plain| (MARK, plain));
+        anyhow::ensure!(source_digest(plain) == *from, CHANGED);
         let shown = if as_diff {
-            let diff = TextDiff::from_lines(before, text);
+            let diff = TextDiff::from_lines(plain, text);
             let (old, new) = (format!("a/{unit}"), format!("b/{unit}"));
             diff.unified_diff().header(&old, &new).to_string()
         } else {
             format!("{unit}\n")
         };
-        Ok(Look { path, content: format!("{mark}{text}"), shown })
+        let after = format!("{mark}{text}");
+        Ok(Look { file: Replacement { path, before, after }, shown })
     }
 }
 

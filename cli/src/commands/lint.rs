@@ -11,7 +11,7 @@ use crate::args::{DenyArg, LintArgs};
 use crate::exit::Exit;
 use crate::known::Deny;
 use crate::printer;
-use crate::replace::replace;
+use crate::replace::{Replacement, replace};
 
 pub(crate) fn run(args: &LintArgs) -> anyhow::Result<Exit> {
     let deny = match args.deny {
@@ -45,7 +45,8 @@ fn gather(diagnostic: &Diagnostic<&str>, edits: &mut BTreeMap<String, Vec<Edit>>
 
 /// Changes a file as a whole or not at all; says in how many places.
 fn mend(path: &Path, mut edits: Vec<Edit>) -> anyhow::Result<usize> {
-    let mut text = std::fs::read_to_string(path)?;
+    let before = std::fs::read_to_string(path)?;
+    let mut text = before.clone();
     // The byte order mark is no part of the text that was checked.
     let mark = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
     edits.sort_by_key(|edit| std::cmp::Reverse((edit.start, edit.end)));
@@ -59,6 +60,6 @@ fn mend(path: &Path, mut edits: Vec<Edit>) -> anyhow::Result<usize> {
             count += 1;
         }
     }
-    replace(path, &text)?;
+    replace(Replacement { path: path.to_owned(), before, after: text })?;
     Ok(count)
 }
