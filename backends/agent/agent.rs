@@ -27,6 +27,8 @@ use self::wire::{Reply, Request, Spawn, UNTOLD};
 pub(crate) const FOLDER: &str = "/run/clnrm";
 /// The host's socket for requests in that folder.
 pub(crate) const HOST_SOCKET: &str = "host.sock";
+/// The file in that folder with the program that filters system calls, where no engine does.
+pub(crate) const FILTER: &str = "filter";
 /// The host's OTLP socket in that folder.
 pub(crate) const OTLP_SOCKET: &str = "otlp.sock";
 /// The socket in that folder for connections to hosts outside that the test allows.
@@ -65,6 +67,22 @@ pub(crate) fn serve(folder: &Path, listen: bool) -> ! {
     }
     // As process 1: the kernel ends everything else in the container.
     std::process::exit(0);
+}
+
+/// The word for taking OTLP.
+#[allow(dead_code, reason = "the sandbox starts none by words")]
+pub(crate) const LISTEN: &str = "listen";
+/// The word for [`restrict`].
+#[allow(dead_code, reason = "the sandbox restricts itself")]
+pub(crate) const FILTERED: &str = "filtered";
+
+/// Has the system calls of this process, and of all it starts, filtered as the host says.
+#[allow(dead_code, reason = "the sandbox restricts itself")]
+pub(crate) fn restrict(folder: &Path) -> std::io::Result<()> {
+    let program = std::fs::read(folder.join(FILTER))?;
+    let (instructions, _) = program.as_chunks();
+    let program: Vec<u64> = instructions.iter().map(|bytes| u64::from_ne_bytes(*bytes)).collect();
+    sys::filter_calls(&program)
 }
 
 /// The word for [`cut_off`].

@@ -6,9 +6,18 @@
 mod agent;
 
 fn main() {
-    let [first, second] = [1, 2].map(|at| std::env::args_os().nth(at).unwrap_or_default());
+    let mut words = std::env::args_os().skip(1);
+    let first = words.next().unwrap_or_default();
     if first == agent::CUT_OFF {
         std::process::exit(if agent::cut_off() { 0 } else { 1 });
     }
-    agent::serve(first.as_ref(), second == "listen");
+    let words: Vec<_> = words.collect();
+    let has = |word: &str| words.iter().any(|one| one == word);
+    if has(agent::FILTERED)
+        && let Err(error) = agent::restrict(first.as_ref())
+    {
+        eprintln!("clnrm agent: cannot filter system calls: {error}");
+        std::process::exit(125);
+    }
+    agent::serve(first.as_ref(), has(agent::LISTEN));
 }

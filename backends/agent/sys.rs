@@ -36,6 +36,7 @@ const CLOSE_RANGE_CLOEXEC: c_long = 4;
 
 unsafe extern "C" {
     fn syscall(number: c_long, ...) -> c_long;
+    fn prctl(option: c_int, ...) -> c_int;
     #[link_name = "kill"]
     fn c_kill(pid: c_int, signal: c_int) -> c_int;
     #[link_name = "poll"]
@@ -54,6 +55,25 @@ pub(super) fn close_on_exec_from(first: i32) {
     unsafe {
         syscall(SYS_CLOSE_RANGE, c_long::from(first), c_long::from(i32::MAX), CLOSE_RANGE_CLOEXEC)
     };
+}
+
+/// `PR_SET_SECCOMP`, its mode, and what it reads: a `struct sock_fprog`.
+const SET_SECCOMP: c_int = 22;
+const MODE_FILTER: c_ulong = 2;
+#[repr(C)]
+struct FilterProgram {
+    length: u16,
+    instructions: *const u64,
+}
+
+/// Has the kernel filter the calls of this process, which must have one thread and be unable to get
+/// privileges, and of all it will start, by a program of `struct sock_filter`s.
+pub(crate) fn filter_calls(program: &[u64]) -> std::io::Result<()> {
+    let length = u16::try_from(program.len()).unwrap_or_default();
+    let program = FilterProgram { length, instructions: program.as_ptr() };
+    // SAFETY: the kernel reads as many instructions of eight bytes as there are.
+    let done = unsafe { prctl(SET_SECCOMP, MODE_FILTER, &raw const program) };
+    if done == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }
 
 /// `mount_setattr`, of the same number everywhere, what it reads, and the flags used.

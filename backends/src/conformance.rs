@@ -439,6 +439,10 @@ pub fn cases() -> Vec<Case> {
             let outcome = b.shell("grep NoNewPrivs /proc/self/status | tr -d '\\t'")?;
             b.same(outcome.steps[0].stdout.text(), "NoNewPrivs:1\n")
         }),
+        real("system calls are filtered", |b| {
+            let outcome = b.shell("grep -w Seccomp /proc/self/status | tr -d '\\t'")?;
+            b.same(outcome.steps[0].stdout.text(), "Seccomp:2\n")
+        }),
         real("no capability is held but one over files", |b| {
             let outcome = b.shell("grep CapEff /proc/self/status | cut -f2")?;
             let text = outcome.steps[0].stdout.text();

@@ -32,6 +32,7 @@ mod removal;
 mod sandbox;
 mod scenario;
 mod survey;
+mod syscalls;
 mod trace;
 mod up;
 

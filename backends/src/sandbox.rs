@@ -6,12 +6,10 @@
 
 mod cgroup;
 mod child;
-mod filter;
 mod lend;
 mod network;
 mod root;
 mod slirp;
-mod syscalls;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem::take;

@@ -47,6 +47,8 @@ pub(super) fn spec(plan: &Plan<'_>, files: Files) -> io::Result<Spec> {
         .memory_mb
         .map(|megabytes| i64::try_from(megabytes).unwrap_or(i64::MAX).saturating_mul(1 << 20));
     let env = plan.env().into_iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let security = ["no-new-privileges", "label=disable"].into_iter();
+    let security = security.chain(plan.is_filtered().then_some("seccomp=unconfined"));
     let body = ContainerCreateBody {
         image: Some(plan.facts.reference.clone()),
         entrypoint: Some(plan.entrypoint()),
@@ -67,7 +69,7 @@ pub(super) fn spec(plan: &Plan<'_>, files: Files) -> io::Result<Spec> {
             mounts: Some(mounts),
             cap_drop: Some(vec!["ALL".to_owned()]),
             cap_add: Some(plan.capabilities()),
-            security_opt: Some(vec!["no-new-privileges".to_owned(), "label=disable".to_owned()]),
+            security_opt: Some(security.map(str::to_owned).collect()),
             sysctls: Some(plan.sysctls().into_iter().collect()),
             log_config: Some(HostConfigLogConfig { typ: Some("none".to_owned()), ..default() }),
             nano_cpus: limits.cpu_millicores.map(|thousandths| i64::from(thousandths) * 1_000_000),

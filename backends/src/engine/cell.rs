@@ -16,6 +16,7 @@ use crate::error::BackendError;
 use crate::kept::Way;
 use crate::link::Link;
 use crate::scenario::RunFolder;
+use crate::syscalls::FILTER;
 
 /// The containers of one run.
 pub(super) struct EngineCell<'a, E> {
@@ -92,11 +93,13 @@ impl<E: Engine> Cell for EngineCell<'_, E> {
     fn isolation(&self) -> Vec<String> {
         let capabilities =
             if self.as_root { "no capabilities but CAP_DAC_OVERRIDE" } else { "no capabilities" };
+        let filter =
+            if FILTER.is_some() { "a seccomp filter" } else { "the engine's seccomp filter" };
         ["mount", "pid", "net", "ipc", "uts"]
             .map(|kind| format!("{kind} namespace"))
             .into_iter()
             .chain(
-                [capabilities, "no new privileges", "the engine's seccomp filter"]
+                [capabilities, "no new privileges", filter]
                     .into_iter()
                     .chain(self.read_only_host.then_some("the machine's folders read-only"))
                     .map(str::to_owned),

@@ -55,6 +55,9 @@ pub(super) fn spec(plan: &Plan<'_>, files: Files) -> Value {
     if let Some(network) = plan.linked_by {
         spec["networks"] = json!({network: {}});
     }
+    if plan.is_filtered() {
+        spec["seccomp_profile_path"] = json!("unconfined");
+    }
     spec["resource_limits"] = limits(plan.container.limits);
     if plan.facts.of_host {
         spec["env"] = plan.env().into_iter().collect();

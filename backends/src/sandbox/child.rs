@@ -13,9 +13,10 @@ use nix::sched::{CloneFlags, unshare};
 use rustix::fs::Mode;
 use rustix::thread::{CapabilitySet, CapabilitySets, LinkNameSpaceType};
 
-use super::{Spec, SpecImage, SpecNetwork, network, root, slirp, syscalls};
+use super::{Spec, SpecImage, SpecNetwork, network, root, slirp};
 use crate::agent::{self, sys};
 use crate::image::User;
+use crate::syscalls;
 
 /// The argument that asks for [`sandbox_main`].
 const WORD: &str = "__sandbox";
@@ -131,7 +132,7 @@ fn enter(mut arguments: impl Iterator<Item = OsString>) -> Result<(), String> {
     drop(spaces);
     set_limits(None)?;
     give_up_privileges()?;
-    syscalls::restrict()?;
+    restrict()?;
     let mut command = Command::new(arguments.next().ok_or("there is no program to start")?);
     // The environment is the container's: whoever enters is started with that.
     command.args(arguments);
@@ -165,7 +166,7 @@ fn inside(
     // It went without them only to be here sooner.
     let _ = rustix::thread::disable_transparent_huge_pages(!huge_pages);
     give_up_privileges()?;
-    syscalls::restrict()?;
+    restrict()?;
     agent::serve(Path::new(agent::FOLDER), listen)
 }
 
@@ -254,6 +255,12 @@ fn give_up_privileges() -> Result<(), String> {
     let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
     attempt("give up capabilities", rustix::thread::set_capabilities(None, sets))?;
     attempt("refuse new privileges", rustix::thread::set_no_new_privs(true))
+}
+
+/// No system calls but those of the list; needs that no new privileges can be had.
+fn restrict() -> Result<(), String> {
+    let filter = syscalls::FILTER.as_ref().ok_or("no filter for calls on this architecture")?;
+    attempt("filter system calls", sys::filter_calls(filter))
 }
 
 fn attempt<T, E: Display>(what: &str, result: Result<T, E>) -> Result<T, String> {

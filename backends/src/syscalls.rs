@@ -3,11 +3,18 @@
 //! Without capabilities most of what is left out would be refused anyway; the filter keeps code that
 //! few ever run, and that had most of the kernel's holes, out of reach.
 
+mod filter;
+
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use nix::libc;
 
-use super::filter::{ALLOWED, Argument, Verdict, failing, program};
+use self::filter::{ALLOWED, Argument, Instruction, Verdict, failing, program};
+
+/// The program that filters calls on this architecture, if it is known.
+pub(crate) static FILTER: LazyLock<Option<Vec<Instruction>>> =
+    LazyLock::new(|| Some(program(ARCHITECTURE?, &verdicts(), Verdict::Always(UNKNOWN))));
 
 /// What nobody knows is not there, so that libraries fall back; what is known is refused.
 const UNKNOWN: u32 = failing(libc::ENOSYS);
@@ -21,16 +28,6 @@ const ARCHITECTURE: Option<u32> = match std::env::consts::ARCH.as_bytes() {
     b"riscv64" => Some(0xc000_00f3),
     _ => None,
 };
-
-/// Installs the filter, for this process and all it will start; needs `no_new_privs`.
-///
-/// # Errors
-/// When the kernel has no seccomp filters, or this architecture is not known to them.
-pub(super) fn restrict() -> Result<(), String> {
-    let architecture = ARCHITECTURE.ok_or("no filter for system calls of this architecture")?;
-    let program = program(architecture, &verdicts(), Verdict::Always(UNKNOWN));
-    seccompiler::apply_filter(&program).map_err(|error| format!("filter system calls: {error}"))
-}
 
 fn verdicts() -> BTreeMap<u32, Verdict> {
     #[cfg(target_arch = "x86_64")]
