@@ -55,12 +55,15 @@ struct Draft {
     /// Of that file.
     path: PathBuf,
     file: TempPath,
+    /// That of the file system.
+    device: u64,
 }
 
 impl Draft {
     fn write(file: &Replacement, safely: bool) -> io::Result<Draft> {
         // What a link leads to is meant, not the link.
-        let path = file.path.canonicalize()?;
+        let is_link = fs::symlink_metadata(&file.path)?.is_symlink();
+        let path = if is_link { file.path.canonicalize()? } else { file.path.clone() };
         let made = NamedTempFile::new_in(path.parent().unwrap_or(Path::new(".")));
         // Of a name that nobody knows nothing is said.
         let told = |error: io::Error| {
@@ -71,8 +74,9 @@ impl Draft {
         if safely {
             draft.as_file().sync_all()?;
         }
+        let device = draft.as_file().metadata()?.dev();
         // So many cannot all be open.
-        Ok(Draft { path, file: draft.into_temp_path() })
+        Ok(Draft { path, file: draft.into_temp_path(), device })
     }
 
     fn place(self, before: &str) -> io::Result<()> {
@@ -95,9 +99,8 @@ impl Draft {
 fn write_out<'a>(drafts: impl Iterator<Item = &'a Draft>) -> io::Result<()> {
     let mut known = BTreeSet::new();
     for draft in drafts {
-        let file = File::open(&draft.file)?;
-        if known.insert(file.metadata()?.dev()) {
-            syncfs(file)?;
+        if known.insert(draft.device) {
+            syncfs(File::open(&draft.file)?)?;
         }
     }
     Ok(())

@@ -1,8 +1,10 @@
 //! `clnrm fmt`
 
 use std::io::Read;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
 
 use anyhow::Context;
 use clnrm_backends::Cancel;
@@ -22,8 +24,9 @@ use crate::workspace::Workspace;
 
 /// The name of what comes from the standard input, unless it is given one.
 const STDIN: &str = "stdin.clnrm.toml";
-/// How many files are replaced with one wait for the disk.
-const AT_ONCE: usize = 512;
+/// How many files are looked at before those of them that change are replaced, with one wait for the
+/// disk.
+const AT_ONCE: usize = 1024;
 const MARK: &str = "\u{feff}";
 
 pub(crate) fn run(args: &FmtArgs) -> anyhow::Result<Exit> {
@@ -41,23 +44,49 @@ pub(crate) fn run(args: &FmtArgs) -> anyhow::Result<Exit> {
     }
     let files = printer::many(selection.units.len() as u64, "file");
     let busy = printer::Busy::with(format!("formatting {files}"));
-    let all = engine.roots(&FORMATTED, &selection.units);
-    drop(busy);
-    let (mut changed, mut exit, mut changes) = (0_u64, selection.exit(), Vec::new());
-    for (unit, formatted) in selection.units.iter().zip(&all) {
-        match formatted.as_deref() {
-            Ok(Formatted::Same) => {}
-            Ok(Formatted::Left(diagnostic)) => exit = exit.max(left(diagnostic)),
-            Ok(Formatted::Changed { from, text }) => changes.push(Change { unit, from, text }),
-            Err(stopped) => exit = exit.max(stopped.into()),
+    let (mut exit, (sender, changes)) = (selection.exit(), channel());
+    let (changed, worst) = std::thread::scope(|scope| {
+        // The disk is waited for while others are formatted, and what was learned is written down.
+        let carried_out = scope.spawn(|| carry_out_all(args, &workspace.root, changes, &cancel));
+        for units in selection.units.chunks(AT_ONCE) {
+            let mut some = Vec::new();
+            for (unit, formatted) in units.iter().zip(engine.roots(&FORMATTED, units)) {
+                match formatted.as_deref() {
+                    Ok(Formatted::Same) => {}
+                    Ok(Formatted::Left(diagnostic)) => exit = exit.max(left(diagnostic)),
+                    Ok(Formatted::Changed { from, text }) => {
+                        some.push(Change { unit, from: *from, text: text.clone() });
+                    }
+                    Err(stopped) => exit = exit.max(stopped.into()),
+                }
+            }
+            // If it panics, that is told below.
+            let _ = sender.send(some);
         }
-    }
-    for some in changes.chunks(AT_ONCE) {
+        drop((sender, busy));
+        exit = exit.max(super::finish(&mut engine, "fmt"));
+        carried_out.join().unwrap_or_else(|panic| resume_unwind(panic))
+    });
+    let (all, verb) = (selection.units.len() as u64, verb(args));
+    printer::talk(&format!("{changed} of {} {verb}", printer::many(all, "file")));
+    Ok(exit.max(worst))
+}
+
+/// Makes all changes, unless they are only asked for, and shows each; gives how many there are, and
+/// the worst of what came of them.
+fn carry_out_all(
+    args: &FmtArgs,
+    root: &Path,
+    changes: Receiver<Vec<Change<'_>>>,
+    cancel: &Cancel,
+) -> (u64, Exit) {
+    let (mut changed, mut exit) = (0, Exit::Green);
+    for some in changes {
         if cancel.is_cancelled() {
             exit = exit.max(Exit::Interrupted);
-            break;
+            continue;
         }
-        for (change, shown) in some.iter().zip(carry_out(args, &workspace.root, some)) {
+        for (change, shown) in some.iter().zip(carry_out(args, root, &some)) {
             match shown {
                 Ok(shown) => {
                     changed += 1;
@@ -71,9 +100,7 @@ pub(crate) fn run(args: &FmtArgs) -> anyhow::Result<Exit> {
             }
         }
     }
-    let (files, verb) = (printer::many(all.len() as u64, "file"), verb(args));
-    printer::talk(&format!("{changed} of {files} {verb}"));
-    Ok(exit.max(super::finish(&mut engine, "fmt")))
+    (changed, exit)
 }
 
 fn verb(args: &FmtArgs) -> &'static str {
@@ -89,8 +116,9 @@ fn left(diagnostic: &Diagnostic) -> Exit {
 /// A file that is to have another text.
 struct Change<'a> {
     unit: &'a Unit,
-    from: &'a Digest,
-    text: &'a str,
+    /// Of the text it is made of.
+    from: Digest,
+    text: String,
 }
 
 /// What a change looks like.
@@ -116,14 +144,14 @@ fn carry_out(args: &FmtArgs, root: &Path, changes: &[Change<'_>]) -> Vec<anyhow:
 
 impl Change<'_> {
     fn look(&self, root: &Path, as_diff: bool) -> anyhow::Result<Look> {
-        let Change { unit, from, text } = *self;
+        let Change { unit, from, text } = self;
         let path = root.join(&*unit.path);
         let before = std::fs::read_to_string(&path)?;
         let plain = before.strip_prefix(MARK);
         let (mark, plain) = plain.map_or(("", &*before), |plain| (MARK, plain));
         anyhow::ensure!(source_digest(plain) == *from, CHANGED);
         let shown = if as_diff {
-            let diff = TextDiff::from_lines(plain, text);
+            let diff = TextDiff::from_lines(plain, &**text);
             let (old, new) = (format!("a/{unit}"), format!("b/{unit}"));
             diff.unified_diff().header(&old, &new).to_string()
         } else {
