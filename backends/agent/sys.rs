@@ -69,6 +69,7 @@ struct FilterProgram {
 /// Has the kernel filter the calls of this process, which must have one thread and be unable to get
 /// privileges, and of all it will start, by a program of `struct sock_filter`s.
 pub(crate) fn filter_calls(program: &[u64]) -> std::io::Result<()> {
+    // One that is too long is refused, as one without instructions is.
     let length = u16::try_from(program.len()).unwrap_or_default();
     let program = FilterProgram { length, instructions: program.as_ptr() };
     // SAFETY: the kernel reads as many instructions of eight bytes as there are.

@@ -56,6 +56,9 @@ pub use survey::{Finding, Health, survey};
 pub use trace::{Attributes, Event, Source, Span, SpanKind, Status, StatusCode, Value, packed};
 pub use up::{Up, services_up};
 
+/// The folder of the program's own store, which no container sees.
+pub(crate) const STORE: &str = ".clnrm";
+
 /// Where actions are run.
 pub trait Backend: Send + Sync {
     /// Which one this is; part of every run key.

@@ -15,6 +15,7 @@ pub(crate) const CHANGED: &str = "it has changed meanwhile";
 
 /// From so many files on, the file system is written out once instead of each of them.
 const MANY: usize = 16;
+/// The bits of a mode that are for a file's group.
 const OF_GROUP: u32 = 0o070;
 
 /// A file that is to hold another text.
@@ -55,7 +56,7 @@ struct Draft {
     /// Of that file.
     path: PathBuf,
     file: TempPath,
-    /// That of the file system.
+    /// The number of the file system that both are in.
     device: u64,
 }
 

@@ -9,6 +9,7 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use clnrm_engine::OWN_FOLDER;
 use notify::event::{AccessKind, AccessMode, CreateKind, ModifyKind, RemoveKind};
 use notify::{Config, Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 
@@ -16,8 +17,6 @@ use crate::inbox::{Changes, Happening};
 
 /// How often files are looked at where nobody says that they have changed.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// The folder of the program's own store.
-const OWN_FOLDER: &str = ".clnrm";
 
 /// The folders that are watched.
 type Watched = Arc<Mutex<BTreeSet<PathBuf>>>;

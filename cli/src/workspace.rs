@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, bail};
 use clnrm_backends::{Backend, BackendError, Choice, Chosen, Pull, choose};
-use clnrm_engine::{Checking, Engine, Facts, Options, Os, System, Trust, Whose};
+use clnrm_engine::{Checking, Engine, Facts, OWN_FOLDER, Options, Os, System, Trust, Whose};
 use clnrm_queries::{QUERIES, SETTINGS_FILES, facts};
 
 use crate::args::{StoreArgs, TrustArg};
@@ -58,7 +58,7 @@ impl Workspace {
         let trust = trust(store)?;
         let store = match &store.store {
             Some(store) => current.join(store),
-            None => root.join(".clnrm").join("store-v1.redb"),
+            None => root.join(OWN_FOLDER).join("store-v1.redb"),
         };
         let defined = Arc::default();
         Ok(Workspace { root, store, defined, remembers, checking, trust })

@@ -52,4 +52,4 @@ pub use session::Keep;
 pub use signature::{Trust, Whose};
 pub use store::{Collected, StoreStats, Verified, hush_caught_panics};
 pub use system::{Entry, EntryKind, Kind, Memory, Opened, Os, Stat, System};
-pub use world::{Content, Facts, Listed, ListedKind};
+pub use world::{Content, Facts, Listed, ListedKind, OWN_FOLDER};

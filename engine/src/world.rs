@@ -36,7 +36,7 @@ const LARGEST: u64 = 64 << 20;
 const HELD: usize = 32 << 20;
 
 /// The folder of the program's own store, which is no part of any tree or listing.
-const OWN_FOLDER: &str = ".clnrm";
+pub const OWN_FOLDER: &str = ".clnrm";
 
 /// What is stated about the world by the program: kind and name to bytes, or absence.
 pub type Facts = Arc<dyn Fn(&str, &str) -> Option<Vec<u8>> + Send + Sync>;

@@ -260,7 +260,7 @@ fn pack(folder: &Path, archive: &Path) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let (name, path) = (entry.as_ref().map(fs::DirEntry::file_name), entry.as_ref());
         let (Ok(name), Ok(path)) = (name, path.map(fs::DirEntry::path)) else { continue };
-        if name == ".clnrm" {
+        if name == crate::STORE {
             continue;
         }
         if path.is_dir() && !path.is_symlink() {

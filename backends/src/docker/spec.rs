@@ -13,6 +13,7 @@ use bollard::models::{
 use crate::action::Network;
 use crate::agent;
 use crate::engine::{Bind, Files, Layer, Plan};
+use crate::syscalls::FILTER;
 
 /// A container's specification.
 pub(crate) struct Spec {
@@ -48,7 +49,7 @@ pub(super) fn spec(plan: &Plan<'_>, files: Files) -> io::Result<Spec> {
         .map(|megabytes| i64::try_from(megabytes).unwrap_or(i64::MAX).saturating_mul(1 << 20));
     let env = plan.env().into_iter().map(|(name, value)| format!("{name}={value}")).collect();
     let security = ["no-new-privileges", "label=disable"].into_iter();
-    let security = security.chain(plan.is_filtered().then_some("seccomp=unconfined"));
+    let security = security.chain(FILTER.is_some().then_some("seccomp=unconfined"));
     let body = ContainerCreateBody {
         image: Some(plan.facts.reference.clone()),
         entrypoint: Some(plan.entrypoint()),

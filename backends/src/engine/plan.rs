@@ -11,7 +11,7 @@ use super::image::Facts;
 use crate::action::{Mount, Network};
 use crate::cell::{Container, HOSTS};
 use crate::syscalls::FILTER;
-use crate::{agent, host};
+use crate::{STORE, agent, host};
 
 /// The label with the time a run started at, in seconds since the epoch.
 pub(crate) const STARTED_LABEL: &str = "clnrm.started";
@@ -27,9 +27,6 @@ pub(super) const PID_LABEL: &str = "clnrm.pid";
 
 /// The label with the namespace in which that number is one.
 pub(super) const NAMESPACE_LABEL: &str = "clnrm.namespace";
-
-/// The folder of the program's own store, which is covered where a folder with it is mounted.
-pub(super) const STORE: &str = ".clnrm";
 
 /// The agent as a static program.
 const AGENT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/agent"));
@@ -79,16 +76,10 @@ impl Plan<'_> {
         if self.joins.is_none() {
             entrypoint.push(agent::LISTEN.to_owned());
         }
-        if self.is_filtered() {
+        if FILTER.is_some() {
             entrypoint.push(agent::FILTERED.to_owned());
         }
         entrypoint
-    }
-
-    /// Whether the agent filters system calls, by the same list as in the sandbox, and the engine
-    /// does not: assembling its own filter takes it ten milliseconds.
-    pub(crate) fn is_filtered(&self) -> bool {
-        FILTER.is_some()
     }
 
     /// The environment of the image `host`, which has none of its own.

@@ -15,8 +15,8 @@ use tokio_util::task::TaskTracker;
 
 use super::cell::bring_up;
 use super::image::Facts;
-use super::plan::STORE;
 use super::{Engine, Plan, START_LIMIT, containers, run_id};
+use crate::STORE;
 use crate::action::{Action, Mount, Network, ServicePlan};
 use crate::cell::{Container, Wiring};
 use crate::error::BackendError;

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::action::{Limits, Network};
 use crate::engine::{Bind, Files, Layer, Plan};
+use crate::syscalls::FILTER;
 
 /// The file in a container's folder for what its agent says when it cannot serve.
 pub(super) const LOG: &str = "agent.log";
@@ -55,7 +56,7 @@ pub(super) fn spec(plan: &Plan<'_>, files: Files) -> Value {
     if let Some(network) = plan.linked_by {
         spec["networks"] = json!({network: {}});
     }
-    if plan.is_filtered() {
+    if FILTER.is_some() {
         spec["seccomp_profile_path"] = json!("unconfined");
     }
     spec["resource_limits"] = limits(plan.container.limits);

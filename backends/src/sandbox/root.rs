@@ -15,7 +15,7 @@ use rustix::mount::{
 
 use super::{Spec, SpecMount};
 use crate::agent::sys;
-use crate::{agent, host};
+use crate::{STORE, agent, host};
 
 /// A folder every machine has; it is covered in the container's own mount namespace only.
 const STAGE: &str = "/tmp";
@@ -59,10 +59,10 @@ pub(super) fn build(spec: &Spec) -> Result<PathBuf, String> {
     Ok(root)
 }
 
-/// What covers a file, and what a folder.
+/// Where on the stage there is what covers a file, and what covers a folder.
+const COVERS: &str = "covers";
 const EMPTY_FILE: &str = "covers/file";
 const EMPTY_FOLDER: &str = "covers/folder";
-const COVERS: &str = "covers";
 
 /// An image under a layer that takes the writes.
 fn lay_image(image: Tree, stage: &Path, root: &Path) -> Result<(), String> {
@@ -254,7 +254,7 @@ impl Tree {
 
 /// Covers the store of a workspace that is mounted as a whole.
 fn hide_store(place: &Path, stage: &Path) -> Result<(), String> {
-    let store = place.join(".clnrm");
+    let store = place.join(STORE);
     if !store.is_dir() {
         return Ok(());
     }

@@ -44,7 +44,8 @@ pub(crate) fn run(args: &FmtArgs) -> anyhow::Result<Exit> {
     }
     let files = printer::many(selection.units.len() as u64, "file");
     let busy = printer::Busy::with(format!("formatting {files}"));
-    let (mut exit, (sender, changes)) = (selection.exit(), channel());
+    let mut exit = selection.exit();
+    let (sender, changes) = channel();
     let (changed, worst) = std::thread::scope(|scope| {
         // The disk is waited for while others are formatted, and what was learned is written down.
         let carried_out = scope.spawn(|| carry_out_all(args, &workspace.root, changes, &cancel));
