@@ -632,10 +632,14 @@ proptest! {
         }
         context.insert("vars", &vars);
         let head = "[vars]\na = \"x\"\nb = { c = 1, d = \"e\" }\nl = [1, \"two\", 3]\n[end]\n";
+        let ours = rendered(&[("t.tera", &format!("{head}{text}"))]);
+        // Calls are checked where they stand, also those that Tera never comes by. What calls itself
+        // would be the end of Tera.
+        let unknown = ours.contains("[render/unknown-macro] there is no macro `self::m`");
+        if ours.contains("[render/recursion]") || unknown && !text.contains("{% macro m(") {
+            return Ok(());
+        }
         if let Some(plain) = plain(&format!("{head}{text}"), &context) {
-            let ours = rendered(&[("t.tera", &format!("{head}{text}"))]);
-            // A macro that calls itself is refused even where nobody calls it.
-            prop_assume!(!ours.contains("[render/recursion]"));
             prop_assert_eq!(ours, plain);
         }
     }
