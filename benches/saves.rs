@@ -11,10 +11,13 @@ mod watch;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Lines};
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use rustix::process::{Pid, Signal, kill_process};
 
 const CLNRM: &str = env!("CARGO_BIN_EXE_clnrm");
@@ -137,11 +140,19 @@ fn measure(root: &Path, tests: usize, backend: &str, aim: &str) {
     let mut watching = Watching::start(root, backend);
     let start = began.elapsed();
     let file = root.join("f0/t0.clnrm.toml");
-    let edit = |watching: &mut Watching, text: String| {
+    let inotify = inotify::init(CreateFlags::CLOEXEC).expect("there may be one more");
+    inotify::add_watch(&inotify, &file, WatchFlags::OPEN | WatchFlags::CLOSE_WRITE)
+        .expect("it is there");
+    let mut buffer = [MaybeUninit::uninit(); 512];
+    let mut events = inotify::Reader::new(inotify, &mut buffer);
+    let mut reads = Vec::new();
+    let mut edit = |watching: &mut Watching, text: String| {
         // The one before is written down.
         std::thread::sleep(Duration::from_millis(150));
         fs::write(&file, text).expect("it can be written");
         let began = Instant::now();
+        opened(&mut events);
+        reads.push(began.elapsed());
         let line = watching.line();
         let took = began.elapsed();
         let is_verdict =
@@ -159,6 +170,7 @@ fn measure(root: &Path, tests: usize, backend: &str, aim: &str) {
         edit(&mut watching, text(&format!("true # {backend} {last}"), expected))
     });
     let judged: Vec<Duration> = judged.collect();
+    row(tests, "the first query, which reads the file", reads, "2 / 4");
     row(tests, &format!("a run in {backend}"), runs, aim);
     let aim = if backend == "sandbox" { "15 / 30" } else { "" };
     row(tests, "an expectation, judged by what is known", judged, aim);
@@ -176,6 +188,13 @@ fn measure(root: &Path, tests: usize, backend: &str, aim: &str) {
         rss >> 10,
         (after - before) * 10
     );
+}
+
+/// Waits until a file that was written and closed is opened by somebody.
+fn opened(events: &mut inotify::Reader<'_, OwnedFd>) {
+    for what in [ReadFlags::CLOSE_WRITE, ReadFlags::OPEN] {
+        while !events.next().expect("it can be read").events().contains(what) {}
+    }
 }
 
 fn row(tests: usize, work: &str, mut times: Vec<Duration>, aim: &str) {
