@@ -4,6 +4,7 @@
 //! means the same: the same test, after templates are rendered. A file for which that cannot be
 //! shown is left alone.
 
+mod entry;
 mod layout;
 #[cfg(test)]
 mod tests;
@@ -25,7 +26,7 @@ use crate::report::Locator;
 use crate::source::SOURCE;
 
 /// A file as it should be written: the root of `fmt`.
-pub static FORMATTED: Query<Formatted> = Query::new("formatted", 1, formatted).kept();
+pub static FORMATTED: Query<Formatted> = Query::new("formatted", 2, formatted).kept();
 
 /// See [`FORMATTED`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -46,7 +46,7 @@ fn long_arrays_have_an_item_a_line_and_broken_ones_stay_so() {
     check(
         "[expect.graph]\nmust_include = [[\"the first span\", \"the second span\"], [\"the second span\", \"the third\"]]\n\
          short = [\n1, 2 # two\n # three\n, 3\n]\nempty = [ ]\nnested = [[ [1], {b=1,a=2} ]]\n\
-         text = [\"\"\"\none\n  two\"\"\"]\n",
+         text = [\"\"\"\none\n  two\"\"\"]\ntable = {\n  b=1, # one\n}# end\n",
         expect![[r#"
             [expect.graph]
             empty = []
@@ -61,6 +61,9 @@ fn long_arrays_have_an_item_a_line_and_broken_ones_stay_so() {
               # three
               3,
             ]
+            table = {
+              b=1, # one
+            } # end
             text = [
               """
             one
@@ -128,14 +131,15 @@ fn value() -> impl Strategy<Value = String> {
     ];
     leaf.prop_recursive(3, 12, 4, |inner| {
         let gap = prop_oneof![Just(""), Just(" "), Just("\n"), Just(" # note\n  ")];
-        let items = prop::collection::vec((gap, inner.clone()), 0..4);
+        let items = prop::collection::vec((gap.clone(), inner.clone()), 0..4);
         let array = items.prop_map(|items| {
             let items = items.into_iter().map(|(gap, item)| format!("{gap}{item}"));
             format!("[{}]", items.collect::<Vec<_>>().join(","))
         });
-        let entries = prop::collection::btree_map("[a-f]", inner, 0..3);
+        let entries = prop::collection::btree_map("[a-f]", (gap, inner), 0..3);
         let table = entries.prop_map(|entries| {
-            let entries = entries.into_iter().rev().map(|(key, value)| format!("{key}={value}"));
+            let entries = entries.into_iter().rev();
+            let entries = entries.map(|(key, (gap, value))| format!("{gap}{key}={value}"));
             format!("{{{}}}", entries.collect::<Vec<_>>().join(" ,"))
         });
         prop_oneof![array, table]
@@ -143,7 +147,8 @@ fn value() -> impl Strategy<Value = String> {
 }
 
 fn file() -> impl Strategy<Value = String> {
-    let entry = ("[a-z]{1,2}(\\.[a-z])?", value(), prop_oneof![Just(""), Just(" # end")]);
+    let entry =
+        ("[a-z]{1,2}(\\.[a-z])?", value(), prop_oneof![Just(""), Just("#end"), Just(" # end")]);
     let entry = entry.prop_map(|(key, value, end)| format!(" {key}  ={value}{end}\n"));
     let line = prop_oneof![
         6 => entry,

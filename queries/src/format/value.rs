@@ -1,6 +1,6 @@
 //! How keys and values are written. Strings, numbers and times stay as they are.
 
-use toml_edit::{Array, DocumentMut, InlineTable, Item, Key, Value};
+use super::entry::{Array, Entry, Key, Table, Value};
 
 /// Longer lines are broken at their array.
 const WIDTH: usize = 80;
@@ -12,36 +12,16 @@ pub(super) fn entry(text: &str, keep: bool) -> Option<(Vec<String>, String)> {
     if let Some(key) = plain_key(text) {
         return Some((vec![key.to_owned()], text.to_owned()));
     }
-    let document: DocumentMut = text.parse().ok()?;
-    let (mut table, mut keys, mut shown) = (document.as_table(), Vec::new(), Vec::new());
-    let value = loop {
-        let (name, item) = table.iter().next().filter(|_| table.len() == 1)?;
-        let key = table.key(name)?;
-        keys.push(name.to_owned());
-        shown.push(written(key));
-        match item {
-            Item::Table(inner) if inner.is_dotted() => table = inner,
-            Item::Value(value) => break value,
-            _ => return None,
-        }
-    };
-    let start = format!("{} = ", shown.join("."));
-    let writer = Writer { keep: keep || matches!(&*keys[0], "service" | "services") };
-    let column = start.chars().count();
-    let mut line = start + &writer.value(value, column, 0);
-    let suffix = value.decor().suffix().and_then(|raw| raw.as_str()).unwrap_or_default();
-    // What follows the value on its line; a document's end belongs to nobody.
-    let end = suffix.split('\n').next().unwrap_or_default();
-    let comment = if end.trim().is_empty() { document.trailing().as_str()? } else { end };
-    let comment = comment.trim_end();
-    if !comment.trim_start().starts_with('#') {
-        return comment.is_empty().then_some((keys, line));
-    }
-    if !comment.starts_with([' ', '\t']) {
+    let Entry { key, value, rest } = Entry::read(text)?;
+    let mut line = written(&key) + " = ";
+    let writer = Writer { keep: keep || matches!(&*key[0].name, "service" | "services") };
+    line += &writer.value(&value, line.chars().count(), 0);
+    let comment = rest.trim_end();
+    if !comment.is_empty() && !comment.starts_with([' ', '\t']) {
         line.push(' ');
     }
-    line.push_str(comment);
-    Some((keys, line))
+    line += comment;
+    Some((key.into_iter().map(|part| part.name.into_owned()).collect(), line))
 }
 
 /// The key of what is written as it should be, as far as that can be seen without a parser: a bare
@@ -62,8 +42,12 @@ fn plain_key(text: &str) -> Option<&str> {
     (!key.is_empty() && key.chars().all(is_bare) && is_plain).then_some(key)
 }
 
-fn written(key: &Key) -> String {
-    key.display_repr().into_owned()
+fn names<'a>(key: &'a [Key<'_>]) -> impl Iterator<Item = &'a str> {
+    key.iter().map(|part| &*part.name)
+}
+
+fn written(key: &[Key<'_>]) -> String {
+    key.iter().map(|part| part.written).collect::<Vec<_>>().join(".")
 }
 
 /// How values are written.
@@ -74,27 +58,21 @@ struct Writer {
 
 impl Writer {
     /// A value that begins at `column`, on a line that is indented by `indent`.
-    fn value(&self, value: &Value, column: usize, indent: usize) -> String {
+    fn value(&self, value: &Value<'_>, column: usize, indent: usize) -> String {
         match value {
-            Value::String(text) => text.display_repr().into_owned(),
-            Value::Integer(number) => number.display_repr().into_owned(),
-            Value::Float(number) => number.display_repr().into_owned(),
-            Value::Boolean(flag) => flag.display_repr().into_owned(),
-            Value::Datetime(time) => time.display_repr().into_owned(),
+            Value::Scalar(written) => (*written).to_owned(),
             Value::Array(array) => self.array(array, column, indent),
-            Value::InlineTable(table) => self.table(table, indent),
+            Value::Table(table) => self.table(table, indent),
         }
     }
 
-    fn array(&self, array: &Array, column: usize, indent: usize) -> String {
-        if !is_broken(array) {
-            let items = array.iter().map(|item| self.value(item, 0, indent));
+    fn array(&self, array: &Array<'_>, column: usize, indent: usize) -> String {
+        if !array.is_broken {
+            let items = array.items.iter().map(|item| self.value(&item.value, 0, indent));
             let items: Vec<String> = items.collect();
             let line = format!("[{}]", items.join(", "));
-            if !line.contains('\n') && column + line.chars().count() <= WIDTH {
-                return line;
-            }
-            if items.is_empty() {
+            let fits = !line.contains('\n') && column + line.chars().count() <= WIDTH;
+            if fits || items.is_empty() {
                 return line;
             }
         }
@@ -102,12 +80,12 @@ impl Writer {
         let mut lines: Vec<String> = vec!["[".to_owned()];
         let mut add = |text: String| lines.push(format!("{:own$}{text}", ""));
         let mut pending: Option<String> = None;
-        for item in array {
-            let (same, above) = comments(raw(item.decor().prefix()));
+        for item in &array.items {
+            let (same, above) = comments(item.before);
             flush(&mut pending, same, &mut add);
             above.into_iter().for_each(&mut add);
-            let mut text = self.value(item, own, own) + ",";
-            let (same, below) = comments(raw(item.decor().suffix()));
+            let mut text = self.value(&item.value, own, own) + ",";
+            let (same, below) = comments(item.after);
             if let Some(same) = same {
                 text += &format!(" {same}");
             }
@@ -117,31 +95,28 @@ impl Writer {
                 below.into_iter().for_each(&mut add);
             }
         }
-        let (same, below) = comments(array.trailing().as_str().unwrap_or_default());
+        let (same, below) = comments(array.rest);
         flush(&mut pending, same, &mut add);
         below.into_iter().for_each(&mut add);
         lines.push(format!("{:indent$}]", ""));
         lines.join("\n")
     }
 
-    fn table(&self, table: &InlineTable, indent: usize) -> String {
-        if is_broken_table(table) {
-            return table.to_string().trim().to_owned();
+    fn table(&self, table: &Table<'_>, indent: usize) -> String {
+        if table.is_broken {
+            return table.written.to_owned();
         }
-        let mut entries: Vec<(Vec<&Key>, &Value)> = table.get_values();
-        if !self.keep {
-            let names = |keys: &[&Key]| keys.iter().map(|key| key.get().to_owned()).collect();
-            entries.sort_by_key(|(keys, _)| -> Vec<String> { names(keys) });
-        }
-        if entries.is_empty() {
+        if table.entries.is_empty() {
             return "{}".to_owned();
         }
-        let entries = entries.into_iter().map(|(keys, value)| {
-            let keys: Vec<String> = keys.into_iter().map(written).collect();
-            let start = format!("{} = ", keys.join("."));
-            // An array in it is broken only when it is too long by itself.
-            start + &self.value(value, 0, indent)
-        });
+        let mut entries: Vec<&(Vec<Key<'_>>, Value<'_>)> = table.entries.iter().collect();
+        if !self.keep {
+            entries.sort_by(|(a, _), (b, _)| names(a).cmp(names(b)));
+        }
+        // An array in it is broken only when it is too long by itself.
+        let entries = entries
+            .into_iter()
+            .map(|(key, value)| format!("{} = {}", written(key), self.value(value, 0, indent)));
         format!("{{ {} }}", entries.collect::<Vec<_>>().join(", "))
     }
 }
@@ -161,31 +136,4 @@ fn comments(between: &str) -> (Option<&str>, Vec<String>) {
     let mut lines = between.split('\n').map(str::trim);
     let same = lines.next().filter(|line| line.starts_with('#'));
     (same, lines.filter(|line| line.starts_with('#')).map(str::to_owned).collect())
-}
-
-fn raw(text: Option<&toml_edit::RawString>) -> &str {
-    text.and_then(toml_edit::RawString::as_str).unwrap_or_default()
-}
-
-/// Whether an array is written over several lines.
-fn is_broken(array: &Array) -> bool {
-    let breaks = |text: &str| text.contains(['\n', '#']);
-    breaks(array.trailing().as_str().unwrap_or_default())
-        || array.iter().any(|item| {
-            let decor = item.decor();
-            breaks(raw(decor.prefix())) || breaks(raw(decor.suffix()))
-        })
-}
-
-fn is_broken_table(table: &InlineTable) -> bool {
-    let breaks = |text: &str| text.contains(['\n', '#']);
-    breaks(table.trailing().as_str().unwrap_or_default())
-        || table.get_values().iter().any(|(keys, value)| {
-            let decor = value.decor();
-            let of_keys = keys.iter().any(|key| {
-                let decors = [key.leaf_decor(), key.dotted_decor()];
-                decors.iter().any(|it| breaks(raw(it.prefix())) || breaks(raw(it.suffix())))
-            });
-            of_keys || breaks(raw(decor.prefix())) || breaks(raw(decor.suffix()))
-        })
 }
