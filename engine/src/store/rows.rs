@@ -254,7 +254,10 @@ fn file_of(root_name: &str) -> &str {
     end.map_or(root_name, |end| &root_name[..end])
 }
 
-pub(super) fn encode_roots(folder: &str, traces: &FolderRoots) -> Vec<u8> {
+pub(super) fn encode_roots<'a>(
+    folder: &str,
+    traces: impl IntoIterator<Item = (&'a String, &'a RootTrace)>,
+) -> Vec<u8> {
     let (mut leaves, mut sets) = (Numbers::new(), Numbers::new());
     let (mut records, mut values, mut effects) = (Vec::new(), Vec::new(), Vec::new());
     for (key, trace) in traces {

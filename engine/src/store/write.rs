@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use rayon::prelude::*;
 use redb::{ReadableTable, ReadableTableMetadata, Table, WriteTransaction};
 
 use super::rows::{
@@ -31,15 +32,7 @@ pub(super) fn batch(
         transaction.open_table(definition)?;
     }
     let mut units = transaction.open_table(UNITS)?;
-    for (unit, traces) in &batch.units {
-        let key = unit_key(unit);
-        let known = units
-            .get(&*key)?
-            .and_then(|row| decode_unit(unit, open_seal(&key, row.value())?, queries));
-        let mut all = known.filter(|_| !fault::is(Fault::UnitRowReplaced)).unwrap_or_default();
-        all.extend(traces.iter().map(|(query, trace)| (*query, trace.clone())));
-        units.insert(&*key, &*seal(&key, encode_unit(unit, &all)))?;
-    }
+    write_units(&mut units, batch, queries)?;
     let mut effects = transaction.open_table(EFFECTS)?;
     let contradicted = write_effects(transaction, &mut effects, batch)?;
     let mut roots = transaction.open_table(ROOTS)?;
@@ -60,6 +53,43 @@ pub(super) fn batch(
         while runs.len()? > RUNS_KEPT {
             runs.pop_first()?;
         }
+    }
+    Ok(())
+}
+
+fn write_units(
+    units: &mut Rows<'_>,
+    batch: &Batch,
+    queries: &QueryNames,
+) -> Result<(), redb::Error> {
+    let new = batch.units.iter().map(|(unit, traces)| (unit_key(unit), (unit, traces)));
+    merge(units, new, |known, (unit, traces)| {
+        let known = known.and_then(|row| decode_unit(unit, row, queries));
+        let mut all = known.filter(|_| !fault::is(Fault::UnitRowReplaced)).unwrap_or_default();
+        all.extend(traces.iter().map(|(query, trace)| (*query, trace.clone())));
+        encode_unit(unit, &all)
+    })
+}
+
+/// Writes, for each key, what becomes of the row there is and what is new; rows are made side by side.
+fn merge<T: Send>(
+    table: &mut Rows<'_>,
+    new: impl Iterator<Item = (Vec<u8>, T)>,
+    merged: impl Fn(Option<&[u8]>, T) -> Vec<u8> + Sync,
+) -> Result<(), redb::Error> {
+    let mut both = Vec::new();
+    for (key, new) in new {
+        let known = table.get(&*key)?.map(|row| row.value().to_vec());
+        both.push((key, known, new));
+    }
+    // A row alone is not worth another thread.
+    let rows = both.into_par_iter().with_min_len(2).map(|(key, known, new)| {
+        let known = known.as_deref().and_then(|row| open_seal(&key, row));
+        let row = seal(&key, merged(known, new));
+        (key, row)
+    });
+    for (key, row) in rows.collect::<Vec<_>>() {
+        table.insert(&*key, &*row)?;
     }
     Ok(())
 }
@@ -128,7 +158,7 @@ pub(super) fn drop_roots(
 }
 
 fn write_roots(roots: &mut Rows<'_>, effects: &Rows<'_>, batch: &Batch) -> Result<(), redb::Error> {
-    let mut folders: BTreeMap<Vec<u8>, (&str, FolderRoots)> = BTreeMap::new();
+    let mut folders: BTreeMap<Vec<u8>, (&str, BTreeMap<String, &RootTrace>)> = BTreeMap::new();
     'roots: for (node, trace) in &batch.roots {
         for (key, digest) in effects_of(trace) {
             // Another process may have seen it otherwise meanwhile.
@@ -138,18 +168,17 @@ fn write_roots(roots: &mut Rows<'_>, effects: &Rows<'_>, batch: &Batch) -> Resul
             }
         }
         let (folder, name) = split(&node.unit.path);
-        let (_, new) = folders
-            .entry(roots_key(node.query, folder))
-            .or_insert_with(|| (folder, FolderRoots::new()));
-        new.insert(root_name(name, &node.unit.part).into_owned(), trace.clone());
+        let key = roots_key(node.query, folder);
+        let (_, new) = folders.entry(key).or_insert_with(|| (folder, BTreeMap::new()));
+        new.insert(root_name(name, &node.unit.part).into_owned(), trace);
     }
-    for (key, (folder, new)) in folders {
-        let known = roots.get(&*key)?.and_then(|row| decode_roots(&key, row.value()));
-        let mut all = known.map(|(_, traces)| traces).unwrap_or_default();
-        all.extend(new);
-        roots.insert(&*key, &*seal(&key, encode_roots(folder, &all)))?;
-    }
-    Ok(())
+    merge(roots, folders.into_iter(), |known, (folder, new)| {
+        let known = known.and_then(RootsRow::decode).map(|row| row.traces(folder));
+        let known = known.unwrap_or_default();
+        let mut all: BTreeMap<&String, &RootTrace> = known.iter().collect();
+        all.extend(new.iter().map(|(name, trace)| (name, *trace)));
+        encode_roots(folder, all)
+    })
 }
 
 /// The folder of a row of roots, and its roots.
