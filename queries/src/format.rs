@@ -12,6 +12,7 @@ mod value;
 
 use std::cell::LazyCell;
 use std::ops::Range;
+use std::sync::Arc;
 
 use clnrm_engine::{Cx, Digest, Query, Unit};
 use serde::{Deserialize, Serialize};
@@ -21,9 +22,9 @@ use crate::diagnostic::{At, Diagnostic, Problem};
 use crate::dialect::{Kind, is_template, scan};
 use crate::document::{self, Tree};
 use crate::model;
-use crate::render::{CELLS, RENDERED, render};
+use crate::render::{CELLS, RENDERED, Rendered, render};
 use crate::report::Locator;
-use crate::source::SOURCE;
+use crate::source::{SOURCE, Text};
 
 /// A file as it should be written: the root of `fmt`.
 pub static FORMATTED: Query<Formatted> = Query::new("formatted", 2, formatted).kept();
@@ -38,7 +39,7 @@ pub enum Formatted {
         /// The digest of the text it is made of; see [`source_digest`].
         from: Digest,
         /// The text, without a byte order mark.
-        text: String,
+        text: Arc<str>,
     },
     /// It stays as it is, for this reason.
     Left(Box<Diagnostic>),
@@ -57,22 +58,20 @@ fn formatted(cx: &Cx<'_>, unit: &Unit) -> Formatted {
     }
 }
 
-fn attempt(cx: &Cx<'_>, unit: &Unit) -> Result<Option<(Digest, String)>, Problem> {
+fn attempt(cx: &Cx<'_>, unit: &Unit) -> Result<Option<(Digest, Arc<str>)>, Problem> {
     let source = cx.get(&SOURCE, unit);
-    let text = &source.as_ref().as_ref().map_err(Clone::clone)?.0;
-    let tags = tags(text)?;
-    let before = trees(cx, unit, |cx, unit| {
-        cx.get(&RENDERED, unit).as_ref().as_ref().map(|text| text.0.clone()).map_err(Clone::clone)
-    })?;
+    let text = source.as_ref().as_ref().map_err(Clone::clone)?;
+    let tags = tags(&text.0)?;
+    let before = trees(cx, unit, text, |unit| cx.get(&RENDERED, unit).as_ref().clone())?;
     let before = LazyCell::new(|| meanings(before));
     for order in [Order::Sorted, Order::AsWritten] {
-        let candidate = lay_out(text, &tags, order);
+        let candidate = Text(lay_out(&text.0, &tags, order).into());
         if candidate == *text {
             return Ok(None);
         }
-        let after = trees(cx, unit, |cx, unit| render(cx, unit, &candidate).map(|text| text.0));
+        let after = trees(cx, unit, &candidate, |unit| render(cx, unit, &candidate));
         if after.is_ok_and(|after| meanings(after) == *before) {
-            return Ok(Some((source_digest(text), candidate)));
+            return Ok(Some((source_digest(&text.0), candidate.0)));
         }
     }
     let message = "it is left as it is: laid out anew, it would not be the same test";
@@ -90,16 +89,21 @@ fn tags(text: &str) -> Result<Vec<Range<usize>>, Problem> {
     Ok(segments.into_iter().filter(|it| !plain(it.kind)).map(|it| it.range).collect())
 }
 
-/// The values of each test in a file.
+/// The values of each test in a file of this text, which renders to `rendered`.
 fn trees(
     cx: &Cx<'_>,
     unit: &Unit,
-    text: impl Fn(&Cx<'_>, &Unit) -> Result<String, Problem>,
+    text: &Text,
+    rendered: impl Fn(&Unit) -> Rendered,
 ) -> Result<Vec<Tree>, Problem> {
+    // It renders to itself.
+    if !is_template(&text.0) {
+        return Ok(vec![document::parse(&text.0)?]);
+    }
     let cells = cx.get(&CELLS, unit);
     let parts = if cells.is_empty() { vec![String::new()] } else { cells.as_ref().clone() };
     let units = parts.into_iter().map(|part| Unit { part: part.into(), ..unit.clone() });
-    units.map(|unit| document::parse(&text(cx, &unit)?)).collect()
+    units.map(|unit| document::parse(&rendered(&unit)?.0)).collect()
 }
 
 /// What they say: the values without their order, and the test.

@@ -62,23 +62,23 @@ const FROZEN_CLOCK: &str = "2025-01-01T00:00:00Z";
 fn rendered(cx: &Cx<'_>, unit: &Unit) -> Rendered {
     let source = cx.get(&SOURCE, &Unit::file(unit.path.clone()));
     let text = source.as_ref().as_ref().map_err(Clone::clone)?;
-    render(cx, unit, &text.0)
+    render(cx, unit, text)
 }
 
 /// What a file, or a cell of its matrix, would render to if this were its text.
-pub(crate) fn render(cx: &Cx<'_>, unit: &Unit, text: &str) -> Rendered {
+pub(crate) fn render(cx: &Cx<'_>, unit: &Unit, text: &Text) -> Rendered {
     // Settings are what templates read, so they are none.
-    if !is_template(text) || SETTINGS_FILES.contains(&&*unit.path) {
-        return Ok(Text(text.to_owned()));
+    if !is_template(&text.0) || SETTINGS_FILES.contains(&&*unit.path) {
+        return Ok(text.clone());
     }
-    let rendered = Template::new(cx, unit, text).and_then(|mut template| {
+    let rendered = Template::new(cx, unit, &text.0).and_then(|mut template| {
         if unit.part.is_empty() && !template.axes.is_empty() {
             let message = "the file is one test for each cell of its matrix";
             return Err(SyntaxError::new(NOWHERE, message).code(IS_MATRIX));
         }
         template.render()
     });
-    rendered.map(Text).map_err(|error| problem(text, error))
+    rendered.map(|it| Text(it.into())).map_err(|error| problem(&text.0, error))
 }
 
 /// The names a file's text and what it uses read; `None` when they read all there are, or cannot be

@@ -1,5 +1,7 @@
 //! A file's text.
 
+use std::sync::Arc;
+
 use clnrm_engine::{Content, Cx, Query, Unit};
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +15,7 @@ pub(crate) type Source = Result<Text, Problem>;
 
 /// Text as the author wrote it, without a byte order mark.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Text(pub String);
+pub struct Text(pub Arc<str>);
 
 /// Larger files are no tests.
 const LARGEST: usize = 16 << 20;
@@ -35,7 +37,7 @@ fn source(cx: &Cx<'_>, unit: &Unit) -> Source {
         Problem::error("source/not-utf8", At::Source(line, column), message)
             .hint("save the file as UTF-8")
     })?;
-    Ok(Text(text.strip_prefix('\u{feff}').unwrap_or(text).to_owned()))
+    Ok(Text(text.strip_prefix('\u{feff}').unwrap_or(text).into()))
 }
 
 fn unreadable(reason: &str) -> Problem {

@@ -49,7 +49,7 @@ fn render(files: &[(&str, &str)], expected: Expect) {
     let mut engine = engine(files);
     let rendered = engine.demand(&RENDERED, &[Unit::file(files[0].0)]).pop().unwrap().unwrap();
     expected.assert_eq(&match rendered.as_ref() {
-        Ok(text) => text.0.clone(),
+        Ok(text) => text.0.to_string(),
         Err(problem) => format!("{:?} [{}] {}\n", problem.at, problem.code, problem.message),
     });
 }

@@ -11,6 +11,7 @@ use clnrm_backends::Cancel;
 use clnrm_engine::{Digest, Unit};
 use clnrm_queries::{Diagnostic, FORMATTED, Formatted, Severity, source_digest};
 use rayon::prelude::*;
+use rayon::{ThreadPool, ThreadPoolBuilder};
 use similar::TextDiff;
 
 use crate::args::FmtArgs;
@@ -46,9 +47,12 @@ pub(crate) fn run(args: &FmtArgs) -> anyhow::Result<Exit> {
     let busy = printer::Busy::with(format!("formatting {files}"));
     let mut exit = selection.exit();
     let (sender, changes) = channel();
+    // Of the threads that format one waits for this in the end, and could not help.
+    let pool = ThreadPoolBuilder::new().build().context("cannot start threads to write with")?;
     let (changed, worst) = std::thread::scope(|scope| {
         // The disk is waited for while others are formatted, and what was learned is written down.
-        let carried_out = scope.spawn(|| carry_out_all(args, &workspace.root, changes, &cancel));
+        let carried_out =
+            scope.spawn(|| carry_out_all(args, &workspace.root, changes, &pool, &cancel));
         for units in selection.units.chunks(AT_ONCE) {
             let mut some = Vec::new();
             for (unit, formatted) in units.iter().zip(engine.roots(&FORMATTED, units)) {
@@ -79,6 +83,7 @@ fn carry_out_all(
     args: &FmtArgs,
     root: &Path,
     changes: Receiver<Vec<Change<'_>>>,
+    pool: &ThreadPool,
     cancel: &Cancel,
 ) -> (u64, Exit) {
     let (mut changed, mut exit) = (0, Exit::Green);
@@ -87,7 +92,7 @@ fn carry_out_all(
             exit = exit.max(Exit::Interrupted);
             continue;
         }
-        for (change, shown) in some.iter().zip(carry_out(args, root, &some)) {
+        for (change, shown) in some.iter().zip(pool.install(|| carry_out(args, root, &some))) {
             match shown {
                 Ok(shown) => {
                     changed += 1;
@@ -119,7 +124,7 @@ struct Change<'a> {
     unit: &'a Unit,
     /// Of the text it is made of.
     from: Digest,
-    text: String,
+    text: Arc<str>,
 }
 
 /// What a change looks like.
@@ -130,10 +135,13 @@ struct Look {
 
 /// Makes changes, unless they are only asked for; gives what is shown of each.
 fn carry_out(args: &FmtArgs, root: &Path, changes: &[Change<'_>]) -> Vec<anyhow::Result<String>> {
+    if args.check && !args.diff {
+        return changes.iter().map(|change| Ok(format!("{}\n", change.unit))).collect();
+    }
     let looks = changes.par_iter().map(|change| change.look(root, args.diff));
     let looks: Vec<anyhow::Result<Look>> = looks.collect();
     let files = looks.iter().flatten().map(|look| &look.file);
-    let files: Vec<&Replacement> = files.filter(|_| !args.check && !args.diff).collect();
+    let files: Vec<&Replacement> = files.filter(|_| !args.diff).collect();
     let mut replaced = replace_all(&files).into_iter();
     let carried_out = looks.into_iter().map(|look| {
         let look = look?;
@@ -183,7 +191,7 @@ fn from_stdin(args: &FmtArgs) -> anyhow::Result<Exit> {
         Formatted::Left(diagnostic) => (content, left(diagnostic)),
         Formatted::Changed { text, .. } => {
             let exit = if args.check { Exit::Failed } else { Exit::Green };
-            (text.clone().into_bytes(), exit)
+            (text.as_bytes().to_vec(), exit)
         }
     };
     if !args.check {

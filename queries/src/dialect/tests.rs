@@ -34,7 +34,7 @@ fn rendered(files: &[(&str, &str)]) -> String {
     let rendered = engine(files).demand(&RENDERED, &[Unit::file(files[0].0)]);
     let rendered = rendered.into_iter().next().unwrap().unwrap();
     match rendered.as_ref() {
-        Ok(text) => text.0.clone(),
+        Ok(text) => text.0.to_string(),
         Err(problem) => {
             let hint = problem.hint.as_ref().map_or(String::new(), |hint| format!("\n  {hint}"));
             format!("{:?} [{}] {}{hint}\n", problem.at, problem.code, problem.message)

@@ -1,5 +1,6 @@
 //! The order of a file: its statements, what comments belong to, and where there are blank lines.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use super::value;
@@ -43,48 +44,45 @@ pub(super) fn lay_out(text: &str, tags: &[Range<usize>], order: Order) -> String
 /// The end of the statement that begins at `from`, without its line break, and whether it cannot be
 /// told what it is.
 fn end_of(text: &str, from: usize, tags: &[Range<usize>]) -> (usize, bool) {
-    const QUOTES: [&str; 4] = ["\"\"\"", "'''", "\"", "'"];
-    let (mut at, mut depth, mut quote, mut is_fixed) = (from, 0_usize, None::<&str>, false);
+    const QUOTES: [&[u8]; 4] = [b"\"\"\"", b"'''", b"\"", b"'"];
+    let (mut at, mut depth, mut quote, mut is_fixed) = (from, 0_usize, None::<&[u8]>, false);
+    // No byte of a longer character is one of these signs.
+    let bytes = text.as_bytes();
     while at < text.len() {
         let next = tags.partition_point(|tag| tag.end <= at);
         if let Some(tag) = tags.get(next).filter(|tag| tag.start <= at) {
             (at, is_fixed) = (tag.end, true);
             continue;
         }
-        let rest = &text[at..];
-        let first = rest.chars().next().expect("it is not at the end");
-        match (quote, first) {
+        let rest = &bytes[at..];
+        match (quote, rest[0]) {
             (Some(open), _) if rest.starts_with(open) => {
                 quote = None;
                 at += open.len();
                 continue;
             }
-            (Some(open), '\\') if open.starts_with('"') => {
-                at += 1 + rest[1..].chars().next().map_or(0, char::len_utf8);
-                continue;
-            }
+            (Some([b'"', ..]), b'\\') => at += rest.len().min(2) - 1,
             // It was not closed.
-            (Some("\"" | "'"), '\n') => return (at, true),
+            (Some([_]), b'\n') => return (at, true),
             (Some(_), _) => {}
-            (None, '\n') if depth == 0 => return (at, is_fixed),
-            (None, '#') => {
-                let line = rest.find('\n').unwrap_or(rest.len());
+            (None, b'\n') if depth == 0 => return (at, is_fixed),
+            (None, b'#') => {
+                let line = text[at..].find('\n').unwrap_or(rest.len());
                 // What a template does in a comment, too.
                 let tag = tags.get(next).filter(|tag| tag.start < at + line);
                 at = tag.map_or(at + line, |tag| tag.start);
                 continue;
             }
-            (None, '"' | '\'') => {
-                let open = QUOTES.into_iter().find(|quote| rest.starts_with(quote));
-                quote = open;
-                at += open.map_or(1, str::len);
+            (None, b'"' | b'\'') => {
+                quote = QUOTES.into_iter().find(|quote| rest.starts_with(quote));
+                at += quote.map_or(1, <[u8]>::len);
                 continue;
             }
-            (None, '[' | '{') => depth += 1,
-            (None, ']' | '}') => depth = depth.saturating_sub(1),
+            (None, b'[' | b'{') => depth += 1,
+            (None, b']' | b'}') => depth = depth.saturating_sub(1),
             (None, _) => {}
         }
-        at += first.len_utf8();
+        at += 1;
     }
     (text.len(), is_fixed || depth > 0 || quote.is_some())
 }
@@ -102,28 +100,28 @@ fn statement(text: &str, is_fixed: bool) -> Statement<'_> {
 
 /// A file that is being laid out.
 #[derive(Default)]
-struct Layout {
+struct Layout<'a> {
     order: Order,
     out: String,
     /// Whether the keys of this section have an order of their own.
     is_ordered: bool,
     /// Entries that may change places, each with the comments above it.
-    group: Vec<Entry>,
+    group: Vec<Entry<'a>>,
     /// Comments whose entry has not come yet.
-    comments: Vec<String>,
+    comments: Vec<&'a str>,
     is_blank_wanted: bool,
 }
 
-struct Entry {
-    key: Vec<String>,
-    comments: Vec<String>,
-    text: String,
+struct Entry<'a> {
+    key: Vec<Cow<'a, str>>,
+    comments: Vec<&'a str>,
+    text: Cow<'a, str>,
 }
 
-impl Layout {
-    fn add(&mut self, statement: Statement<'_>) {
+impl<'a> Layout<'a> {
+    fn add(&mut self, statement: Statement<'a>) {
         match statement {
-            Statement::Comment(text) => self.comments.push(text.to_owned()),
+            Statement::Comment(text) => self.comments.push(text),
             Statement::Entry(text) => {
                 let keep = self.is_ordered || self.order == Order::AsWritten;
                 if let Some((key, text)) = value::entry(text, keep) {

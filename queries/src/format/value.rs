@@ -1,5 +1,7 @@
 //! How keys and values are written. Strings, numbers and times stay as they are.
 
+use std::borrow::Cow;
+
 use super::entry::{Array, Entry, Key, Table, Value};
 
 /// Longer lines are broken at their array.
@@ -8,9 +10,9 @@ const INDENT: usize = 2;
 
 /// A key with its value, as it should be written, and the parts of the key to sort by; `None` when
 /// the text is something else. With `keep`, the tables in it keep their order.
-pub(super) fn entry(text: &str, keep: bool) -> Option<(Vec<String>, String)> {
+pub(super) fn entry(text: &str, keep: bool) -> Option<(Vec<Cow<'_, str>>, Cow<'_, str>)> {
     if let Some(key) = plain_key(text) {
-        return Some((vec![key.to_owned()], text.to_owned()));
+        return Some((vec![key.into()], text.into()));
     }
     let Entry { key, value, rest } = Entry::read(text)?;
     let mut line = written(&key) + " = ";
@@ -21,7 +23,7 @@ pub(super) fn entry(text: &str, keep: bool) -> Option<(Vec<String>, String)> {
         line.push(' ');
     }
     line += comment;
-    Some((key.into_iter().map(|part| part.name.into_owned()).collect(), line))
+    Some((key.into_iter().map(|part| part.name).collect(), line.into()))
 }
 
 /// The key of what is written as it should be, as far as that can be seen without a parser: a bare

@@ -52,7 +52,7 @@ fn places(cx: &Cx<'_>, unit: &Unit) -> Option<Places> {
     [false, true].into_iter().find_map(|dialect| {
         let marked = marked(&template, dialect)?;
         let (plain, stretches) = read(&template, &marked);
-        (plain == rendered.0).then_some(Places { stretches })
+        (*plain == *rendered.0).then_some(Places { stretches })
     })
 }
 
