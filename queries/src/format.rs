@@ -96,7 +96,7 @@ fn trees(
     text: &Text,
     rendered: impl Fn(&Unit) -> Rendered,
 ) -> Result<Vec<Tree>, Problem> {
-    // It renders to itself.
+    // Without template syntax it renders to itself, and is one test.
     if !is_template(&text.0) {
         return Ok(vec![document::parse(&text.0)?]);
     }

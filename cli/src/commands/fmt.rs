@@ -47,7 +47,7 @@ pub(crate) fn run(args: &FmtArgs) -> anyhow::Result<Exit> {
     let busy = printer::Busy::with(format!("formatting {files}"));
     let mut exit = selection.exit();
     let (sender, changes) = channel();
-    // Of the threads that format one waits for this in the end, and could not help.
+    // This thread is one of those that format, with one core the only one, and waits in the end.
     let pool = ThreadPoolBuilder::new().build().context("cannot start threads to write with")?;
     let (changed, worst) = std::thread::scope(|scope| {
         // The disk is waited for while others are formatted, and what was learned is written down.
@@ -135,6 +135,7 @@ struct Look {
 
 /// Makes changes, unless they are only asked for; gives what is shown of each.
 fn carry_out(args: &FmtArgs, root: &Path, changes: &[Change<'_>]) -> Vec<anyhow::Result<String>> {
+    // Nothing is written, so nobody minds what has changed meanwhile.
     if args.check && !args.diff {
         return changes.iter().map(|change| Ok(format!("{}\n", change.unit))).collect();
     }

@@ -71,7 +71,8 @@ fn write_units(
     })
 }
 
-/// Writes, for each key, what becomes of the row there is and what is new; rows are made side by side.
+/// Writes, for each key, what becomes of the row there is and what is new. All are read before any is
+/// written, and made in parallel.
 fn merge<T: Send>(
     table: &mut Rows<'_>,
     new: impl Iterator<Item = (Vec<u8>, T)>,

@@ -2,10 +2,10 @@
 
 use std::borrow::Cow;
 
-use toml_parser::parser::{Event, EventKind, RecursionGuard, parse_document};
+use toml_parser::parser::{Event, EventKind, RecursionGuard, ValidateWhitespace, parse_document};
 use toml_parser::{ParseError, Source};
 
-/// Deeper nesting is not looked at.
+/// Deeper nesting is no TOML for `toml_edit`, either.
 const DEEPEST: u32 = 80;
 
 /// A key with its value.
@@ -58,14 +58,15 @@ pub(super) struct Table<'a> {
 }
 
 impl<'a> Entry<'a> {
-    /// `None` when the text is something else.
+    /// `None` when the text is something else. Of its values no more is known than that they look
+    /// like some.
     pub(super) fn read(text: &'a str) -> Option<Entry<'a>> {
         let source = Source::new(text);
-        let (mut events, mut error) = (Vec::new(), None::<ParseError>);
-        let mut add = |event| events.push(event);
-        let mut receiver = RecursionGuard::new(&mut add, DEEPEST);
+        let (mut events, mut error) = (Vec::<Event>::new(), None::<ParseError>);
+        let mut sound = ValidateWhitespace::new(&mut events, source);
+        let mut receiver = RecursionGuard::new(&mut sound, DEEPEST);
         parse_document(&source.lex().into_vec(), &mut receiver, &mut error);
-        let mut reader = Reader { source, text, events: events.into_iter(), at: 0, error };
+        let mut reader = Reader { source, events: events.into_iter(), at: 0, error };
         let key = reader.key()?;
         let value = reader.value()?;
         let rest = &text[reader.at..];
@@ -78,7 +79,6 @@ impl<'a> Entry<'a> {
 /// Takes an entry apart.
 struct Reader<'a> {
     source: Source<'a>,
-    text: &'a str,
     events: std::vec::IntoIter<Event>,
     /// Where the last event ends.
     at: usize,
@@ -139,14 +139,14 @@ impl<'a> Reader<'a> {
 
     /// The rest of an array that has been opened.
     fn array(&mut self) -> Option<Array<'a>> {
-        let (mut items, mut from, mut is_open) = (Vec::<Item<'_>>::new(), self.at, false);
-        let mut is_broken = false;
+        let (mut items, mut from) = (Vec::<Item<'_>>::new(), self.at);
+        let (mut is_open, mut is_broken) = (false, false);
         loop {
             let event = self.next()?;
-            let between = &self.text[from..event.span().start()];
+            let between = &self.source.input()[from..event.span().start()];
             match event.kind() {
-                EventKind::Whitespace => continue,
-                EventKind::Comment | EventKind::Newline => {
+                EventKind::Whitespace | EventKind::Comment => continue,
+                EventKind::Newline => {
                     is_broken = true;
                     continue;
                 }
@@ -175,14 +175,15 @@ impl<'a> Reader<'a> {
         loop {
             let event = self.next()?;
             match event.kind() {
-                EventKind::Comment | EventKind::Newline => is_broken = true,
+                EventKind::Newline => is_broken = true,
                 EventKind::SimpleKey => key.push(self.part(event)?),
                 EventKind::Whitespace
+                | EventKind::Comment
                 | EventKind::KeySep
                 | EventKind::KeyValSep
                 | EventKind::ValueSep => {}
                 EventKind::InlineTableClose => {
-                    let written = &self.text[start..self.at];
+                    let written = &self.source.input()[start..self.at];
                     return Some(Table { entries, written, is_broken });
                 }
                 _ => entries.push((std::mem::take(&mut key), self.value_of(event)?)),

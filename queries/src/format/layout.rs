@@ -45,7 +45,8 @@ pub(super) fn lay_out(text: &str, tags: &[Range<usize>], order: Order) -> String
 /// told what it is.
 fn end_of(text: &str, from: usize, tags: &[Range<usize>]) -> (usize, bool) {
     const QUOTES: [&[u8]; 4] = [b"\"\"\"", b"'''", b"\"", b"'"];
-    let (mut at, mut depth, mut quote, mut is_fixed) = (from, 0_usize, None::<&[u8]>, false);
+    let (mut at, mut depth, mut quote) = (from, 0_usize, None::<&[u8]>);
+    let (mut is_comment, mut is_fixed) = (false, false);
     // No byte of a longer character is one of these signs.
     let bytes = text.as_bytes();
     while at < text.len() {
@@ -66,13 +67,9 @@ fn end_of(text: &str, from: usize, tags: &[Range<usize>]) -> (usize, bool) {
             (Some([_]), b'\n') => return (at, true),
             (Some(_), _) => {}
             (None, b'\n') if depth == 0 => return (at, is_fixed),
-            (None, b'#') => {
-                let line = text[at..].find('\n').unwrap_or(rest.len());
-                // What a template does in a comment, too.
-                let tag = tags.get(next).filter(|tag| tag.start < at + line);
-                at = tag.map_or(at + line, |tag| tag.start);
-                continue;
-            }
+            (None, b'\n') => is_comment = false,
+            (None, _) if is_comment => {}
+            (None, b'#') => is_comment = true,
             (None, b'"' | b'\'') => {
                 quote = QUOTES.into_iter().find(|quote| rest.starts_with(quote));
                 at += quote.map_or(1, <[u8]>::len);
@@ -94,7 +91,7 @@ fn statement(text: &str, is_fixed: bool) -> Statement<'_> {
         None => Statement::Blank,
         Some('#') => Statement::Comment(plain),
         Some('[') => Statement::Header(plain),
-        Some(_) => Statement::Entry(text),
+        Some(_) => Statement::Entry(text.strip_suffix('\r').unwrap_or(text)),
     }
 }
 
@@ -106,13 +103,14 @@ struct Layout<'a> {
     /// Whether the keys of this section have an order of their own.
     is_ordered: bool,
     /// Entries that may change places, each with the comments above it.
-    group: Vec<Entry<'a>>,
+    group: Vec<Placed<'a>>,
     /// Comments whose entry has not come yet.
     comments: Vec<&'a str>,
     is_blank_wanted: bool,
 }
 
-struct Entry<'a> {
+/// An entry as it is to be written.
+struct Placed<'a> {
     key: Vec<Cow<'a, str>>,
     comments: Vec<&'a str>,
     text: Cow<'a, str>,
@@ -126,7 +124,7 @@ impl<'a> Layout<'a> {
                 let keep = self.is_ordered || self.order == Order::AsWritten;
                 if let Some((key, text)) = value::entry(text, keep) {
                     let comments = std::mem::take(&mut self.comments);
-                    return self.group.push(Entry { key, comments, text });
+                    return self.group.push(Placed { key, comments, text });
                 }
                 self.close_group();
                 self.line(text);
@@ -137,7 +135,8 @@ impl<'a> Layout<'a> {
             }
             Statement::Header(text) => {
                 self.close_group();
-                let name = text.trim_matches(['[', ']']).trim();
+                let name = text.trim_start_matches('[');
+                let name = name.split(']').next().unwrap_or_default().trim();
                 self.is_ordered = ORDERED.contains(&name);
                 self.line(text);
             }

@@ -78,7 +78,8 @@ fn what_belongs_to_a_template_stays() {
     check(
         "{% import \"_m.toml.tera\" as m -%}\n[meta]\nversion=\"1\"\nname=\"{{ svc }}\"\nb=1\na=2\n\
          {% for n in range(end=2) %}\n[[scenario]]\nrun='''\n  {{ n }}  \nb=1\na=2\n'''\nname  =  \"s\"\n\
-         {% endfor %}\n{{ m::span(\"x\") }}\nlist = [ {% if a %}1,{% endif %}\n2 ]\nz=1 # {# why #}\ny=1\n",
+         {% endfor %}\n{{ m::span(\"x\") }}\nlist = [ {% if a %}1,{% endif %}\n2 ]\nz=1 # {# why #}\ny=1\n\
+         # {{ a }} see [1\nx=1\n",
         expect![[r#"
             {% import "_m.toml.tera" as m -%}
             [meta]
@@ -100,7 +101,24 @@ fn what_belongs_to_a_template_stays() {
             2 ]
             z=1 # {# why #}
             y = 1
+            # {{ a }} see [1
+            x = 1
         "#]],
+    );
+}
+
+#[test]
+fn lines_end_as_everywhere() {
+    check(
+        "[services] # in this order\r\nb = {}\r\na=[\r\n1]\r\n# end\r\n",
+        expect![[r#"
+        [services] # in this order
+        b = {}
+        a = [
+          1,
+        ]
+        # end
+    "#]],
     );
 }
 
@@ -168,6 +186,10 @@ proptest! {
         prop_assume!(!is_template(&text));
         let once = laid_out(&text);
         prop_assert_eq!(&laid_out(&once), &once);
+        for comment in ["# a comment", "# note", "#end", "# end"] {
+            let count = |text: &str| text.matches(comment).count();
+            prop_assert_eq!(count(&once), count(&text), "{}", once);
+        }
         // A key that comes twice makes it no document at all.
         if let Ok(before) = document::parse(&text) {
             let after = document::parse(&once).map(sorted);
