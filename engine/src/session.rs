@@ -256,7 +256,9 @@ impl Session {
                 let sets: BTreeSet<usize> = found.iter().flatten().map(|at| row.set(*at)).collect();
                 sets.into_iter().flat_map(|set| &row.sets[set]).copied().collect()
             };
-            if wanted.len() > MANY {
+            let asks = |number: &&u32| matches!(row.leaves[**number as usize].0, Leaf::Fact(..));
+            // Who is asked takes his time, so all are asked at once.
+            if wanted.len() > MANY || wanted.iter().filter(asks).count() > 1 {
                 let look = |number: u32| {
                     let (leaf, digest) = &row.leaves[number as usize];
                     (number, self.holds(leaf, *digest))
