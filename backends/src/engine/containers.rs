@@ -15,6 +15,8 @@ const GLANCE: Duration = Duration::from_millis(200);
 const PATIENCE: Duration = Duration::from_millis(150);
 /// How long the removal of a container may take.
 const REMOVE_LIMIT: Duration = Duration::from_secs(20);
+/// How long an engine that is restarted may take to answer again.
+const RESTART: Duration = Duration::from_secs(2);
 
 /// Waits until a container has ended; says what its agent said.
 pub(super) async fn until_gone<E: Engine>(engine: &E, name: &str, folder: &Path) -> String {
@@ -49,6 +51,7 @@ async fn remove_one<E: Engine>(engine: &E, name: &str) -> Result<(), BackendErro
             Refusal::Answer(404, _) => return Ok(()),
             // It is ending, or being removed, at this very moment.
             Refusal::Answer(409 | 500.., _) if began.elapsed() < REMOVE_LIMIT => sleep(pause).await,
+            Refusal::Unreachable(_) if began.elapsed() < RESTART => sleep(GLANCE).await,
             refusal => return Err(refusal.error(engine, "remove a container")),
         }
         if force {
