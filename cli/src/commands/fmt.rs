@@ -47,12 +47,9 @@ pub(crate) fn run(args: &FmtArgs) -> anyhow::Result<Exit> {
     let busy = printer::Busy::with(format!("formatting {files}"));
     let mut exit = selection.exit();
     let (sender, changes) = channel();
-    // This thread is one of those that format, with one core the only one, and waits in the end.
-    let pool = ThreadPoolBuilder::new().build().context("cannot start threads to write with")?;
-    let (changed, worst) = std::thread::scope(|scope| {
+    let carried_out = std::thread::scope(|scope| {
         // The disk is waited for while others are formatted, and what was learned is written down.
-        let carried_out =
-            scope.spawn(|| carry_out_all(args, &workspace.root, changes, &pool, &cancel));
+        let carried_out = scope.spawn(|| carry_out_all(args, &workspace.root, changes, &cancel));
         for units in selection.units.chunks(AT_ONCE) {
             let mut some = Vec::new();
             for (unit, formatted) in units.iter().zip(engine.roots(&FORMATTED, units)) {
@@ -65,13 +62,14 @@ pub(crate) fn run(args: &FmtArgs) -> anyhow::Result<Exit> {
                     Err(stopped) => exit = exit.max(stopped.into()),
                 }
             }
-            // If it panics, that is told below.
+            // If nobody receives it, why is told below.
             let _ = sender.send(some);
         }
         drop((sender, busy));
         exit = exit.max(super::finish(&mut engine, "fmt"));
         carried_out.join().unwrap_or_else(|panic| resume_unwind(panic))
     });
+    let (changed, worst) = carried_out?;
     let (all, verb) = (selection.units.len() as u64, verb(args));
     printer::talk(&format!("{changed} of {} {verb}", printer::many(all, "file")));
     Ok(exit.max(worst))
@@ -83,15 +81,21 @@ fn carry_out_all(
     args: &FmtArgs,
     root: &Path,
     changes: Receiver<Vec<Change<'_>>>,
-    pool: &ThreadPool,
     cancel: &Cancel,
-) -> (u64, Exit) {
-    let (mut changed, mut exit) = (0, Exit::Green);
+) -> anyhow::Result<(u64, Exit)> {
+    let (mut changed, mut exit, mut pool) = (0, Exit::Green, None);
     for some in changes {
         if cancel.is_cancelled() {
             exit = exit.max(Exit::Interrupted);
             continue;
         }
+        if some.is_empty() {
+            continue;
+        }
+        let pool = match &pool {
+            Some(pool) => pool,
+            None => &*pool.insert(writers()?),
+        };
         for (change, shown) in some.iter().zip(pool.install(|| carry_out(args, root, &some))) {
             match shown {
                 Ok(shown) => {
@@ -106,7 +110,12 @@ fn carry_out_all(
             }
         }
     }
-    (changed, exit)
+    Ok((changed, exit))
+}
+
+/// Threads for this alone: who waits for it is one of those that format, with one core the only one.
+fn writers() -> anyhow::Result<ThreadPool> {
+    ThreadPoolBuilder::new().build().context("cannot start threads to write with")
 }
 
 fn verb(args: &FmtArgs) -> &'static str {
