@@ -17,7 +17,7 @@ use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use clnrm_backends::{Attributes, Source, Span, SpanKind, Status, StatusCode, Value};
+use clnrm_backends::{Attributes, Dropped, Source, Span, SpanKind, Status, StatusCode, Value};
 use clnrm_engine::{Checking, Engine, Memory, Options, Unit};
 use clnrm_queries::{QUERIES, RENDERED, judged};
 use timing::{Contender, alternate};
@@ -211,6 +211,7 @@ fn span(number: usize) -> Span {
         resource: Arc::default(),
         scope: String::new(),
         events: Vec::new(),
+        dropped: Dropped::default(),
         source: Source::Otlp,
     }
 }

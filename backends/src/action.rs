@@ -34,6 +34,10 @@ pub struct Action {
     pub retries: u32,
     /// Limit of the whole run.
     pub time_limit: Duration,
+    /// How long services get at least, after the last step, to export their spans before they are
+    /// stopped; zero where nothing judges spans of services. No part of the key: an outcome serves
+    /// every action that asks for no more than it [had](crate::Outcome::settled).
+    pub settle: Duration,
     /// What each of its containers may use.
     pub limits: Limits,
     /// Containers, in the order they start.
@@ -75,6 +79,7 @@ impl Action {
             seed: 0,
             clock: None,
             time_limit: limit,
+            settle: Duration::ZERO,
             limits: Limits::default(),
             services: vec![ServicePlan {
                 name: "app".to_owned(),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::action::{Action, ActionKey, BackendKind, Expected, Image};
 use crate::error::BackendError;
 use crate::outcome::{Ended, Outcome, Output, ServiceOutcome, Signals, StepOutcome};
-use crate::trace::{Attributes, Source, Span, SpanKind, Status, StatusCode};
+use crate::trace::{Attributes, Dropped, Source, Span, SpanKind, Status, StatusCode};
 use crate::{Backend, Cancel, Kept};
 
 /// Runs nothing, remembers what it was asked to run.
@@ -82,6 +82,9 @@ impl Backend for Fake {
             steps,
             services: services.collect(),
             spans,
+            losses: Vec::new(),
+            outside: Vec::new(),
+            settled: action.settle,
             signals: Signals::default(),
             asides: Vec::new(),
             incomplete: Vec::new(),
@@ -133,6 +136,7 @@ fn span(name: &str, at_ms: i64, source: Source) -> Span {
         resource: Arc::default(),
         scope: String::new(),
         events: Vec::new(),
+        dropped: Dropped::default(),
         source,
     }
 }

@@ -48,12 +48,14 @@ pub use fake::Fake;
 pub use image::pull::Pull;
 pub use kept::{Door, Kept, Published};
 pub use otlp::{LogRecord, log_records, metric_names, otlp_spans};
-pub use outcome::{Ended, Outcome, Output, ServiceOutcome, Signals, StepOutcome};
+pub use outcome::{Contact, Ended, Outcome, Output, ServiceOutcome, Signals, StepOutcome};
 pub use podman::Podman;
 pub use sandbox::{Sandbox, sandbox_main};
 pub use scenario::Cancel;
 pub use survey::{Finding, Health, survey};
-pub use trace::{Attributes, Event, Source, Span, SpanKind, Status, StatusCode, Value, packed};
+pub use trace::{
+    Attributes, Dropped, Event, Source, Span, SpanKind, Status, StatusCode, Value, packed,
+};
 pub use up::{Up, services_up};
 
 /// The folder of the program's own store, which no container sees.

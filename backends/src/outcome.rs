@@ -21,6 +21,14 @@ pub struct Outcome {
     /// What the user should know although nothing is missing for certain; such an outcome is not
     /// kept either.
     pub doubts: Vec<String>,
+    /// What is known to be missing from the spans although the run went well, a sentence each (a
+    /// value that could not be read, say). The outcome is kept; no expectation of absence holds
+    /// over it.
+    pub losses: Vec<String>,
+    /// Names and addresses outside the test that something inside tried to reach.
+    pub outside: Vec<Contact>,
+    /// How long services had at least, after the last step, to export their spans.
+    pub settled: Duration,
     /// The other signals that were exported; nobody judges them.
     pub signals: Signals,
     /// What the user should know of this run, and of no other that is judged by it.
@@ -43,6 +51,21 @@ impl Outcome {
             && !self.steps.iter().any(|step| step.ended == Ended::TimedOut)
             && self.services.iter().all(|service| service.failed.is_none())
     }
+}
+
+/// An attempt to reach something outside the test.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Contact {
+    /// The name that was looked up, or the address.
+    pub host: String,
+    /// The port, where an address was tried.
+    pub port: Option<u16>,
+    /// The service in whose container it was tried; `None` where the backend cannot tell.
+    pub service: Option<String>,
+    /// The step that ran in that container then.
+    pub step: Option<String>,
+    /// How often.
+    pub count: u64,
 }
 
 /// Logs and metrics as they were exported, as far as there is room.

@@ -38,8 +38,21 @@ pub struct Span {
     pub scope: String,
     /// What happened during it.
     pub events: Vec<Event>,
+    /// What the SDK says it left out of this span.
+    pub dropped: Dropped,
     /// Where it came from.
     pub source: Source,
+}
+
+/// How much an SDK left out of a span because of its limits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dropped {
+    /// Attributes of the span, its events, its links and its resource.
+    pub attributes: u32,
+    /// Events.
+    pub events: u32,
+    /// Links.
+    pub links: u32,
 }
 
 /// How a span reached us.

@@ -10,7 +10,7 @@ use crate::diagnostic::Problem;
 use crate::plan::PLAN;
 
 /// What came of a scenario; the unit's part is its index.
-pub(crate) static OUTCOME: Query<Run> = Query::new("outcome", 3, outcome);
+pub(crate) static OUTCOME: Query<Run> = Query::new("outcome", 4, outcome);
 
 /// A scenario's run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -140,6 +140,7 @@ impl Planner<'_> {
             seed: test.seed,
             clock: test.clock,
             time_limit: limits.into_iter().flatten().min().unwrap_or(RUN_LIMIT.max(needed)),
+            settle: Duration::ZERO,
             limits: test.limits.clone(),
             concurrent: scenario.concurrent,
             services,

@@ -410,6 +410,7 @@ fn a_plan_says_everything() {
                 group: None,
                 retries: 0,
                 time_limit: 300s,
+                settle: 0ns,
                 limits: Limits {
                     cpu_millicores: None,
                     memory_mb: None,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use clnrm_backends::{
-    Attributes, Ended, Outcome, Source, Span, SpanKind, Status, StatusCode, Value,
+    Attributes, Dropped, Ended, Outcome, Source, Span, SpanKind, Status, StatusCode, Value,
 };
 use clnrm_engine::{Cx, Query, Unit};
 
@@ -16,7 +16,7 @@ use crate::report::steps::service_failure;
 
 /// The spans of a scenario, or with an empty part those of the whole test, laid end to end in the
 /// order of the file; `None` as long as some run of it is not known.
-pub(crate) static TRACES: Query<Option<TraceSet>> = Query::new("traces", 3, traces);
+pub(crate) static TRACES: Query<Option<TraceSet>> = Query::new("traces", 4, traces);
 
 /// Whether some expectation of a test names one of clnrm's own spans.
 pub(crate) static LIFECYCLE_NAMED: Query<bool> = Query::new("lifecycle-named", 1, lifecycle_named);
@@ -143,6 +143,7 @@ impl Timeline {
                 resource: Arc::default(),
                 scope: "clnrm".to_owned(),
                 events: Vec::new(),
+                dropped: Dropped::default(),
                 source: Source::Lifecycle,
             };
         let run = whole("clnrm.run", RUN_SPAN, None, "result", result);
@@ -198,6 +199,7 @@ mod tests {
             resource: Arc::default(),
             scope: String::new(),
             events: Vec::new(),
+            dropped: Dropped::default(),
             source,
         }
     }
@@ -214,6 +216,9 @@ mod tests {
             }],
             services: Vec::new(),
             spans: vec![span(Source::Lifecycle, "clnrm.scenario", &"b".repeat(16), None)],
+            losses: Vec::new(),
+            outside: Vec::new(),
+            settled: Duration::ZERO,
             signals: Signals::default(),
             asides: Vec::new(),
             incomplete: Vec::new(),

@@ -46,7 +46,7 @@ impl Action {
     /// Everything is in it but where mounts come from, as what they hold is, and where spans are sent
     /// on to.
     pub fn key(&self) -> ActionKey {
-        let mut hasher = blake3::Hasher::new_derive_key("clnrm 2026-11 action v4");
+        let mut hasher = blake3::Hasher::new_derive_key("clnrm 2026-12 action v5");
         let mut frame = |bytes: &[u8]| {
             hasher.update(&(bytes.len() as u64).to_le_bytes());
             hasher.update(bytes);
@@ -100,6 +100,7 @@ impl Action {
             seed,
             clock,
             time_limit,
+            settle: _,
             limits,
             services,
             concurrent,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
 use opentelemetry_proto::tonic::trace::v1 as otlp;
 
-use crate::trace::{Attributes, Event, Source, Span, SpanKind, Status, StatusCode, Value};
+use crate::trace::{Attributes, Dropped, Event, Source, Span, SpanKind, Status, StatusCode, Value};
 
 /// A span's identity, well formed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -39,6 +39,7 @@ impl Ids {
 
 /// The span as it is judged, of the resource and scope it came under.
 pub(super) fn span(span: otlp::Span, ids: Ids, resource: &Arc<Attributes>, scope: &str) -> Span {
+    let dropped = dropped(&span);
     Span {
         trace_id: format!("{:032x}", ids.trace),
         span_id: format!("{:016x}", ids.span),
@@ -52,7 +53,19 @@ pub(super) fn span(span: otlp::Span, ids: Ids, resource: &Arc<Attributes>, scope
         resource: resource.clone(),
         scope: scope.to_owned(),
         events: span.events.into_iter().map(event).collect(),
+        dropped,
         source: Source::Otlp,
+    }
+}
+
+fn dropped(span: &otlp::Span) -> Dropped {
+    let of_events = span.events.iter().map(|event| event.dropped_attributes_count);
+    let of_links = span.links.iter().map(|link| link.dropped_attributes_count);
+    let inner = of_events.chain(of_links).fold(0, u32::saturating_add);
+    Dropped {
+        attributes: span.dropped_attributes_count.saturating_add(inner),
+        events: span.dropped_events_count,
+        links: span.dropped_links_count,
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::action::Action;
-use crate::trace::{Attributes, Source, Span, SpanKind, Status, StatusCode};
+use crate::trace::{Attributes, Dropped, Source, Span, SpanKind, Status, StatusCode};
 
 /// The run's own trace. Its root is `clnrm.scenario`; whoever judges gives it the scenario's name.
 pub(super) struct Lifecycle {
@@ -131,6 +131,7 @@ impl Lifecycle {
             resource: Arc::default(),
             scope: "clnrm".to_owned(),
             events: Vec::new(),
+            dropped: Dropped::default(),
             source: Source::Lifecycle,
         }
     }

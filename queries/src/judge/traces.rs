@@ -282,7 +282,7 @@ fn parents(spans: &[&Span]) -> Vec<Option<usize>> {
 pub(super) mod table {
     use std::sync::Arc;
 
-    use clnrm_backends::{Attributes, Event, SpanKind, Status, StatusCode, Value};
+    use clnrm_backends::{Attributes, Dropped, Event, SpanKind, Status, StatusCode, Value};
     use expect_test::Expect;
 
     use super::*;
@@ -339,6 +339,7 @@ pub(super) mod table {
             resource: Arc::default(),
             scope: String::new(),
             events: Vec::new(),
+            dropped: Dropped::default(),
             source: Source::Otlp,
         };
         words.for_each(|word| set(&mut span, word));

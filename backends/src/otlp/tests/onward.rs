@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 
 use super::*;
 use crate::action::Forward;
-use crate::trace::{Attributes, Source, Span, Status, StatusCode};
+use crate::trace::{Attributes, Dropped, Source, Span, Status, StatusCode};
 
 const LOGS_JSON: &str = r#"{"resourceLogs": [{
     "resource": {"attributes": [{"key": "service.name", "value": {"stringValue": "shop"}}]},
@@ -52,6 +52,7 @@ fn own(name: &str) -> Span {
         resource: Arc::default(),
         scope: "clnrm".to_owned(),
         events: Vec::new(),
+        dropped: Dropped::default(),
         source: Source::Lifecycle,
     }
 }
