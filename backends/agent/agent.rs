@@ -177,6 +177,10 @@ impl Agent {
                 let socket = self.folder.join(INSIDE_SOCKET);
                 on_thread(move || relay::dial(&socket, port, number));
             }
+            Request::HasProcesses { id } => {
+                let status = sys::has_children().into();
+                self.reply(&Reply::Connected { id, status });
+            }
             Request::Stop { grace_ms } => {
                 let grace = Duration::from_millis(grace_ms.into());
                 let agent = self.clone();

@@ -207,6 +207,13 @@ pub(super) fn wait_for_any() -> bool {
     unsafe { waitid(P_ALL, 0, &mut info, WEXITED | WNOWAIT) == 0 }
 }
 
+/// Whether there is a child, running or not yet collected.
+pub(super) fn has_children() -> bool {
+    let mut info = SigInfo([0; 16]);
+    // SAFETY: `info` is as large as the `siginfo_t` the kernel fills in.
+    unsafe { waitid(P_ALL, 0, &mut info, WEXITED | WNOWAIT | WNOHANG) == 0 }
+}
+
 /// Collects one child that has ended: its process id and wait status.
 pub(super) fn reap() -> Option<(i32, i32)> {
     let mut status = 0;

@@ -15,6 +15,8 @@ pub(crate) enum Request {
     Listen { id: u32, at: u32, port: u16, target: u32 },
     /// Carry what comes over a new connection to the host, with this number, to a port of the loopback.
     Dial { port: u16, number: u32 },
+    /// Say whether any process runs: 1 or 0, as the status of a connection.
+    HasProcesses { id: u32 },
     /// End all processes, then say whether all they sent has been carried out.
     Stop { grace_ms: u32 },
 }
@@ -84,6 +86,7 @@ impl Request {
             Request::Dial { port, number } => {
                 Frame::new(6).number((*port).into()).number(*number).end()
             }
+            Request::HasProcesses { id } => Frame::new(7).number(*id).end(),
         }
     }
 
@@ -116,6 +119,7 @@ impl Request {
             6 => {
                 Request::Dial { port: fields.number()?.try_into().ok()?, number: fields.number()? }
             }
+            7 => Request::HasProcesses { id: fields.number()? },
             _ => return None,
         })
     }

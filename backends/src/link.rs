@@ -104,6 +104,17 @@ impl Link {
         self.ask(&Request::Dial { port, number }).await
     }
 
+    /// Whether any process runs in the container, besides the agent.
+    pub(crate) async fn has_processes(&self) -> Result<bool, Lost> {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let mut replies = self.expect(id);
+        self.ask(&Request::HasProcesses { id }).await?;
+        match replies.recv().await {
+            Some(Reply::Connected { status, .. }) => Ok(status != 0),
+            _ => Err(Lost),
+        }
+    }
+
     /// Ends all processes, and waits until all they exported has left the container.
     pub(crate) async fn stop(&self, grace: Duration) -> Result<Stopped, Lost> {
         let mut replies = self.expect(AGENT);

@@ -126,6 +126,11 @@ impl Inbox {
         self.0.tell(&sentence);
     }
 
+    /// Whether no request for spans is under way, and none has ended within `moment`.
+    pub(crate) fn is_quiet(&self, moment: Duration) -> bool {
+        self.0.is_quiet(moment)
+    }
+
     /// Resolves when a span of this name has arrived.
     pub(crate) async fn heard_of(&self, name: &str) {
         self.0.heard_of(name).await;

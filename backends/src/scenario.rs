@@ -5,6 +5,7 @@ mod lifecycle;
 mod lines;
 mod published;
 mod service;
+mod settle;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -22,6 +23,7 @@ use self::lifecycle::Lifecycle;
 use self::lines::Lines;
 use self::published::Inside;
 use self::service::Service;
+use self::settle::{Settled, settle};
 use crate::action::{Action, Expected, Forward, Network, Readiness, Retry, StepPlan};
 use crate::agent;
 use crate::cell::{Cell, Container, HOSTS, Started, Wiring};
@@ -142,6 +144,9 @@ async fn attempt(
     } else {
         run.one_after_another(ready).await?
     };
+    if ready {
+        run.settle().await?;
+    }
     let timed_out = run.steps.iter().any(|step| step.ended == Ended::TimedOut);
     if timed_out && run.deadline <= Instant::now() {
         run.incomplete.push(format!("the run reached its limit of {:?}", action.time_limit));
@@ -196,6 +201,7 @@ struct Run<'a> {
     steps: Vec<StepOutcome>,
     incomplete: Vec<String>,
     doubts: Vec<String>,
+    asides: Vec<String>,
     /// `None` as long as nothing is known.
     attempts: Option<u64>,
     isolation: Vec<String>,
@@ -222,6 +228,7 @@ impl<'a> Run<'a> {
             steps: Vec::new(),
             incomplete: Vec::new(),
             doubts: Vec::new(),
+            asides: Vec::new(),
             attempts: None,
             isolation: Vec::new(),
             outside: Outside::of(action),
@@ -356,6 +363,37 @@ impl<'a> Run<'a> {
         Ok(StepOutcome { ended, stdout, stderr, duration: began.elapsed() })
     }
 
+    /// Gives what still runs the time to export its spans, where they are judged.
+    async fn settle(&mut self) -> Result<(), BackendError> {
+        let least = self.action.settle;
+        if least.is_zero() || !self.has_processes().await? {
+            return Ok(());
+        }
+        match settle(&self.receiver.inbox(), least, self.deadline).await {
+            Settled::Quiet => {}
+            Settled::Busy => self.asides.push(
+                "its services went on exporting spans until they were stopped: the last of them \
+                 may be missing"
+                    .to_owned(),
+            ),
+            Settled::Loaded => self.doubts.push(format!(
+                "the machine was too busy to give services {least:?} to export their last spans; \
+                 some may be missing"
+            )),
+        }
+        Ok(())
+    }
+
+    /// Whether a process runs in any container, besides its agent.
+    async fn has_processes(&self) -> Result<bool, BackendError> {
+        for service in &self.services {
+            if service.link.has_processes().await.map_err(lost)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Stops everything, last service first, and gathers the evidence.
     async fn end(mut self) -> Result<Outcome, BackendError> {
         let shared = self.wiring == Wiring::Shared;
@@ -399,15 +437,16 @@ impl<'a> Run<'a> {
             (Some(onward), Some(forward)) => onward.end(&own(&spans, forward), epoch).await,
             _ => None,
         };
+        self.asides.extend(aside);
         Ok(Outcome {
             steps: self.steps,
             services: outcomes,
             spans,
             losses: Vec::new(),
             outside: Vec::new(),
-            settled: Duration::ZERO,
+            settled: self.action.settle,
             signals: received.signals,
-            asides: aside.into_iter().collect(),
+            asides: self.asides,
             incomplete: self.incomplete,
             doubts: self.doubts,
             attempts: self.attempts,

@@ -25,6 +25,8 @@ pub(crate) struct TestFile {
     tags: Option<Strings>,
     timeout: Option<Duration>,
     timeout_seconds: Option<f64>,
+    /// How long services get, after the last step, to export their spans.
+    settle: Option<Duration>,
     isolation: Option<Isolation>,
     /// Variables of the template.
     vars: Option<BTreeMap<String, Value>>,
@@ -71,6 +73,8 @@ struct Meta {
     /// Limit of the whole test.
     timeout: Option<Duration>,
     timeout_seconds: Option<f64>,
+    /// How long services get, after the last step, to export their spans.
+    settle: Option<Duration>,
     isolation: Option<Isolation>,
 }
 
@@ -284,6 +288,8 @@ struct Scenario {
     expected_exit_code: Option<u8>,
     timeout: Option<Duration>,
     timeout_ms: Option<u64>,
+    /// How long services get, after the last step, to export their spans.
+    settle: Option<Duration>,
     concurrent: Option<bool>,
     env: Option<Environment>,
     environment: Option<Environment>,

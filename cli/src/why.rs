@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use clnrm_backends::{Difference, differences};
+use clnrm_backends::{ActionKey, Difference, differences};
 use clnrm_engine::{Digest, Engine, Unit, looks_secret};
-use clnrm_queries::{PLAN, REPORT, Report, State, numbered, parts};
+use clnrm_queries::{PLAN, REPORT, Report, State, numbered, parts, stored};
 
 use crate::settle::Told;
 
@@ -62,6 +62,10 @@ pub(crate) fn why<S: AsRef<str>>(
             lines.push(match &same.state {
                 State::Failed => format!("{name} failed when it last ran"),
                 _ if has_failed => "the test failed when it last ran".to_owned(),
+                _ if is_stored(engine, scenario.key) => format!(
+                    "{name} ran when no expectation looked at its spans: its services were stopped \
+                     without a wait for the last ones"
+                ),
                 _ => format!("the last outcome of {name} is not known here"),
             });
             continue;
@@ -85,6 +89,12 @@ pub(crate) fn why<S: AsRef<str>>(
         }));
     }
     lines
+}
+
+/// Whether a run's outcome is stored, whatever it is good for.
+fn is_stored(engine: &Engine, key: Option<ActionKey>) -> bool {
+    let bytes = key.and_then(|key| engine.effect(Digest(key.0)));
+    bytes.is_some_and(|bytes| matches!(stored(&bytes), Some(Ok(_))))
 }
 
 /// A value, or its beginning.

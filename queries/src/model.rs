@@ -23,7 +23,7 @@ pub(crate) use self::scenario::{Exit, Scenario, Step};
 pub(crate) use self::service::{Service, Volume, Wait};
 
 /// The test in a file, or why there is none.
-pub(crate) static MODEL: Query<Model> = Query::new("model", 4, model);
+pub(crate) static MODEL: Query<Model> = Query::new("model", 5, model);
 
 /// See [`MODEL`].
 pub(crate) type Model = Result<Test, Problem>;
@@ -43,6 +43,8 @@ pub(crate) struct Test {
     pub tags: Vec<String>,
     /// Limit of the whole test.
     pub time_limit: Option<Duration>,
+    /// How long services get to export their spans before they are stopped.
+    pub settle: Option<Duration>,
     /// What can be reached; `None`: its own services.
     pub network: Option<Network>,
     /// Hosts outside that may be reached all the same.
@@ -165,6 +167,7 @@ fn named(table: &Table<'_>, test: &mut Test) {
         test.tags.extend(tags);
     }
     let limit = table.duration(&["timeout", "timeout_seconds"], Duration::from_secs(1));
+    test.settle = test.settle.or(table.duration(&["settle"], Duration::from_secs(1)));
     test.time_limit = test.time_limit.or(limit);
     table.skip(&["author", "authors", "created", "description", "license", "updated", "version"]);
     match table.value(&["isolation"]) {
@@ -245,6 +248,7 @@ pub(crate) fn read_settings(tree: &Tree, settings: &mut Settings) -> Vec<Problem
     settings.backend = root.string(&["backend"]);
     settings.jobs = root.count(&["jobs"]).map(|jobs| jobs.max(1) as usize);
     settings.timeout = root.duration(&["timeout"], Duration::from_secs(1));
+    settings.settle = root.duration(&["settle"], Duration::from_secs(1));
     if let Some(vars) = root.table(&["vars"]) {
         let json = |value: &Tree| serde_json::to_string(&json(value)).expect("values are JSON");
         let vars = vars.entries().map(|(name, value, _)| (name.to_owned(), json(value)));

@@ -22,7 +22,7 @@ pub(crate) enum Run {
     /// The engine failed.
     Failed(ActionKey, BackendError),
     /// It ran.
-    Ran(ActionKey, Outcome),
+    Ran(ActionKey, Box<Outcome>),
 }
 
 /// What an effect's value holds first; the parts of its action follow. See [`encode`].
@@ -38,9 +38,10 @@ fn outcome(cx: &Cx<'_>, unit: &Unit) -> Run {
     let stored =
         cx.effect(Digest(key.0)).and_then(|bytes| decode(&bytes).map(|(stored, _)| stored));
     match stored {
-        Some(Ok(outcome)) => Run::Ran(key, outcome),
+        Some(Ok(outcome)) if outcome.settled >= action.settle => Run::Ran(key, Box::new(outcome)),
         Some(Err(error)) => Run::Failed(key, error),
-        None => Run::Pending(key),
+        // Its services were stopped before they could export what is judged now.
+        Some(Ok(_)) | None => Run::Pending(key),
     }
 }
 

@@ -1,5 +1,7 @@
 //! Plans a scenario: everything a run depends on, made explicit.
 
+mod settle;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -16,7 +18,7 @@ use crate::settings::{SETTINGS, Settings};
 use crate::shape;
 
 /// The run a scenario asks for; the unit's part is the scenario's index.
-pub static PLAN: Query<Plan> = Query::new("plan", 4, plan);
+pub static PLAN: Query<Plan> = Query::new("plan", 5, plan);
 
 /// See [`PLAN`].
 pub type Plan = Result<Action, Vec<Problem>>;
@@ -109,6 +111,8 @@ impl Planner<'_> {
             (step.time_limit + delay).saturating_mul(attempts)
         };
         let needed = steps.iter().map(longest).fold(READY_LIMIT, Duration::saturating_add);
+        let wanted = scenario.settle.or(test.settle).or(self.settings.settle);
+        let settle = settle::settle(test, scenario, wanted, &services, &steps);
         let network = scenario.network.or(test.network).unwrap_or_default();
         let hosts = [&test.allowed[..], &scenario.allowed].concat();
         let outside = || test.services.iter().filter_map(|it| Some((it, it.outside.as_ref()?)));
@@ -140,7 +144,7 @@ impl Planner<'_> {
             seed: test.seed,
             clock: test.clock,
             time_limit: limits.into_iter().flatten().min().unwrap_or(RUN_LIMIT.max(needed)),
-            settle: Duration::ZERO,
+            settle,
             limits: test.limits.clone(),
             concurrent: scenario.concurrent,
             services,

@@ -17,7 +17,7 @@ pub const FILES: [&str; 2] = ["clnrm.toml", "cleanroom.toml"];
 const BACKENDS: [&str; 4] = ["auto", "podman", "docker", "sandbox"];
 
 /// The workspace's settings; ask for [`unit`].
-pub static SETTINGS: Query<Settings> = Query::new("settings", 2, settings).kept();
+pub static SETTINGS: Query<Settings> = Query::new("settings", 3, settings).kept();
 
 /// What a workspace has set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -30,6 +30,8 @@ pub struct Settings {
     pub jobs: Option<usize>,
     /// Limit of a step.
     pub timeout: Option<Duration>,
+    /// How long services get to export their spans before they are stopped.
+    pub settle: Option<Duration>,
     /// Variables of templates, as JSON.
     pub vars: BTreeMap<String, String>,
     /// What is wrong with the file.
@@ -43,6 +45,7 @@ impl Default for Settings {
             backend: None,
             jobs: None,
             timeout: None,
+            settle: None,
             vars: BTreeMap::new(),
             diagnostics: Vec::new(),
         }

@@ -35,6 +35,7 @@ mod restore;
 mod retries;
 mod scripted;
 mod sdks;
+mod settle;
 mod some_of_them;
 mod spans;
 mod spares;

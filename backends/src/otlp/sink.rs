@@ -2,7 +2,9 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
@@ -34,6 +36,10 @@ pub(super) struct Sink {
     held: Mutex<Held>,
     next: Option<Next>,
     changed: Notify,
+    /// Exports that have begun and not ended.
+    under_way: AtomicUsize,
+    /// When the last one ended.
+    last: Mutex<Option<Instant>>,
 }
 
 #[derive(Default)]
@@ -62,7 +68,14 @@ impl Sink {
 
     /// Announces an export; it must be ended.
     pub(super) fn export(&self) -> Export<'_> {
+        self.under_way.fetch_add(1, Ordering::SeqCst);
         Export { sink: self, ended: false }
+    }
+
+    /// Whether no export is under way, and none has ended within `moment`.
+    pub(super) fn is_quiet(&self, moment: Duration) -> bool {
+        let last = *self.last.lock().expect("no holder panics");
+        self.under_way.load(Ordering::SeqCst) == 0 && last.is_none_or(|at| at.elapsed() >= moment)
     }
 
     /// Notes something that may have cost spans.
@@ -77,6 +90,7 @@ impl Sink {
             next.pass(Signal::Traces, request.encode_to_vec().into());
         }
         let rejected = self.held().keep(request);
+        self.note_arrival();
         self.changed.notify_waiters();
         Ok(rejected)
     }
@@ -123,6 +137,10 @@ impl Sink {
         }
         incomplete.extend(held.rejected.sentences());
         Received { spans: held.spans, signals: held.signals, incomplete }
+    }
+
+    fn note_arrival(&self) {
+        *self.last.lock().expect("no holder panics") = Some(Instant::now());
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {
@@ -233,6 +251,8 @@ impl Export<'_> {
 
 impl Drop for Export<'_> {
     fn drop(&mut self) {
+        self.sink.note_arrival();
+        self.sink.under_way.fetch_sub(1, Ordering::SeqCst);
         if !self.ended {
             let sentence = "an OTLP request was still under way when its connection was closed";
             self.sink.held().note(&sentence);

@@ -69,7 +69,10 @@ impl Lifecycle {
             ("OTEL_EXPORTER_OTLP_PROTOCOL".to_owned(), "http/protobuf".to_owned()),
             ("OTEL_SERVICE_NAME".to_owned(), service.to_owned()),
             ("OTEL_RESOURCE_ATTRIBUTES".to_owned(), format!("clnrm.service={service}")),
-            ("OTEL_BSP_SCHEDULE_DELAY".to_owned(), "100".to_owned()),
+            // Spans soon enough for a short wait at the end of a run; the others are not judged.
+            ("OTEL_BSP_SCHEDULE_DELAY".to_owned(), "5".to_owned()),
+            ("OTEL_BLRP_SCHEDULE_DELAY".to_owned(), "20".to_owned()),
+            ("OTEL_METRIC_EXPORT_INTERVAL".to_owned(), "200".to_owned()),
             ("TRACEPARENT".to_owned(), format!("00-{}-{}-01", self.trace_id, parent.id)),
             ("CLNRM_SEED".to_owned(), action.seed.to_string()),
         ]);

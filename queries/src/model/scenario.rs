@@ -22,6 +22,9 @@ pub(crate) struct Scenario {
     pub steps: Vec<Step>,
     /// Limit of all of it.
     pub time_limit: Option<Duration>,
+    /// How long services get to export their spans before they are stopped; `None`: what the test
+    /// says.
+    pub settle: Option<Duration>,
     /// What can be reached; `None`: what the test says.
     pub network: Option<Network>,
     /// Hosts outside that may be reached all the same, besides the test's.
@@ -103,6 +106,7 @@ pub(super) fn share_environment(test: &mut Test) {
     let time_limit = limits.sum();
     let expect_failure = scenarios.iter().any(|scenario| scenario.expect_failure);
     let concurrent = scenarios.iter().all(|scenario| scenario.concurrent);
+    let settle = scenarios.iter().filter_map(|scenario| scenario.settle).max();
     let retries = scenarios.iter().map(|scenario| scenario.retries).max().unwrap_or(0);
     let network = scenarios.iter().find_map(|scenario| scenario.network);
     let allowed = scenarios.iter().flat_map(|scenario| scenario.allowed.clone()).collect();
@@ -119,6 +123,7 @@ pub(super) fn share_environment(test: &mut Test) {
     test.scenarios.push(Scenario {
         steps,
         time_limit,
+        settle,
         network,
         allowed,
         retries,
@@ -137,6 +142,7 @@ fn read(table: &Table<'_>, test: &mut Test) -> Scenario {
     let mut scenario = Scenario {
         steps: steps(table),
         time_limit: table.limit(),
+        settle: table.duration(&["settle"], Duration::from_secs(1)),
         expect_failure: table.boolean(&["expect_failure"]).unwrap_or(false),
         ..Scenario::new(name, table.path().clone())
     };
@@ -400,6 +406,7 @@ impl Scenario {
             path,
             steps: Vec::new(),
             time_limit: None,
+            settle: None,
             network: None,
             allowed: Vec::new(),
             retries: 0,
