@@ -182,8 +182,13 @@ impl Expected {
     fn holds(self, ended: &Ended) -> bool {
         match self {
             Expected::Anything => true,
-            Expected::Code(code) => *ended == Ended::Code(code),
-            Expected::Failure => !matches!(ended, Ended::Code(0) | Ended::Skipped),
+            // As shells have it, a signal is 128 and its number.
+            Expected::Code(code) => match ended {
+                Ended::Code(ended) => *ended == code,
+                Ended::Signal(signal) => 128 + signal == code,
+                _ => false,
+            },
+            Expected::Failure => matches!(ended, Ended::Code(1..) | Ended::Signal(_)),
         }
     }
 }

@@ -59,12 +59,6 @@ pub enum Fix {
 /// The code of a key in an expectation that nobody understands.
 pub(crate) const UNKNOWN_EXPECTATION: &str = "parse/unknown-expectation";
 
-/// Whether a warning of this code is an error when the test is to be run: it would pass without
-/// having been looked at.
-pub(crate) fn is_error_when_run(code: &str) -> bool {
-    code == UNKNOWN_EXPECTATION
-}
-
 /// Where a problem is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum At {

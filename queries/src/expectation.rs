@@ -207,6 +207,8 @@ pub(crate) enum Assertion {
     AllStepsSucceed,
     /// The service became ready.
     ServiceStarts(String),
+    /// An assertion of this name, which clnrm does not know and so never holds.
+    Unknown(String),
 }
 
 /// What a status must be.

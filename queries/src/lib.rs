@@ -31,6 +31,7 @@ mod select;
 mod settings;
 mod shape;
 mod source;
+mod steps;
 #[cfg(test)]
 mod tests;
 mod toml_text;

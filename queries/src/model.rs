@@ -5,6 +5,7 @@ mod otel;
 mod read;
 mod scenario;
 mod service;
+mod words;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -133,7 +134,7 @@ pub(crate) fn read(tree: &Tree) -> Test {
         scenario::share_environment(&mut test);
     }
     root.finish();
-    test.problems = problems.take();
+    test.problems.extend(problems.take());
     test
 }
 
@@ -150,6 +151,8 @@ fn identity(root: &Table<'_>, test: &mut Test) {
     let meta = root.table(&["meta"]);
     let outer = root.table(&["test"]);
     let inner = outer.as_ref().and_then(|outer| outer.table(&["metadata"]));
+    // Read with the expectations.
+    outer.iter().for_each(|outer| outer.skip(&["assertions"]));
     for table in [&meta, &inner, &outer].into_iter().flatten() {
         named(table, test);
         table.finish();

@@ -10,7 +10,7 @@ use clnrm_engine::{Cx, Query, Unit};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::locate::Locator;
-use crate::diagnostic::{At, Diagnostic, KeyPath, Problem, Severity, is_error_when_run};
+use crate::diagnostic::{At, Diagnostic, KeyPath, Problem, Severity};
 use crate::expectation::Verdict;
 use crate::model::{MODEL, Test};
 use crate::outcome::{OUTCOME, Run};
@@ -259,11 +259,6 @@ fn check(cx: &Cx<'_>, unit: &Unit) -> Check {
 fn report(cx: &Cx<'_>, unit: &Unit) -> Report {
     let mut check = cx.get(&CHECK, unit).as_ref().clone();
     check.scenarios.clear();
-    for diagnostic in &mut check.diagnostics {
-        if is_error_when_run(&diagnostic.code) {
-            diagnostic.severity = Severity::Error;
-        }
-    }
     check.glance.worst = check.diagnostics.iter().map(|diagnostic| diagnostic.severity).max();
     let mut report = Report {
         glance: ReportGlance {

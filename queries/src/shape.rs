@@ -1,6 +1,7 @@
 //! The shape check: what can be told to be wrong before anything runs.
 
 mod bounds;
+mod commands;
 mod kinds;
 mod names;
 mod order;
@@ -18,7 +19,7 @@ use crate::source::SOURCE;
 pub(crate) use self::services::start_order;
 
 /// What the shape check has to say of a file.
-pub(crate) static SHAPE: Query<Shape> = Query::new("shape", 3, shape);
+pub(crate) static SHAPE: Query<Shape> = Query::new("shape", 4, shape);
 
 /// See [`SHAPE`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -38,11 +39,12 @@ pub(crate) struct Shape {
 /// A rule looks at a test and says what is wrong with it.
 type Rule = fn(&Test, &mut Vec<Problem>);
 
-const RULES: [Rule; 7] = [
+const RULES: [Rule; 8] = [
     names::check,
     services::check,
     volumes::check,
     patterns::check,
+    commands::check,
     kinds::check,
     order::check,
     bounds::check,

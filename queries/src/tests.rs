@@ -1,5 +1,7 @@
 //! Given this file, this is what the stages before a run say of it.
 
+mod misspelt;
+
 use std::sync::Arc;
 
 use clnrm_engine::{Engine, Memory, Options, Unit};
@@ -133,7 +135,7 @@ fn unknown_keys_are_warnings_with_a_guess() {
         expect![[r#"
             3:1 Warning[parse/unknown-key] unknown key `descripton`
                 did you mean `description`?
-            7:1 Warning[parse/unknown-key] unknown key `expected_exit_cod`
+            7:1 Error[parse/unknown-expectation] unknown key `expected_exit_cod`
                 did you mean `expected_exit_code`?
         "#]],
     );
@@ -334,9 +336,9 @@ fn expectations_that_nobody_understands_keep_a_test_from_being_run() {
     check(
         text,
         expect![[r#"
-        8:1 Warning[parse/unknown-expectation] unknown key `atrs`
-            did you mean `attrs`?
-    "#]],
+            8:1 Error[parse/unknown-expectation] unknown key `atrs`
+                did you mean `attrs`?
+        "#]],
     );
     let mut engine = engine(&[(FILE, text)]);
     let report = engine.demand(&crate::REPORT, &[Unit::file(FILE)]).pop().unwrap().unwrap();
@@ -355,7 +357,8 @@ fn expectations_that_say_nothing_are_refused() {
                 put signs that are meant as they are in brackets: `[{]`
             10:15 Error[parse/predicate] nothing is said of this attribute
                 a name with dots needs quotes: "http.method" = "GET"
-            10:20 Warning[parse/unknown-expectation] unknown key `method`
+            10:20 Error[parse/unknown-expectation] unknown key `method`
+                it looks like an expectation, and clnrm does not know it; `clnrm gen` prints those it knows
             11:15 Error[parse/predicate] nothing is said of this attribute
                 a name with dots needs quotes: "http.method" = "GET"
         "#]],
@@ -368,7 +371,7 @@ fn exit_codes_belong_to_one_step() {
         "[meta]\nname = \"a\"\n[[scenario]]\nname = \"s\"\nexpected_exit_code = 1\n\
          steps = [{ command = \"a\", should_fail = true, expected_exit_code = 0 }, { command = \"b\" }]\n",
         expect![[r#"
-            5:1 Error[parse/exit-code] this belongs to one of the scenario's steps
+            5:1 Error[parse/misplaced] `expected_exit_code` belongs to one of the scenario's steps
             6:27 Error[parse/exit-code] a step that should fail cannot be expected to end with 0
         "#]],
     );
@@ -624,5 +627,46 @@ proptest! {
                 prop_assert!(plan.is_ok(), "no query panics\n{text}");
             }
         }
+    }
+}
+
+/// What is told of a test with these lines in its scenario's table, codes alone.
+fn codes_with(lines: &str) -> Vec<String> {
+    let text = format!("[meta]\nname = \"t\"\n[[scenario]]\nname = \"s\"\n{lines}\n");
+    let test = crate::model::read_text(&text);
+    crate::shape::check(&test).problems.into_iter().map(|problem| problem.code).collect()
+}
+
+#[test]
+fn a_scenario_with_run_takes_the_keys_of_a_step() {
+    let keys = "expected_exit_code = 3\nexpected_output_regex = \"a\"\nexpected_output_regex_not = \"b\"\n\
+                expected_output_contains = \"c\"\nretry = { max_attempts = 2 }\nworkdir = \"/\"";
+    assert_eq!(codes_with(&format!("run = \"true\"\n{keys}")), Vec::<String>::new());
+    let text = format!("[meta]\nname = \"t\"\n[[scenario]]\nname = \"s\"\nrun = \"x\"\n{keys}\n");
+    let step = crate::model::read_text(&text).scenarios.remove(0).steps.remove(0);
+    assert_eq!(step.exit, crate::model::Exit::Code(3));
+    assert_eq!((step.attempts, step.stdout_contains.as_deref()), (2, Some("c")));
+    let own = "steps = [{ command = \"a\" }]";
+    assert_eq!(codes_with(&format!("{own}\n{keys}")), vec!["parse/misplaced"; 6]);
+}
+
+#[test]
+fn commands_that_do_nothing_are_refused() {
+    for command in ["\"\"", "\" \\n\"", "\"# todo\"", "[]", "[\"\"]", "[\"sh\", \"-c\", \"\"]"] {
+        let steps = format!("steps = [{{ command = {command} }}]");
+        assert_eq!(codes_with(&steps), ["shape/no-command"], "{command}");
+    }
+    assert_eq!(codes_with("run = \"# why\\ntrue\""), Vec::<String>::new());
+}
+
+#[test]
+fn patterns_that_match_every_text_are_refused() {
+    let of =
+        |pattern: &str| codes_with(&format!("run = \"true\"\nexpected_output_regex = '{pattern}'"));
+    for pattern in ["", ".*", "a*", "(foo)?", "^", "$", "(?s).*"] {
+        assert_eq!(of(pattern), ["shape/empty-expectation"], "{pattern}");
+    }
+    for pattern in ["^$", "a", ".+", r"\A\z", "^a*$"] {
+        assert_eq!(of(pattern), Vec::<String>::new(), "{pattern}");
     }
 }

@@ -4,15 +4,15 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use clnrm_backends::{
-    Attributes, Dropped, Ended, Outcome, Source, Span, SpanKind, Status, StatusCode, Value,
+    Attributes, Dropped, Outcome, Source, Span, SpanKind, Status, StatusCode, Value,
 };
 use clnrm_engine::{Cx, Query, Unit};
 
 use crate::judge::{TraceSet, names_lifecycle};
-use crate::model::{Exit, MODEL, Scenario, Test};
+use crate::model::{MODEL, Scenario, Test};
 use crate::outcome::{OUTCOME, Run};
 use crate::render::{cell_of, number_of, numbered};
-use crate::report::steps::service_failure;
+use crate::steps::steps_succeeded;
 
 /// The spans of a scenario, or with an empty part those of the whole test, laid end to end in the
 /// order of the file; `None` as long as some run of it is not known.
@@ -54,25 +54,6 @@ fn lifecycle_names(test: &Test) -> BTreeSet<String> {
     let events = services
         .flat_map(|service| ["start", "exec", "stop"].map(|event| format!("{service}.{event}")));
     events.chain(test.scenarios.iter().map(|scenario| scenario.name.clone())).collect()
-}
-
-/// Whether a scenario did what it says, by its steps alone.
-pub(crate) fn steps_succeeded(scenario: &Scenario, outcome: &Outcome) -> bool {
-    let ends = outcome.steps.iter().map(|step| &step.ended);
-    let as_expected =
-        scenario.steps.iter().zip(ends).all(|(step, ended)| as_expected(step.exit, ended));
-    let all = as_expected && outcome.services.iter().all(|it| service_failure(it).is_none());
-    all != scenario.expect_failure
-}
-
-/// Whether a step ended as it must.
-pub(crate) fn as_expected(exit: Exit, ended: &Ended) -> bool {
-    match (exit, ended) {
-        (Exit::Code(expected), Ended::Code(code)) => expected == *code,
-        (Exit::Failure, Ended::Code(code)) => *code != 0,
-        (Exit::Failure, Ended::Signal(_)) => true,
-        _ => false,
-    }
 }
 
 /// Id of the trace that `clnrm.run` and `clnrm.test` belong to; runs have random ones. Ids of the
@@ -181,7 +162,7 @@ fn moved(span: &Span, offset: i64) -> Span {
 mod tests {
     use std::time::Duration;
 
-    use clnrm_backends::{Output, Signals, StepOutcome};
+    use clnrm_backends::{Ended, Output, Signals, StepOutcome};
 
     use super::*;
 

@@ -30,6 +30,10 @@ pub(super) fn judge(index: &Index<'_>, expected: &Assertion, verdict: &mut Verdi
                 verdict.fail("", "a step or a service did not end as it must", None);
             }
         }
+        Assertion::Unknown(name) => {
+            let message = format!("`{name}` cannot be checked: clnrm knows no such assertion");
+            verdict.fail("", message, None);
+        }
         Assertion::ServiceStarts(service) => match named(&format!("{service}.start")) {
             Some(span) if span.status.code != StatusCode::Error => {}
             Some(_) => verdict.fail("", format!("`{service}` did not become ready"), None),

@@ -21,17 +21,20 @@ pub(super) fn read_all(root: &Table<'_>, test: &mut Test) {
         otel_validation(&table, test);
     }
     match root.value(&["assertions"]) {
-        Some((Tree::Array(_), path)) => {
-            let message = "a list of `assertions` is not checked: clnrm knows none";
-            let problem = Problem::warning("parse/unknown-assertion", At::Key(path), message);
-            root.problem(problem.hint("expect spans, an exit code or output instead"));
-        }
+        Some((Tree::Array(_), path)) => unchecked(root, "assertions", path, test),
         Some((value, path)) => {
             if let Some(table) = root.as_table(value, path) {
                 assertions(&table, test);
             }
         }
         None => {}
+    }
+    if let Some((_, path)) = root.value(&["validation"]) {
+        unchecked(root, "validation", path, test);
+    }
+    let older = root.table(&["test"]).and_then(|test| test.table(&["assertions"]));
+    if let Some(table) = older {
+        assertions(&table, test);
     }
     // Those of the whole test first, in the order of the file otherwise.
     test.expectations.sort_by_key(|placed| placed.scenario.map_or(0, |scenario| scenario + 1));
@@ -68,6 +71,15 @@ pub(super) fn read(expect: &Table<'_>, scenario: Option<usize>, test: &mut Test)
         let path = table.path().clone();
         let expectation = Expectation::Hermeticity(hermeticity(&table, services));
         test.expectations.push(Placed { scenario, path, expectation });
+        for key in OF_HERMETICITY {
+            if let Some((_, path)) = table.value(&[key]) {
+                unchecked(&table, key, path, test);
+            }
+        }
+        table.finish_expectation();
+    }
+    if expect.entries().next().is_none() {
+        expect.says_nothing(expect.path().clone(), "expects nothing");
     }
     expect.finish_expectation();
 }
@@ -82,7 +94,7 @@ fn hosts(test: &Test) -> Vec<String> {
 fn windows(table: &Table<'_>) -> Vec<(KeyPath, WindowExpectation)> {
     let window = WindowExpectation {
         outer: table.string(&["outer"]),
-        contains: table.strings(&["contains"]).unwrap_or_default(),
+        contains: table.names(&["contains"]).unwrap_or_default(),
         start: table.string(&["start_span", "start"]),
         end: table.string(&["end_span", "end"]),
         duration_ms: Range {
@@ -98,7 +110,7 @@ fn windows(table: &Table<'_>) -> Vec<(KeyPath, WindowExpectation)> {
     }
     for (outer, value, path) in table.unknown() {
         let Some(inner) = table.as_table(value, path.clone()) else { continue };
-        let contains = inner.strings(&["contains"]).unwrap_or_default();
+        let contains = inner.names(&["contains"]).unwrap_or_default();
         inner.finish_expectation();
         let outer = Some(outer.to_owned());
         windows.push((path, WindowExpectation { outer, contains, ..Default::default() }));
@@ -110,14 +122,14 @@ fn windows(table: &Table<'_>) -> Vec<(KeyPath, WindowExpectation)> {
 }
 
 fn hermeticity(table: &Table<'_>, services: Vec<String>) -> HermeticityExpectation {
-    let resource = table.table(&["resource_attrs"]);
-    let span = table.table(&["span_attrs"]);
+    let resource = table.filled(&["resource_attrs"]);
+    let span = table.filled(&["span_attrs"]);
     let mut resource_must_match =
         resource.as_ref().map(|it| predicates(it, "must_match")).unwrap_or_default();
     resource_must_match.extend(predicates(table, "resource_attrs_must_match"));
     let mut forbid_keys =
-        span.as_ref().and_then(|it| it.strings(&["forbid_keys"])).unwrap_or_default();
-    forbid_keys.extend(table.strings(&["span_attrs_forbid_keys"]).unwrap_or_default());
+        span.as_ref().and_then(|it| it.names(&["forbid_keys"])).unwrap_or_default();
+    forbid_keys.extend(table.names(&["span_attrs_forbid_keys"]).unwrap_or_default());
     let no_network = table.boolean(&["allow_network"]).map(|allowed| !allowed);
     let closed = table.boolean(&["no_external_services"]);
     if (closed, no_network) == (Some(true), Some(false)) {
@@ -129,7 +141,6 @@ fn hermeticity(table: &Table<'_>, services: Vec<String>) -> HermeticityExpectati
         inner.finish_expectation();
     }
     let allowed_hosts = table.strings(&["allowed_hosts"]).unwrap_or_default();
-    table.finish_expectation();
     HermeticityExpectation {
         no_external_services: closed.or(no_network).unwrap_or(false),
         allowed_hosts,
@@ -157,7 +168,7 @@ fn otel_validation(table: &Table<'_>, test: &mut Test) {
         }
     }
     for table in table.tables(&["expected_traces"]) {
-        let names = table.strings(&["span_names"]).unwrap_or_default();
+        let names = table.names(&["span_names"]).unwrap_or_default();
         let complete = table.boolean(&["complete"]).unwrap_or(true);
         let must_include = pairs(&table, "parent_child");
         table.finish_expectation();
@@ -188,22 +199,26 @@ fn otel_validation(table: &Table<'_>, test: &mut Test) {
     }
     if let Some(table) = table.table(&["expect_hermeticity"]) {
         let expectation = Expectation::Hermeticity(hermeticity(&table, hosts(test)));
+        table.finish_expectation();
         found.push((table.path().clone(), expectation));
     }
     table.finish_expectation();
+    if enabled && found.is_empty() {
+        table.says_nothing(table.path().clone(), "expects nothing");
+    }
     if enabled {
         let placed = |(path, expectation)| Placed { scenario: None, path, expectation };
         test.expectations.extend(found.into_iter().map(placed));
     }
 }
 
-/// `[assertions]`: those that are known are judged, of others it is said that they are not.
+/// `[assertions]`: those that are known are judged, any other fails.
 fn assertions(table: &Table<'_>, test: &mut Test) {
     let mut add = |key: &str, expectation| {
         let path = table.path().key(key);
         test.expectations.push(Placed { scenario: None, path, expectation });
     };
-    if table.boolean(&["execution_should_be_hermetic"]) == Some(true) {
+    if is_asserted(table, "execution_should_be_hermetic") {
         let expectation =
             HermeticityExpectation { no_external_services: true, ..Default::default() };
         add("execution_should_be_hermetic", Expectation::Hermeticity(expectation));
@@ -212,7 +227,7 @@ fn assertions(table: &Table<'_>, test: &mut Test) {
         let assertion = Assertion::ExecutedCommands(count);
         add("container_should_have_executed_commands", Expectation::Assertion(assertion));
     }
-    if table.boolean(&["all_steps_should_succeed"]) == Some(true) {
+    if is_asserted(table, "all_steps_should_succeed") {
         add("all_steps_should_succeed", Expectation::Assertion(Assertion::AllStepsSucceed));
     }
     if let Some(service) = table.string(&["service_should_start"]) {
@@ -227,17 +242,31 @@ fn assertions(table: &Table<'_>, test: &mut Test) {
             hermeticity.services.clone_from(&services);
         }
     }
-    unknown_assertions(table);
-}
-
-/// Says of every assertion nobody knows that it is not checked.
-fn unknown_assertions(table: &Table<'_>) {
     for (name, _, path) in table.unknown() {
-        let message = format!("`{name}` is not checked: clnrm knows no such assertion");
-        let problem = Problem::warning("parse/unknown-assertion", At::Key(path), message);
-        table.problem(problem.did_you_mean(name, ASSERTIONS));
+        unchecked(table, name, path, test);
     }
 }
+
+/// An assertion that clnrm does not know: a warning when the file is checked, and a failure when the
+/// test has run.
+fn unchecked(table: &Table<'_>, name: &str, path: KeyPath, test: &mut Test) {
+    let message =
+        format!("`{name}` cannot be checked, so the test fails: clnrm knows no such assertion");
+    let problem = Problem::warning("parse/unknown-assertion", At::Key(path.clone()), message);
+    let problem = problem.hint("expect spans, an exit code or output instead");
+    table.problem(problem.did_you_mean(name, ASSERTIONS));
+    let expectation = Expectation::Assertion(Assertion::Unknown(name.to_owned()));
+    test.expectations.push(Placed { scenario: None, path, expectation });
+}
+
+/// Whether an assertion that is on or off is on; off, it would say nothing.
+fn is_asserted(table: &Table<'_>, key: &'static str) -> bool {
+    table.demand(&[key]) == Some(true)
+}
+
+/// What 0.6.0 had in `[expect.hermeticity]` and nothing can look at.
+const OF_HERMETICITY: [&str; 4] =
+    ["allow_filesystem_read", "allow_filesystem_write", "allowed_env_vars", "forbidden_syscalls"];
 
 /// The assertions that are judged.
 const ASSERTIONS: [&str; 4] = [
@@ -248,12 +277,12 @@ const ASSERTIONS: [&str; 4] = [
 ];
 
 fn span(table: &Table<'_>) -> SpanExpectation {
-    let attributes = table.table(&["attrs", "attributes"]);
-    let events = table.table(&["events"]);
-    let children = table.table(&["children"]);
+    let attributes = table.filled(&["attrs", "attributes"]);
+    let events = table.filled(&["events"]);
+    let children = table.filled(&["children"]);
     let part = |table: &Option<Table<'_>>, key| table.as_ref().map(|table| predicates(table, key));
     let names = |table: &Option<Table<'_>>, key| {
-        table.as_ref().and_then(|table| table.strings(&[key])).unwrap_or_default()
+        table.as_ref().and_then(|table| table.names(&[key])).unwrap_or_default()
     };
     let span = SpanExpectation {
         name: table.string(&["name"]).unwrap_or_default(),
@@ -267,6 +296,9 @@ fn span(table: &Table<'_>) -> SpanExpectation {
         duration_ms: table.table(&["duration_ms"]).map(|range| {
             let read = Range { min: range.number(&["min"]), max: range.number(&["max"]) };
             range.finish_expectation();
+            if read.max.is_none() && read.min.is_none_or(|min| min <= 0.0) {
+                range.says_nothing(range.path().clone(), "holds of every duration");
+            }
             read
         }),
         count: table.value(&["count"]).and_then(|(value, path)| bounds(table, value, path)),
@@ -296,6 +328,9 @@ fn predicates(table: &Table<'_>, key: &'static str) -> BTreeMap<String, Predicat
     let mut read = BTreeMap::new();
     match table.value(&[key]) {
         Some((Tree::Table(entries), path)) => {
+            if entries.is_empty() {
+                table.says_nothing(path.clone(), "names no attribute");
+            }
             for (name, value) in entries {
                 if let Some(predicate) = predicate(table, value, path.key(name)) {
                     read.insert(name.clone(), predicate);
@@ -303,6 +338,9 @@ fn predicates(table: &Table<'_>, key: &'static str) -> BTreeMap<String, Predicat
             }
         }
         Some((Tree::Array(items), path)) => {
+            if items.is_empty() {
+                table.says_nothing(path.clone(), "names no attribute");
+            }
             for (index, item) in items.iter().enumerate() {
                 let pair = if let Tree::String(text) = item { text.split_once('=') } else { None };
                 match pair {
@@ -343,6 +381,9 @@ fn predicate(table: &Table<'_>, value: &Tree, path: KeyPath) -> Option<Predicate
         },
     };
     rule.finish_expectation();
+    if matches!(&predicate.contains, Some(Literal::String(part)) if part.is_empty()) {
+        rule.says_nothing(rule.path().key("contains"), "holds of every text");
+    }
     if predicate == Predicate::default() {
         let at = At::Key(rule.path().clone());
         let problem = Problem::error("parse/predicate", at, "nothing is said of this attribute");
@@ -376,10 +417,10 @@ fn graph(table: &Table<'_>) -> GraphExpectation {
             .flat_map(|key| pairs(table, key))
             .collect(),
         must_not_cross: pairs(table, "must_not_cross"),
-        acyclic: table.boolean(&["acyclic"]),
+        acyclic: table.demand(&["acyclic"]),
         max_depth: table.count(&["max_depth"]),
-        must_be_connected: table.boolean(&["must_be_connected"]),
-        single_root: table.boolean(&["single_root"]),
+        must_be_connected: table.demand(&["must_be_connected"]),
+        single_root: table.demand(&["single_root"]),
     };
     table.finish_expectation();
     graph
@@ -398,7 +439,7 @@ fn counts(table: &Table<'_>) -> CountsExpectation {
     };
     let by = |keys: &[&'static str]| {
         let mut read = BTreeMap::new();
-        if let Some(names) = table.table(keys) {
+        if let Some(names) = table.filled(keys) {
             for (name, value, path) in names.entries() {
                 if let Some(bounds) = bounds(&names, value, path) {
                     read.insert(name.to_owned(), bounds);
@@ -446,12 +487,15 @@ fn bounds(table: &Table<'_>, value: &Tree, path: KeyPath) -> Option<Bounds> {
         exactly: rule.count(&["eq"]),
     };
     rule.finish_expectation();
+    if bounds == (Bounds { at_least: Some(0), ..Bounds::default() }) {
+        rule.says_nothing(rule.path().clone(), "holds of every number");
+    }
     Some(bounds)
 }
 
 fn status(table: &Table<'_>) -> StatusExpectation {
     let mut by_name = BTreeMap::new();
-    if let Some(names) = table.table(&["by_name"]) {
+    if let Some(names) = table.filled(&["by_name"]) {
         for (name, value, path) in names.entries() {
             if let Some(status) = one_status(&names, value, path) {
                 by_name.insert(name.to_owned(), status);
@@ -490,6 +534,9 @@ fn pairs(table: &Table<'_>, key: &'static str) -> Vec<(String, String)> {
         table.wrong_type(path, "a list of pairs", value);
         return Vec::new();
     };
+    if items.is_empty() {
+        table.says_nothing(path.clone(), "names no pair");
+    }
     let read = |(index, item): (usize, &Tree)| match item {
         // An older way to write it.
         Tree::Table(_) => {

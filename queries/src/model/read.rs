@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::words::{self, Meant};
 use crate::diagnostic::{At, Fix, KeyPath, Problem, UNKNOWN_EXPECTATION, nearest};
 use crate::document::Tree;
 
@@ -61,6 +62,11 @@ impl<'a> Table<'a> {
 
     fn entry(&self, key: &str) -> Option<&'a (String, Tree)> {
         self.entries.iter().find(|(name, _)| name == key)
+    }
+
+    /// Whether the key is there.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.entry(key).is_some()
     }
 
     pub(super) fn string(&self, keys: &[&'static str]) -> Option<String> {
@@ -125,6 +131,33 @@ impl<'a> Table<'a> {
                 .collect(),
             other => self.wrong(path, "a list of strings", other),
         }
+    }
+
+    /// Names of which at least one is meant: a list of strings that is not empty, or one string.
+    pub(super) fn names(&self, keys: &[&'static str]) -> Option<Vec<String>> {
+        let names = self.strings(keys)?;
+        if names.is_empty()
+            && let Some((_, path)) = self.value(keys)
+        {
+            self.says_nothing(path, "names nothing");
+        }
+        Some(names)
+    }
+
+    /// Something that is demanded when it is true; false would demand nothing.
+    pub(super) fn demand(&self, keys: &[&'static str]) -> Option<bool> {
+        let demanded = self.boolean(keys)?;
+        if !demanded && let Some((_, path)) = self.value(keys) {
+            self.says_nothing(path, "expects nothing when it is false");
+        }
+        Some(demanded)
+    }
+
+    /// An expectation that would hold whatever the run did.
+    pub(super) fn says_nothing(&self, path: KeyPath, why: &str) {
+        let message = format!("`{path}` {why}");
+        let problem = Problem::error("shape/empty-expectation", At::Key(path), message);
+        self.problem(problem.hint("say what is expected, or take it out"));
     }
 
     /// An argument vector: a list of strings, or one string split like a shell does.
@@ -212,6 +245,15 @@ impl<'a> Table<'a> {
         self.as_table(value, path)
     }
 
+    /// A table of an expectation, which must have an entry.
+    pub(super) fn filled(&self, keys: &[&'static str]) -> Option<Table<'a>> {
+        let table = self.table(keys)?;
+        if table.entries.is_empty() {
+            self.says_nothing(table.path.clone(), "is empty");
+        }
+        Some(table)
+    }
+
     /// The tables in a list of tables; a single table is a list of one.
     pub(super) fn tables(&self, keys: &[&'static str]) -> Vec<Table<'a>> {
         match self.value(keys) {
@@ -280,17 +322,42 @@ impl<'a> Table<'a> {
 
     fn finish_as(&self, code: &str) {
         let known = self.known.borrow();
-        for (name, _) in self.entries.iter().filter(|(name, _)| !known.contains(&name.as_str())) {
-            let at = At::Key(self.path.key(name));
-            let message = format!("unknown key `{name}`");
-            let problem = Problem::warning(code, at, message);
-            let problem = problem.did_you_mean(name, known.iter().copied());
+        for (name, value) in &self.entries[..] {
+            if known.contains(&name.as_str()) {
+                continue;
+            }
+            let meant = words::meant(name, value, &known);
+            let is_expectation = code == UNKNOWN_EXPECTATION || meant.is_some();
+            let problem =
+                self.unknown_key(if is_expectation { UNKNOWN_EXPECTATION } else { code }, name);
+            let problem = match &meant {
+                Some(Meant::Elsewhere(place)) => problem.hint(format!("it belongs in {place}")),
+                Some(Meant::Misspelt(meant)) => problem.hint(format!("did you mean `{meant}`?")),
+                _ => match nearest(name, known.iter().copied()) {
+                    Some(near) => problem.hint(format!("did you mean `{near}`?")),
+                    None if is_expectation => problem.hint(
+                        "it looks like an expectation, and clnrm does not know it; \
+                         `clnrm gen` prints those it knows",
+                    ),
+                    None => problem,
+                },
+            };
             self.problem(match nearest(name, known.iter().copied()) {
-                Some(meant) if self.entry(meant).is_none() => {
-                    problem.fix(Fix::Rename(self.path.key(name), meant.to_owned()))
+                Some(near) if self.entry(near).is_none() => {
+                    problem.fix(Fix::Rename(self.path.key(name), near.to_owned()))
                 }
                 _ => problem,
             });
+        }
+    }
+
+    /// An expectation that clnrm does not know is an error: the test would pass without it.
+    fn unknown_key(&self, code: &str, name: &str) -> Problem {
+        let at = At::Key(self.path.key(name));
+        let message = format!("unknown key `{name}`");
+        match code {
+            UNKNOWN_EXPECTATION => Problem::error(code, at, message),
+            _ => Problem::warning(code, at, message),
         }
     }
 }

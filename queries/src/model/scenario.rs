@@ -50,6 +50,8 @@ pub(crate) struct Step {
     pub service_path: KeyPath,
     /// Argument vector.
     pub argv: Vec<String>,
+    /// Where that is written.
+    pub command_path: KeyPath,
     /// Environment on top of the service's.
     pub env: BTreeMap<String, String>,
     /// Working directory.
@@ -104,7 +106,14 @@ pub(super) fn share_environment(test: &mut Test) {
     let (name, path) = (test.name.clone(), scenarios[0].path.clone());
     let limits = scenarios.iter().map(|scenario| scenario.time_limit);
     let time_limit = limits.sum();
-    let expect_failure = scenarios.iter().any(|scenario| scenario.expect_failure);
+    let expect_failure = scenarios.iter().all(|scenario| scenario.expect_failure);
+    for scenario in scenarios.iter().filter(|it| it.expect_failure && !expect_failure) {
+        let at = At::Key(scenario.path.key("expect_failure"));
+        let message =
+            "with `isolation = \"test\"` all scenarios are one run, which fails or does not";
+        let problem = Problem::error("parse/conflict", at, message);
+        test.problems.push(problem.hint("use `should_fail` on the step that must fail"));
+    }
     let concurrent = scenarios.iter().all(|scenario| scenario.concurrent);
     let settle = scenarios.iter().filter_map(|scenario| scenario.settle).max();
     let retries = scenarios.iter().map(|scenario| scenario.retries).max().unwrap_or(0);
@@ -149,18 +158,7 @@ fn read(table: &Table<'_>, test: &mut Test) -> Scenario {
     let service = table.string(&["service"]);
     let service_path = table.path().key("service");
     let env = table.environment(&["env", "environment"]);
-    let own_steps = scenario.steps.len();
     scenario.steps.extend(run(table, &scenario.name));
-    if let Some(code) = exit_code(table) {
-        match &mut scenario.steps[own_steps..] {
-            [run] => run.exit = Exit::Code(code),
-            _ => {
-                let at = At::Key(table.path().key("expected_exit_code"));
-                let message = "this belongs to one of the scenario's steps";
-                table.problem(Problem::error("parse/exit-code", at, message));
-            }
-        }
-    }
     for step in &mut scenario.steps {
         if step.service.is_none() {
             step.service.clone_from(&service);
@@ -265,8 +263,14 @@ fn allowed_host(said: &str) -> Result<Vec<Host>, &'static str> {
 /// `run`: shell text, or a list of `{service, command}`.
 fn run(table: &Table<'_>, name: &str) -> Vec<Step> {
     match table.value(&["run"]) {
-        Some((Tree::String(text), path)) => vec![Step::new(name, path, shell(text))],
+        Some((Tree::String(text), path)) => {
+            let command_path = path.clone();
+            let path =
+                if EXPECTED.iter().any(|key| table.has(key)) { table.path().clone() } else { path };
+            vec![expected(table, Step { command_path, ..Step::new(name, path, shell(text)) })]
+        }
         Some((Tree::Array(_), _)) => {
+            misplaced(table);
             let commands = table.tables(&["run"]).into_iter().enumerate();
             commands
                 .filter_map(|(index, table)| step(&table, &format!("{name}-{}", index + 1)))
@@ -276,7 +280,61 @@ fn run(table: &Table<'_>, name: &str) -> Vec<Step> {
             table.wrong_type(path, "shell text or a list of commands", other);
             Vec::new()
         }
-        None => Vec::new(),
+        None => {
+            misplaced(table);
+            Vec::new()
+        }
+    }
+}
+
+/// The keys that say how a step must end and what it must write, in the order of [`expected`].
+const EXPECTED: [&str; 11] = [
+    "expected_exit_code",
+    "should_fail",
+    "expected_output_regex",
+    "expected_output_regex_not",
+    "expected_output_contains",
+    "expected_output",
+    "retry",
+    "retry_on_failure",
+    "max_retries",
+    "workdir",
+    "working_dir",
+];
+
+/// Refuses keys of steps on a scenario whose steps have tables of their own.
+fn misplaced(table: &Table<'_>) {
+    for key in EXPECTED {
+        if let Some((_, path)) = table.value(&[key]) {
+            let message = format!("`{key}` belongs to one of the scenario's steps");
+            table.problem(Problem::error("parse/misplaced", At::Key(path), message));
+        }
+    }
+}
+
+/// `step` with what the keys of `table` say of its end and its output.
+fn expected(table: &Table<'_>, step: Step) -> Step {
+    let code = exit_code(table);
+    let should_fail = table.boolean(&["should_fail"]).unwrap_or(false);
+    if should_fail && code == Some(0) {
+        let at = At::Key(table.path().key("should_fail"));
+        let message = "a step that should fail cannot be expected to end with 0";
+        table.problem(Problem::error("parse/exit-code", at, message));
+    }
+    let (retries, retry_delay) = retries(table);
+    Step {
+        workdir: table.string(&["workdir", "working_dir"]),
+        exit: match code {
+            Some(code) => Exit::Code(code),
+            None if should_fail => Exit::Failure,
+            None => Exit::Code(0),
+        },
+        stdout_matches: table.string(&["expected_output_regex"]),
+        stdout_matches_not: table.string(&["expected_output_regex_not"]),
+        stdout_contains: table.string(&["expected_output_contains", "expected_output"]),
+        attempts: retries.saturating_add(1),
+        retry_delay,
+        ..step
     }
 }
 
@@ -320,43 +378,21 @@ fn steps(table: &Table<'_>) -> Vec<Step> {
 fn step(table: &Table<'_>, default_name: &str) -> Option<Step> {
     let name = table.string(&["name"]).unwrap_or_else(|| default_name.to_owned());
     let argv = table.command(&["command", "cmd", "run"]);
-    let code = exit_code(table);
-    let should_fail = table.boolean(&["should_fail"]).unwrap_or(false);
-    if should_fail && code == Some(0) {
-        let at = At::Key(table.path().key("should_fail"));
-        let message = "a step that should fail cannot be expected to end with 0";
-        table.problem(Problem::error("parse/exit-code", at, message));
-    }
-    let retries = retries(table);
+    let command = ["command", "cmd", "run"].into_iter().find(|key| table.has(key));
     let step = Step {
         service: table.string(&["service"]),
         service_path: table.path().key("service"),
+        command_path: table.path().key(command.unwrap_or("command")),
         env: table.environment(&["env", "environment"]),
-        workdir: table.string(&["workdir", "working_dir"]),
         time_limit: table.limit(),
-        exit: match code {
-            Some(code) => Exit::Code(code),
-            None if should_fail => Exit::Failure,
-            None => Exit::Code(0),
-        },
-        stdout_matches: table.string(&["expected_output_regex"]),
-        stdout_matches_not: table.string(&["expected_output_regex_not"]),
-        stdout_contains: table.string(&["expected_output_contains", "expected_output"]),
         continue_on_failure: table.boolean(&["continue_on_failure"]).unwrap_or(false),
-        attempts: retries.0.saturating_add(1),
-        retry_delay: retries.1,
-        ..Step::new(&name, table.path().clone(), Vec::new())
+        ..expected(table, Step::new(&name, table.path().clone(), Vec::new()))
     };
     table.skip(&["description", "depends_on"]);
-    if let Some((_, path)) = table.value(&["assertions"]) {
-        let message = "`assertions` of a step are not checked: clnrm knows none";
-        let problem = Problem::warning("parse/unknown-assertion", At::Key(path), message);
-        table.problem(problem.hint("expect spans, an exit code or output instead"));
-    }
     table.finish();
     match argv {
-        Some(argv) if !argv.is_empty() => Some(Step { argv, ..step }),
-        _ => {
+        Some(argv) => Some(Step { argv, ..step }),
+        None => {
             let at = At::Key(table.path().clone());
             let message = format!("the step `{name}` has no command");
             table.problem(Problem::error("shape/no-command", at, message));
@@ -422,6 +458,7 @@ impl Step {
             name: name.to_owned(),
             service: None,
             service_path: path.clone(),
+            command_path: path.clone(),
             path,
             argv,
             env: BTreeMap::new(),

@@ -246,6 +246,11 @@ impl<'a> Template<'a> {
             let message = format!("the matrix has {cells} cells, the most is 1000");
             return Err(SyntaxError::new(NOWHERE, message).code("render/matrix"));
         }
+        if let Some((axis, _)) = self.axes.iter().find(|(_, values)| values.is_empty()) {
+            let message = format!("the axis `{axis}` of the matrix is empty, so there is no test");
+            let error = SyntaxError::new(place_of(self.text, axis), message).code("render/matrix");
+            return Err(error.hint("give it values, or take the file out"));
+        }
         let cell = matrix::cell(&self.axes, &self.unit.part);
         for (axis, value) in cell {
             self.lifted.matrix.insert(axis, value);
@@ -264,10 +269,7 @@ impl<'a> Template<'a> {
         let seed = self.lifted.seed;
         let clock = self.clock();
         let env = |name: &str| self.env(name);
-        let place = |name: &str| {
-            let pattern = Regex::new(&format!(r"(?m)^\s*{}\s*=", regex::escape(name)));
-            pattern.ok().and_then(|it| it.find(text)).map_or(NOWHERE, |found| found.start())
-        };
+        let place = |name: &str| place_of(text, name);
         let outside = |name: &str| self.fallback(name).map(|(value, _)| value);
         let mut render = |template: &str, known: &Lifted| {
             let (_, _, parsed, defaults) = parse(cx, "", "variable", template)?;
@@ -467,4 +469,10 @@ fn context(lifted: &Lifted) -> Context {
         }
     }
     context
+}
+
+/// Where a text sets a key of this name, by the looks of its lines.
+fn place_of(text: &str, name: &str) -> usize {
+    let pattern = Regex::new(&format!(r"(?m)^\s*{}\s*=", regex::escape(name)));
+    pattern.ok().and_then(|it| it.find(text)).map_or(NOWHERE, |found| found.start())
 }

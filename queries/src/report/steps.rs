@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use clnrm_backends::{Ended, Outcome, ServiceOutcome, Source, StepOutcome};
+use clnrm_backends::{Ended, Outcome, Source, StepOutcome};
 use regex::RegexBuilder;
 
 use super::locate::Place;
@@ -10,7 +10,7 @@ use super::{Failure, Locator};
 use crate::diagnostic::{At, KeyPath, Part};
 use crate::model::{Exit, Scenario, Step, Test};
 use crate::shape;
-use crate::traces::as_expected;
+use crate::steps::{as_expected, missing_failure, service_failure};
 
 /// How many lines of output are shown.
 const SHOWN_LINES: usize = 12;
@@ -30,7 +30,9 @@ pub(super) fn failures(
     };
     let mut failures = Vec::new();
     let order = shape::start_order(&test.services).unwrap_or_default();
-    for (index, service) in order.iter().map(|index| &test.services[*index]).enumerate() {
+    // A service that failed is told as the reason why no step failed by itself.
+    let judged = order.iter().filter(|_| !scenario.expect_failure);
+    for (index, service) in judged.map(|index| &test.services[*index]).enumerate() {
         let Some(outcome) = outcome.services.get(index) else { continue };
         if let Some(reason) = service_failure(outcome) {
             let subject = format!("service `{}`", service.id);
@@ -39,16 +41,19 @@ pub(super) fn failures(
     }
     for (step, outcome) in scenario.steps.iter().zip(&outcome.steps) {
         for (key, message) in step_failures(step, outcome) {
+            if scenario.expect_failure && key == "expected_exit_code" {
+                continue;
+            }
             let output = format!("{}{}", outcome.stdout.text(), outcome.stderr.text());
             let subject = format!("step `{}`", step.name);
             failures.push(fail(&step.path.key(key), subject, message, &output));
         }
     }
-    if scenario.expect_failure {
+    if scenario.expect_failure
+        && let Some(message) = missing_failure(scenario, outcome)
+    {
         let subject = format!("scenario `{}`", scenario.name);
-        let message = "every step ended as it must, expected a failure".to_owned();
-        let surprise = failures.is_empty().then(|| fail(&scenario.path, subject, message, ""));
-        failures = surprise.into_iter().collect();
+        failures.push(fail(&scenario.path.key("expect_failure"), subject, message, ""));
     }
     for reason in &outcome.incomplete {
         failures.push(fail(&scenario.path, "the run".to_owned(), reason.clone(), ""));
@@ -78,12 +83,12 @@ pub(super) fn rule_path(path: &KeyPath, rule: &str) -> KeyPath {
 }
 
 /// The keys of the step that do not hold, each with the reason.
-fn step_failures(step: &Step, outcome: &StepOutcome) -> Vec<(&'static str, String)> {
+pub(crate) fn step_failures(step: &Step, outcome: &StepOutcome) -> Vec<(&'static str, String)> {
     let mut failures = Vec::new();
     if outcome.ended == Ended::Skipped {
         return failures;
     }
-    if !as_expected(step.exit, &outcome.ended) {
+    if !as_expected(step, &outcome.ended) {
         let expected = match step.exit {
             Exit::Code(code) => format!("expected exit code {code}"),
             Exit::Failure => "expected it to fail".to_owned(),
@@ -124,18 +129,6 @@ fn step_failures(step: &Step, outcome: &StepOutcome) -> Vec<(&'static str, Strin
 /// A text of the file as it is shown within a line.
 fn in_a_line(text: &str) -> String {
     text.replace('\n', "\\n").replace('\r', "\\r").replace('\t', "\\t")
-}
-
-/// Why a service is not what it must be: ready, and up until it is stopped or ends with 0.
-pub(crate) fn service_failure(outcome: &ServiceOutcome) -> Option<String> {
-    match &outcome.ended {
-        _ if outcome.failed.is_some() => outcome.failed.clone(),
-        None | Some(Ended::Code(0)) => None,
-        Some(Ended::Code(code)) => Some(format!("it ended with exit code {code}")),
-        Some(Ended::Signal(signal)) => Some(format!("it was ended by signal {signal}")),
-        Some(Ended::NotStarted(reason)) => Some(format!("it did not start: {reason}")),
-        Some(Ended::TimedOut | Ended::Skipped) => Some("it did not run".to_owned()),
-    }
 }
 
 fn text(bytes: &[u8]) -> Cow<'_, str> {

@@ -1,0 +1,61 @@
+//! Steps do something, and what is expected of their output can fail.
+
+use crate::diagnostic::{At, KeyPath, Problem};
+use crate::expectation::{Expectation, Predicate};
+use crate::model::{Step, Test};
+
+pub(super) fn check(test: &Test, problems: &mut Vec<Problem>) {
+    for step in test.scenarios.iter().flat_map(|scenario| &scenario.steps) {
+        if does_nothing(step) {
+            let at = At::Key(step.command_path.clone());
+            let message = format!("the command of step `{}` is empty", step.name);
+            let problem = Problem::error("shape/no-command", at, message);
+            problems.push(problem.hint("write what it runs; `true` does nothing on purpose"));
+        }
+        let pattern = step.stdout_matches.iter();
+        pattern.for_each(|it| matches_all(it, step.path.key("expected_output_regex"), problems));
+        if step.stdout_contains.as_deref() == Some("") {
+            let path = step.path.key("expected_output_contains");
+            problems.push(always(path, "every output contains an empty text"));
+        }
+    }
+    for placed in &test.expectations {
+        let (path, predicates) = match &placed.expectation {
+            Expectation::Span(span) => {
+                let all = span.attributes_all.iter().chain(&span.attributes_any);
+                (placed.path.key("attrs"), all.collect::<Vec<_>>())
+            }
+            Expectation::Hermeticity(hermeticity) => {
+                let path = placed.path.key("resource_attrs").key("must_match");
+                (path, hermeticity.resource_must_match.iter().collect())
+            }
+            _ => continue,
+        };
+        for (name, Predicate { matches, .. }) in predicates {
+            matches.iter().for_each(|it| matches_all(it, path.key(name), problems));
+        }
+    }
+}
+
+/// Whether a command is nothing but blanks and comments of a shell.
+fn does_nothing(step: &Step) -> bool {
+    let script = match &step.argv[..] {
+        [shell, flag, script] if shell.ends_with("sh") && flag.ends_with('c') => script,
+        argv => return argv.iter().all(|word| word.trim().is_empty()),
+    };
+    script.lines().map(str::trim).all(|line| line.is_empty() || line.starts_with('#'))
+}
+
+/// Refuses a pattern that finds itself in every text: it matches an empty one, and not because of
+/// its anchors.
+fn matches_all(pattern: &str, path: KeyPath, problems: &mut Vec<Problem>) {
+    let Ok(regex) = regex::Regex::new(pattern) else { return };
+    if regex.is_match("") && regex.is_match("\u{fffd}\n\u{fffd}") {
+        problems.push(always(path, &format!("`{pattern}` matches every text")));
+    }
+}
+
+fn always(path: KeyPath, message: &str) -> Problem {
+    let problem = Problem::error("shape/empty-expectation", At::Key(path), message);
+    problem.hint("say what is expected, or take it out")
+}
