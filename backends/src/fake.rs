@@ -19,12 +19,13 @@ use crate::{Backend, Cancel, Kept};
 pub struct Fake {
     /// Images by reference; `host` is always there.
     pub images: Mutex<BTreeMap<String, String>>,
-    ran: Mutex<Vec<ActionKey>>,
+    ran: Mutex<Vec<(ActionKey, Duration)>>,
 }
 
 impl Fake {
-    /// The keys of the actions run so far, in order; forgets them.
-    pub fn take_ran(&self) -> Vec<ActionKey> {
+    /// The keys of the actions run so far, in order, each with how long its services got to export
+    /// their spans; forgets them.
+    pub fn take_ran(&self) -> Vec<(ActionKey, Duration)> {
         std::mem::take(&mut self.ran.lock().expect("no holder panics"))
     }
 }
@@ -50,7 +51,7 @@ impl Backend for Fake {
     }
 
     fn run(&self, action: &Action, _: &Cancel) -> Result<Outcome, BackendError> {
-        self.ran.lock().expect("no holder panics").push(action.key());
+        self.ran.lock().expect("no holder panics").push((action.key(), action.settle));
         let mut spans = vec![span("clnrm.scenario", 0, Source::Lifecycle)];
         let mut steps = Vec::new();
         let mut stopped = false;

@@ -285,7 +285,18 @@ struct Scenario {
     run: Option<OneOrMany<TextOr<Step>>>,
     steps: Option<Vec<Step>>,
     step: Option<Vec<Step>>,
+    /// With `run`, as for a step.
     expected_exit_code: Option<u8>,
+    should_fail: Option<bool>,
+    expected_output_regex: Option<String>,
+    expected_output_regex_not: Option<String>,
+    expected_output_contains: Option<String>,
+    expected_output: Option<String>,
+    workdir: Option<String>,
+    working_dir: Option<String>,
+    retry: Option<Retry>,
+    retry_on_failure: Option<bool>,
+    max_retries: Option<u64>,
     timeout: Option<Duration>,
     timeout_ms: Option<u64>,
     /// How long services get, after the last step, to export their spans.
@@ -338,7 +349,6 @@ struct Step {
     max_retries: Option<u64>,
     retry: Option<Retry>,
     depends_on: Option<Strings>,
-    assertions: Option<Value>,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -355,6 +365,8 @@ struct Retry {
 #[derive(Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Expect {
+    /// Whether it is judged although evidence is known to be missing.
+    allow_incomplete: Option<bool>,
     span: Option<Vec<Span>>,
     spans: Option<Vec<Span>>,
     graph: Option<Graph>,
@@ -371,6 +383,10 @@ struct Expect {
 #[derive(Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Span {
+    /// `clnrm`: one of the spans clnrm makes itself.
+    source: Option<String>,
+    /// Whether it is judged although evidence is known to be missing.
+    allow_incomplete: Option<bool>,
     name: String,
     description: Option<String>,
     kind: Option<Kind>,
@@ -451,6 +467,8 @@ type Pairs = Vec<(String, String)>;
 #[derive(Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Graph {
+    /// Whether it is judged although evidence is known to be missing.
+    allow_incomplete: Option<bool>,
     /// `[parent, child]`: some span of the second name is directly under one of the first.
     must_include: Option<Pairs>,
     parent_child: Option<Pairs>,
@@ -466,6 +484,8 @@ struct Graph {
 #[derive(Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Order {
+    /// Whether it is judged although evidence is known to be missing.
+    allow_incomplete: Option<bool>,
     /// `[first, second]`: both occur, and every second has a first that ended before it began.
     must_precede: Option<Pairs>,
     must_follow: Option<Pairs>,
@@ -474,6 +494,8 @@ struct Order {
 #[derive(Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Counts {
+    /// Whether it is judged although evidence is known to be missing.
+    allow_incomplete: Option<bool>,
     spans_total: Option<Bounds>,
     spans: Option<Bounds>,
     events_total: Option<Bounds>,
@@ -489,6 +511,8 @@ struct Counts {
 /// When spans are. Other keys are names of outer spans: `"outer" = { contains = ["inner"] }`.
 #[derive(Serialize, JsonSchema)]
 struct Window {
+    /// Whether it is judged although evidence is known to be missing.
+    allow_incomplete: Option<bool>,
     name: Option<String>,
     description: Option<String>,
     /// Every span that `contains` names lies within some span of this name.
@@ -506,6 +530,8 @@ struct Window {
 #[derive(Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Statuses {
+    /// Whether it is judged although evidence is known to be missing.
+    allow_incomplete: Option<bool>,
     all: Option<Status>,
     /// Goes before `all`.
     by_name: Option<BTreeMap<String, Status>>,
@@ -514,6 +540,8 @@ struct Statuses {
 #[derive(Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Hermeticity {
+    /// Whether it is judged although evidence is known to be missing.
+    allow_incomplete: Option<bool>,
     /// No span names a peer outside the test, and nothing was sent outside.
     no_external_services: Option<bool>,
     allow_network: Option<bool>,

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use clnrm_backends::{Action, ActionKey, Backend, BackendError, Cancel, Outcome};
 use clnrm_engine::{Digest, Engine, Keep, Leaf, Stopped, Unit};
-use clnrm_queries::{PLAN, REPORT, Report, State, encode, numbered};
+use clnrm_queries::{PLAN, REPORT, Report, State, encode, numbered, stored};
 use rayon::ThreadPool;
 
 use self::memory::Memory;
@@ -198,10 +198,17 @@ impl Settle<'_> {
                 stale.extend(tries.again(&reports));
             }
             if !stale.is_empty() && !self.frozen {
-                stale.iter().for_each(|key| engine.forget_effect(Digest(key.0)));
+                for key in stale {
+                    tries.had.insert(key, settled(engine, key));
+                    engine.forget_effect(Digest(key.0));
+                }
                 continue;
             }
             let mut pending = pending(engine, units, &reports);
+            for (key, Wanted { action, .. }) in &mut pending {
+                // Other tests may rest on what the services had time for before.
+                action.settle = tries.had.get(key).copied().unwrap_or_default().max(action.settle);
+            }
             let failed = || reports.iter().flatten().any(|report| is_failed(report));
             let over = self.frozen || self.cancel.is_cancelled() || (self.fail_fast && failed());
             if pending.is_empty() || over {
@@ -362,6 +369,12 @@ impl Settle<'_> {
     }
 }
 
+/// How long the services of a run that is known had to export their spans.
+fn settled(engine: &Engine, key: ActionKey) -> Duration {
+    let outcome = engine.effect(Digest(key.0)).and_then(|bytes| stored(&bytes)?.ok());
+    outcome.map_or(Duration::ZERO, |outcome| outcome.settled)
+}
+
 /// A run that is to be made.
 struct Job {
     key: ActionKey,
@@ -397,6 +410,8 @@ fn chains(pending: BTreeMap<ActionKey, Wanted>) -> Vec<Vec<(ActionKey, Wanted)>>
 struct Tries {
     /// How often each failed, and how often it may.
     failed: BTreeMap<ActionKey, (u32, u32)>,
+    /// How long the services of what is run again had to export their spans.
+    had: BTreeMap<ActionKey, Duration>,
 }
 
 impl Tries {
@@ -514,9 +529,14 @@ fn pending(engine: &mut Engine, units: &[Unit], reports: &[Told]) -> BTreeMap<Ac
         }
     }
     let plans = engine.demand(&PLAN, &parts);
-    let wanted = plans.into_iter().zip(names).filter_map(|(plan, name)| {
-        let action = plan.ok()?.as_ref().as_ref().ok()?.clone();
-        Some((action.key(), Wanted { action, name }))
-    });
-    wanted.collect()
+    let mut wanted = BTreeMap::<ActionKey, Wanted>::new();
+    for (plan, name) in plans.into_iter().zip(names) {
+        let Ok(plan) = plan else { continue };
+        let Ok(action) = plan.as_ref().clone() else { continue };
+        // One run serves all that want it, if its services get the longest time to export.
+        let settle = action.settle;
+        let one = wanted.entry(action.key()).or_insert(Wanted { action, name });
+        one.action.settle = one.action.settle.max(settle);
+    }
+    wanted
 }

@@ -55,6 +55,8 @@ pub(crate) struct SpanExpectation {
     pub children_any: Vec<String>,
     /// Its `service.name`.
     pub service: Option<String>,
+    /// Whether it is one of clnrm's own spans, by its plain name too (`source = "clnrm"`).
+    pub of_clnrm: bool,
 }
 
 /// What an attribute value must be. Values compare by value: `"200"` equals the integer 200.
@@ -62,16 +64,16 @@ pub(crate) struct SpanExpectation {
 pub(crate) struct Predicate {
     /// Equal to this.
     pub eq: Option<Literal>,
-    /// Not equal to this; an absent attribute is not equal to anything.
+    /// There, and not equal to this.
     pub ne: Option<Literal>,
-    /// Numeric bounds; a value that is no number satisfies none of them.
-    pub gte: Option<f64>,
+    /// Bounds, which are numbers; a value that is no number satisfies none of them.
+    pub gte: Option<Literal>,
     /// At most.
-    pub lte: Option<f64>,
+    pub lte: Option<Literal>,
     /// More than.
-    pub gt: Option<f64>,
+    pub gt: Option<Literal>,
     /// Less than.
-    pub lt: Option<f64>,
+    pub lt: Option<Literal>,
     /// A string that contains this, or an array one of whose elements equals it.
     pub contains: Option<Literal>,
     /// The value as text matches this regular expression.

@@ -1,11 +1,13 @@
 //! Judges spans against expectations: one pure function of a trace set and an expectation.
 
+mod absence;
 mod assertion;
 mod attribute;
 mod counts;
 mod graph;
 mod hermeticity;
 mod names;
+mod number;
 mod order;
 mod span;
 mod status;
@@ -17,8 +19,10 @@ use std::collections::BTreeSet;
 use crate::expectation::{
     Expectation, Failure, GraphExpectation, Range, SpanExpectation, Verdict, WindowExpectation,
 };
+pub(crate) use absence::fail_over_gaps;
 use names::Pattern;
 pub(crate) use names::invalid_glob;
+pub(crate) use number::Number;
 use traces::Index;
 
 pub(crate) use traces::TraceSet;
@@ -86,6 +90,7 @@ fn nothing_to_judge(
         return false;
     }
     match expectation {
+        Expectation::Span(SpanExpectation { of_clnrm: true, .. }) => return false,
         Expectation::Assertion(_) => return false,
         // What the kernel saw needs no spans.
         Expectation::Hermeticity(hermeticity) => {
@@ -95,15 +100,13 @@ fn nothing_to_judge(
         _ => {}
     }
     let looks_at_all = looks_at_all(expectation);
-    if looks_at_all && !index.counts_some_lifecycle() {
+    if looks_at_all {
         return true;
     }
     match expectation {
         // A glob without spans is a warning here, so it need not find any as long as others do.
-        Expectation::Status(_) => {
-            !looks_at_all && !patterns.iter().any(|pattern| index.looks_at_lifecycle(pattern))
-        }
-        _ if patterns.is_empty() => !looks_at_all,
+        Expectation::Status(_) => !patterns.iter().any(|pattern| index.looks_at_lifecycle(pattern)),
+        _ if patterns.is_empty() => true,
         _ => !patterns.iter().all(|pattern| index.looks_at_lifecycle(pattern)),
     }
 }

@@ -20,6 +20,7 @@ mod dialect;
 mod document;
 mod expectation;
 mod format;
+mod gaps;
 mod judge;
 mod lint;
 mod model;

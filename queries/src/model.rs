@@ -72,6 +72,8 @@ pub(crate) struct Test {
     pub expectations: Vec<Placed>,
     /// Whether its scenarios share an environment.
     pub one_environment: bool,
+    /// Whether a run may lose spans without failing for that alone.
+    pub allow_incomplete: bool,
     /// What is wrong with the file so far.
     pub problems: Vec<Problem>,
 }
@@ -85,6 +87,15 @@ pub(crate) struct Placed {
     pub path: KeyPath,
     /// What is expected.
     pub expectation: Expectation,
+    /// Whether it is judged although something is known to be missing.
+    pub allow_incomplete: bool,
+}
+
+impl Placed {
+    /// An expectation of the whole test.
+    fn new(path: KeyPath, expectation: Expectation) -> Placed {
+        Placed { scenario: None, path, expectation, allow_incomplete: false }
+    }
 }
 
 /// 2025-01-01T00:00:00Z

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::locate::Locator;
 use crate::diagnostic::{At, Diagnostic, KeyPath, Problem, Severity};
 use crate::expectation::Verdict;
+use crate::gaps::{Gap, gaps};
 use crate::model::{MODEL, Test};
 use crate::outcome::{OUTCOME, Run};
 use crate::render::{IS_MATRIX, numbered};
@@ -331,6 +332,17 @@ impl Reporter<'_> {
                     };
                     let doubts: Vec<Problem> = outcome.doubts.iter().map(doubt).collect();
                     self.tell(&doubts, report);
+                    let gap = |gap: Gap| {
+                        let at = At::Key(scenario.path.clone());
+                        Problem::warning("run/incomplete", at, gap.told)
+                    };
+                    // What fails the run by itself is told as a failure.
+                    let is_failure = |gap: &Gap| {
+                        !self.test.allow_incomplete && outcome.incomplete.contains(&gap.told)
+                    };
+                    let gaps = gaps(self.test, scenario, outcome).into_iter();
+                    let gaps = gaps.filter(|gap| !is_failure(gap)).map(gap);
+                    self.tell(&gaps.collect::<Vec<_>>(), report);
                     entry.failures = steps::failures(self.test, scenario, outcome, &self.locator);
                     let failed = !entry.failures.is_empty();
                     entry.state = if failed { State::Failed } else { State::Passed };

@@ -8,6 +8,7 @@ use clnrm_backends::{
 };
 use clnrm_engine::{Cx, Query, Unit};
 
+use crate::gaps::gaps;
 use crate::judge::{TraceSet, names_lifecycle};
 use crate::model::{MODEL, Scenario, Test};
 use crate::outcome::{OUTCOME, Run};
@@ -31,14 +32,23 @@ fn traces(cx: &Cx<'_>, unit: &Unit) -> Option<TraceSet> {
         None => (0..test.scenarios.len()).collect(),
     };
     let (mut timeline, mut attempts) = (Timeline::default(), Some(0));
+    let (mut found, mut outside) = (Vec::new(), Vec::new());
     for index in wanted {
         let run = cx.get(&OUTCOME, &numbered(&file, index));
         let Run::Ran(_, outcome) = run.as_ref() else { return None };
         attempts = attempts.zip(outcome.attempts).map(|(all, more)| all + more);
-        timeline.append(&test.scenarios[index], outcome);
+        let scenario = &test.scenarios[index];
+        for gap in gaps(test, scenario, outcome) {
+            if !found.contains(&gap) {
+                found.push(gap);
+            }
+        }
+        outside.extend(outcome.outside.iter().cloned());
+        timeline.append(scenario, outcome);
     }
     let spans = timeline.end(&test.name);
-    Some(TraceSet { spans, lifecycle_counts, attempts, ..TraceSet::default() })
+    let gaps = found;
+    Some(TraceSet { spans, lifecycle_counts, attempts, outside, gaps, ..TraceSet::default() })
 }
 
 fn lifecycle_named(cx: &Cx<'_>, unit: &Unit) -> bool {
@@ -51,9 +61,9 @@ fn lifecycle_named(cx: &Cx<'_>, unit: &Unit) -> bool {
 /// The names of the spans clnrm makes, as far as they are not its own namespace.
 fn lifecycle_names(test: &Test) -> BTreeSet<String> {
     let services = test.services.iter().map(|service| service.id.as_str()).chain(["default"]);
-    let events = services
-        .flat_map(|service| ["start", "exec", "stop"].map(|event| format!("{service}.{event}")));
-    events.chain(test.scenarios.iter().map(|scenario| scenario.name.clone())).collect()
+    services
+        .flat_map(|service| ["start", "exec", "stop"].map(|event| format!("{service}.{event}")))
+        .collect()
 }
 
 /// Id of the trace that `clnrm.run` and `clnrm.test` belong to; runs have random ones. Ids of the
@@ -68,6 +78,8 @@ struct Timeline {
     spans: Vec<Span>,
     at_ns: i64,
     failed: bool,
+    /// How many runs there are so far.
+    runs: usize,
 }
 
 impl Timeline {
@@ -78,12 +90,22 @@ impl Timeline {
         let offset = self.at_ns;
         let own_trace = outcome.spans.iter().find(|span| is_scenario(span));
         let own_trace = own_trace.map(|span| span.trace_id.clone()).unwrap_or_default();
-        let of_code = |span: &&Span| span.source == Source::Otlp;
-        let mut names = outcome.spans.iter().filter(of_code).map(|span| &span.name);
-        // A span of the code under test is never mistaken for ours.
-        let name_is_free = !names.any(|name| *name == scenario.name);
+        let of_clnrm = |span: &&Span| span.source == Source::Lifecycle;
+        let own: BTreeSet<&str> =
+            outcome.spans.iter().filter(of_clnrm).map(|span| span.span_id.as_str()).collect();
+        let run = self.runs;
+        self.runs += 1;
         for span in &outcome.spans {
             let mut span = moved(span, offset);
+            if span.source == Source::Otlp && run > 0 {
+                // Two runs may use the same ids: a span has its parent in its own run.
+                let parent = span.parent_id.take();
+                span.parent_id = parent.map(|id| match own.contains(id.as_str()) {
+                    true => id,
+                    false => format!("{id} of run {run}"),
+                });
+                span.span_id = format!("{} of run {run}", span.span_id);
+            }
             if span.trace_id == own_trace {
                 // All runs of a test are parts of one trace.
                 TEST_TRACE.clone_into(&mut span.trace_id);
@@ -93,10 +115,6 @@ impl Timeline {
                 span.parent_id = Some(TEST_SPAN.to_owned());
                 if !good {
                     span.status.code = StatusCode::Error;
-                }
-                if name_is_free {
-                    let span_id = format!("span {} of clnrm", self.spans.len());
-                    self.spans.push(Span { name: scenario.name.clone(), span_id, ..span.clone() });
                 }
             }
             if span.source == Source::Lifecycle {

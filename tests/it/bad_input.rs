@@ -653,10 +653,10 @@ name = "GET /"
             -- stdout
             FAIL  a.clnrm.toml  a  [TIME]
               a.clnrm.toml:11:1: expect.span[0]
-                no span is named `clnrm.step:greeet` (8 spans looked at)
-                nearest: did you mean `clnrm.step:greet`? there are `clnrm.run` (1), `clnrm.scenario.s` (1), `clnrm.step:greet` (1), `clnrm.test` (1), `default.exec` (1), `default.start` (1), `default.stop` (1), `s` (1)
+                no span is named `clnrm.step:greeet` (7 spans looked at)
+                nearest: did you mean `clnrm.step:greet`? there are `clnrm.run` (1), `clnrm.scenario.s` (1), `clnrm.step:greet` (1), `clnrm.test` (1), `default.exec` (1), `default.start` (1), `default.stop` (1)
               a.clnrm.toml:14:1: expect.span[1]
-                the span `clnrm.step:greet` does not satisfy all of it (8 spans looked at)
+                the span `clnrm.step:greet` does not satisfy all of it (7 spans looked at)
                 nearest: `clnrm.step:greet`: kind is internal, expected server
               a.clnrm.toml:18:1: expect.span[2]
                 no spans were collected from the code under test; it may not export OTLP, or not to the address in OTEL_EXPORTER_OTLP_ENDPOINT (0 spans looked at)

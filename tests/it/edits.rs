@@ -89,7 +89,7 @@ fn an_expectation_that_fails_runs_nothing_at_first() {
     case.run(&[]).check(expect![[r#"
         exit 1
         failed  a.clnrm.toml
-          8: expect.span[0]: the span `clnrm.step:one` does not satisfy all of it (8 spans looked at)
+          8: expect.span[0]: the span `clnrm.step:one` does not satisfy all of it (7 spans looked at)
         passed  b.clnrm.toml
         passed  c.clnrm.toml
         0 started, 3 reused, some queries executed
@@ -98,7 +98,7 @@ fn an_expectation_that_fails_runs_nothing_at_first() {
     case.run(&[]).check(expect![[r#"
         exit 1
         failed  a.clnrm.toml
-          8: expect.span[0]: the span `clnrm.step:one` does not satisfy all of it (8 spans looked at)
+          8: expect.span[0]: the span `clnrm.step:one` does not satisfy all of it (7 spans looked at)
         passed  b.clnrm.toml
         passed  c.clnrm.toml
         1 started, 2 reused, some queries executed

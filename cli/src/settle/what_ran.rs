@@ -78,7 +78,7 @@ fn a_comment() {
 #[test]
 fn an_expectation() {
     check(
-        |lab| lab.files.write("tests/a.clnrm.toml", TEST.replace("min = 1", "min = 0")),
+        |lab| lab.files.write("tests/a.clnrm.toml", TEST.replace("min = 1", "max = 9")),
         expect![[r#"
             document tests/a.clnrm.toml
             expectation tests/a.clnrm.toml#0 (as before)

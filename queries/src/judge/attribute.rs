@@ -1,9 +1,12 @@
 //! What an attribute must be, and whether a value is that. Values compare by value: `"200"` equals
 //! the integer 200.
 
+use std::cmp::Ordering;
+
 use clnrm_backends::{Attributes, Span, Value};
 use regex::Regex;
 
+use super::number::Number;
 use crate::expectation::{Literal, Predicate};
 
 /// What an attribute must be.
@@ -43,9 +46,9 @@ impl<'a> Attribute<'a> {
         let Predicate { eq, ne, gte, lte, gt, lt, contains, matches, exists, one_of } =
             self.predicate;
         let is = |literal: &Literal| found.is_some_and(|value| equal(literal, value));
-        let number = found.and_then(number_of);
-        let is_number = |holds: fn(&f64, &f64) -> bool, bound: &f64| {
-            number.is_some_and(|number| holds(&number, bound))
+        let compares = |holds: fn(Ordering) -> bool, bound: &Literal| {
+            let number = found.and_then(Number::of_value).zip(Number::of_literal(bound));
+            number.and_then(|(number, bound)| number.compare(bound)).is_some_and(holds)
         };
         let mut unmet = Vec::new();
         let mut require = |holds: bool, text: String| {
@@ -57,19 +60,19 @@ impl<'a> Attribute<'a> {
             require(is(literal), written(literal));
         }
         if let Some(literal) = ne {
-            require(!is(literal), format!("anything but {}", written(literal)));
+            require(found.is_some() && !is(literal), format!("anything but {}", written(literal)));
         }
         if let Some(bound) = gte {
-            require(is_number(f64::ge, bound), format!("at least {bound}"));
+            require(compares(Ordering::is_ge, bound), format!("at least {}", written(bound)));
         }
         if let Some(bound) = lte {
-            require(is_number(f64::le, bound), format!("at most {bound}"));
+            require(compares(Ordering::is_le, bound), format!("at most {}", written(bound)));
         }
         if let Some(bound) = gt {
-            require(is_number(f64::gt, bound), format!("more than {bound}"));
+            require(compares(Ordering::is_gt, bound), format!("more than {}", written(bound)));
         }
         if let Some(bound) = lt {
-            require(is_number(f64::lt, bound), format!("less than {bound}"));
+            require(compares(Ordering::is_lt, bound), format!("less than {}", written(bound)));
         }
         if let Some(part) = contains {
             let holds = found.is_some_and(|value| contains_part(value, part));
@@ -120,7 +123,9 @@ fn equal(literal: &Literal, value: &Value) -> bool {
         {
             false
         }
-        _ => number_in(literal).is_some_and(|number| number_of(value) == Some(number)),
+        _ => Number::of_literal(literal)
+            .zip(Number::of_value(value))
+            .is_some_and(|(literal, value)| literal.equals(value)),
     }
 }
 
@@ -131,29 +136,6 @@ fn contains_part(value: &Value, part: &Literal) -> bool {
         (Value::String(text), part) => text.contains(&written(part)),
         _ => false,
     }
-}
-
-fn number_of(value: &Value) -> Option<f64> {
-    match value {
-        Value::Int(number) => Some(*number as f64),
-        Value::Double(number) => Some(*number),
-        Value::String(text) => spelled(text),
-        _ => None,
-    }
-}
-
-fn number_in(literal: &Literal) -> Option<f64> {
-    match literal {
-        Literal::Int(number) => Some(*number as f64),
-        Literal::Float(number) => Some(*number),
-        Literal::String(text) => spelled(text),
-        Literal::Bool(_) | Literal::List(_) => None,
-    }
-}
-
-/// The finite number that `text` spells; `inf` and `nan` are words.
-fn spelled(text: &str) -> Option<f64> {
-    text.parse().ok().filter(|number: &f64| number.is_finite())
 }
 
 /// A value as the text that regular expressions see.
@@ -219,6 +201,10 @@ mod tests {
             (string("1.10"), text("1.1"), false),
             (Literal::Int(i64::MAX), text("9223372036854775806"), false),
             (Literal::Float(f64::INFINITY), text("inf"), false),
+            (Literal::Float(f64::INFINITY), Value::Double(f64::INFINITY), true),
+            (Literal::Float(f64::NAN), Value::Double(f64::NAN), true),
+            (Literal::Int(9_007_199_254_740_993), Value::Double(9_007_199_254_740_992.0), false),
+            (Literal::Float(9_007_199_254_740_992.0), Value::Int(9_007_199_254_740_993), false),
             (string(""), Value::Empty, false),
             (
                 list(vec![string("1"), string("a")]),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use clnrm_backends::{Source, Span, Value};
+use clnrm_backends::{Contact, Source, Span, Value};
 
 use super::attribute::Attribute;
 use super::names::{Pattern, listed, plural, tally};
@@ -32,6 +32,7 @@ pub(super) fn judge(index: &Index<'_>, expected: &HermeticityExpectation, verdic
         index.spans.iter().copied().filter(|span| span.source == Source::Otlp).collect();
     if expected.no_external_services {
         peers(&spans, expected, verdict);
+        contacts(index, expected, verdict);
         attempts(index, verdict);
     }
     resources(&spans, expected, verdict);
@@ -86,6 +87,43 @@ fn is_local(host: &str) -> bool {
         || address.is_ok_and(|address| address.is_loopback() || address.is_unspecified())
 }
 
+/// Names that were looked up and addresses that were tried; this needs no spans.
+fn contacts(index: &Index<'_>, expected: &HermeticityExpectation, verdict: &mut Verdict) {
+    let allowed: Vec<Pattern<'_>> =
+        expected.allowed_hosts.iter().map(|host| Pattern::new(host)).collect();
+    let mut outside = BTreeMap::new();
+    for contact in index.outside {
+        if !allowed.iter().any(|pattern| pattern.matches(&contact.host)) {
+            *outside.entry(told(contact)).or_insert(0) += contact.count;
+        }
+    }
+    if outside.is_empty() {
+        return;
+    }
+    let times = |(told, count): (&String, &u64)| match count {
+        1 => told.clone(),
+        count => format!("{told}, {count} times"),
+    };
+    let all: Vec<String> = outside.iter().map(times).collect();
+    let message = format!("the test asked for hosts outside: {}", all.join("; "));
+    let hint = "add a service of that name, or `policy.allowed_network_hosts`";
+    verdict.fail("no_external_services", message, Some(hint.to_owned()));
+}
+
+/// A host, and who asked for it.
+fn told(contact: &Contact) -> String {
+    let host = match contact.port {
+        Some(port) if contact.host.contains(':') => format!("`[{}]:{port}`", contact.host),
+        Some(port) => format!("`{}:{port}`", contact.host),
+        None => format!("`{}`", contact.host),
+    };
+    match (&contact.service, &contact.step) {
+        (Some(service), Some(step)) => format!("{host} by step `{step}` in `{service}`"),
+        (Some(service), None) => format!("{host} by service `{service}`"),
+        _ => host,
+    }
+}
+
 /// What the kernel saw; this needs no spans.
 fn attempts(index: &Index<'_>, verdict: &mut Verdict) {
     match index.attempts {
@@ -122,7 +160,11 @@ fn resources(spans: &[&Span], expected: &HermeticityExpectation, verdict: &mut V
 fn keys(spans: &[&Span], expected: &HermeticityExpectation, verdict: &mut Verdict) {
     for forbidden in &expected.forbid_keys {
         let pattern = Pattern::new(forbidden);
-        let has = |span: &&&Span| span.attributes.keys().any(|key| pattern.matches(key));
+        let has = |span: &&&Span| {
+            let events = span.events.iter().map(|event| &event.attributes);
+            let mut all = [&span.attributes, &*span.resource].into_iter().chain(events);
+            all.any(|attributes| attributes.keys().any(|key| pattern.matches(key)))
+        };
         let found: Vec<&str> = spans.iter().filter(has).map(|span| span.name.as_str()).collect();
         if found.is_empty() {
             continue;

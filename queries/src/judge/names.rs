@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use globset::{GlobBuilder, GlobMatcher};
+use globset::GlobBuilder;
+use regex::{Regex, RegexBuilder};
 
 /// How many names are listed before the rest is only counted.
 const LISTED: usize = 8;
@@ -10,24 +11,20 @@ const LISTED: usize = 8;
 /// What every service's lifecycle spans are called besides their own names.
 const ALIASES: [&str; 3] = ["container.start", "container.exec", "container.stop"];
 
-/// A name as an expectation gives it: exact, or a glob when it contains `*`, `?`, `[` or `{`.
+/// A name as an expectation gives it: exact, or a glob when it contains `*`, `?`, `[` or braces with
+/// a comma between them.
 ///
-/// A name always matches itself, so that the route `GET /items/{id}` can be written down as it is.
+/// Braces without a comma are letters, as in a shell, so the route `GET /items/{id}` can be written
+/// down as it is. A name always matches itself.
 pub(super) struct Pattern<'a> {
     pub(super) text: &'a str,
-    glob: Option<GlobMatcher>,
+    glob: Option<Regex>,
 }
 
 impl<'a> Pattern<'a> {
     /// A glob that does not compile is an exact name.
     pub(super) fn new(text: &'a str) -> Pattern<'a> {
-        let glob = text.contains(['*', '?', '[', '{']).then(|| {
-            GlobBuilder::new(text)
-                .literal_separator(false)
-                .build()
-                .map(|glob| glob.compile_matcher())
-        });
-        Pattern { text, glob: glob.and_then(Result::ok) }
+        Pattern { text, glob: has_signs(text).then(|| of_characters(text)).flatten() }
     }
 
     pub(super) fn is_glob(&self) -> bool {
@@ -54,11 +51,76 @@ impl<'a> Pattern<'a> {
 
 /// Why a name with the signs of a glob is none, if so.
 pub(crate) fn invalid_glob(name: &str) -> Option<String> {
-    if !name.contains(['*', '?', '[', '{']) {
+    if !has_signs(name) {
         return None;
     }
-    let built = GlobBuilder::new(name).literal_separator(false).build();
+    let built = GlobBuilder::new(&plain_braces(name)).literal_separator(false).build();
     built.err().map(|error| error.kind().to_string())
+}
+
+/// Whether a name has signs of a glob.
+fn has_signs(name: &str) -> bool {
+    name.contains(['*', '?', '[']) || plain_braces(name).replace("[{]", "").contains('{')
+}
+
+/// A glob as a regular expression of characters; `globset` itself matches bytes.
+fn of_characters(glob: &str) -> Option<Regex> {
+    let glob = GlobBuilder::new(&plain_braces(glob)).literal_separator(false).build().ok()?;
+    let of_bytes = glob.regex();
+    let pattern = of_bytes.strip_prefix("(?-u)").unwrap_or(of_bytes);
+    // Characters beyond ASCII are written as their bytes: `\xC3\xA9`.
+    let mut text = Vec::new();
+    let mut rest = pattern.as_bytes();
+    while let [first, tail @ ..] = rest {
+        match rest {
+            [b'\\', b'x', high, low, tail @ ..] => {
+                let digits = [*high, *low];
+                let digits = std::str::from_utf8(&digits).ok()?;
+                text.push(u8::from_str_radix(digits, 16).ok()?);
+                rest = tail;
+            }
+            [b'\\', escaped, tail @ ..] => {
+                text.extend([b'\\', *escaped]);
+                rest = tail;
+            }
+            _ => {
+                text.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    let pattern = String::from_utf8(text).ok()?;
+    RegexBuilder::new(&pattern).dot_matches_new_line(true).build().ok()
+}
+
+/// A glob in which braces that hold no comma are letters.
+fn plain_braces(glob: &str) -> String {
+    let mut open = Vec::new();
+    let mut plain = Vec::new();
+    let mut in_class = false;
+    for (at, letter) in glob.char_indices() {
+        match letter {
+            '[' => in_class = true,
+            ']' => in_class = false,
+            '{' if !in_class => open.push((at, false)),
+            ',' if !in_class => {
+                if let Some((_, has_comma)) = open.last_mut() {
+                    *has_comma = true;
+                }
+            }
+            '}' if !in_class => {
+                if let Some((start, false)) = open.pop() {
+                    plain.extend([start, at]);
+                }
+            }
+            _ => {}
+        }
+    }
+    let letter = |(at, letter): (usize, char)| match plain.contains(&at) {
+        true => format!("[{letter}]"),
+        false => letter.to_string(),
+    };
+    glob.char_indices().map(letter).collect()
 }
 
 /// What to say where no span has the wanted name: the most similar name, and all names there are.
@@ -132,6 +194,17 @@ mod tests {
             ("{get,put} x", "post x", false),
             ("step[0-9]", "step7", true),
             ("GET /items/{id}", "GET /items/{id}", true),
+            ("GET /items/{id}", "GET /items/id", false),
+            ("GET /{a}/*", "GET /{a}/b", true),
+            ("GET /{a}/*", "GET /a/b", false),
+            ("{a,{b}}", "{b}", true),
+            ("?", "é", true),
+            ("??", "é", false),
+            ("é*", "éa", true),
+            ("[éa]", "é", true),
+            ("[a-z]", "é", false),
+            ("\u{1f600}?", "\u{1f600}\u{1f600}", true),
+            ("a.?", "a.b", true),
             ("broken[", "broken[", true),
             ("broken[", "broken", false),
             ("a.b", "axb", false),

@@ -1,7 +1,7 @@
 //! Judges `[expect.order]`: which spans come before which.
 
 use super::names::{Pattern, plural};
-use super::traces::Index;
+use super::traces::{Index, UNTIMED, is_timed};
 use crate::expectation::{OrderExpectation, Verdict};
 
 pub(super) fn judge(index: &Index<'_>, expected: &OrderExpectation, verdict: &mut Verdict) {
@@ -37,9 +37,19 @@ fn judge_pair(
     seconds: &[usize],
     verdict: &mut Verdict,
 ) {
-    let mut by_end = firsts.to_vec();
+    let is_timed = |place: &usize| is_timed(index.spans[*place]);
+    if let Some(untimed) = seconds.iter().find(|place| !is_timed(place)) {
+        verdict.fail(rule, format!("`{}` {UNTIMED}", index.spans[*untimed].name), None);
+        return;
+    }
+    let firsts: Vec<usize> = firsts.iter().copied().filter(is_timed).collect();
+    if firsts.is_empty() {
+        verdict.fail(rule, format!("every first span {UNTIMED}"), None);
+        return;
+    }
+    let mut by_end = firsts.clone();
     by_end.sort_by_key(|place| (index.spans[*place].end_ns, *place));
-    let above = index.earliest_above(firsts);
+    let above = index.earliest_above(&firsts);
     // A span does not precede itself, so the earliest to end may not be the one.
     let earliest = |second: usize| by_end.iter().copied().find(|first| *first != second);
     let is_preceded = |second: usize| {
@@ -174,5 +184,26 @@ mod tests {
             order(&[("db.start", "query")]),
             expect!["fails, 0 looked at, no spans"],
         );
+    }
+
+    #[test]
+    fn what_never_ended_is_in_no_order() {
+        check(
+            "a 10..0\nb 5..9",
+            order(&[("a", "b")]),
+            expect![[r#"
+                fails, 2 looked at
+                must_precede[0]: every first span never ended, or ended before it began
+            "#]],
+        );
+        check(
+            "a 1..2\nb 5..0",
+            order(&[("a", "b")]),
+            expect![[r#"
+                fails, 2 looked at
+                must_precede[0]: `b` never ended, or ended before it began
+            "#]],
+        );
+        check("a 1..2\nb 5..9", order(&[("a", "b")]), expect!["holds, 2 looked at"]);
     }
 }

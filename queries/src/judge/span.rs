@@ -6,12 +6,15 @@ use super::attribute::Attribute;
 use super::counts::{is_kind, kind_word, service_of, unmet};
 use super::names::{Pattern, listed, plural, tally};
 use super::status::told;
-use super::traces::Index;
+use super::traces::{Index, UNTIMED, is_timed};
 use crate::expectation::{Bounds, Range, SpanExpectation, Verdict};
 
 pub(super) fn judge(index: &Index<'_>, expected: &SpanExpectation, verdict: &mut Verdict) {
     let conditions = Conditions::new(expected);
-    let named = index.named(&conditions.name);
+    let named = match expected.of_clnrm {
+        true => index.of_clnrm(&conditions.name),
+        false => index.named(&conditions.name),
+    };
     let misses: Vec<_> = named
         .iter()
         .map(|place| (index.spans[*place].name.as_str(), conditions.misses(index, *place)))
@@ -108,8 +111,8 @@ impl<'a> Conditions<'a> {
 
     fn duration(&self, span: &Span) -> Option<String> {
         let Range { min, max } = self.expected.duration_ms?;
-        if span.end_ns < span.start_ns {
-            return Some("ended before it began".to_owned());
+        if !is_timed(span) {
+            return Some(UNTIMED.to_owned());
         }
         let found = span.end_ns.saturating_sub(span.start_ns) as f64 / 1e6;
         let below = min.filter(|min| found < *min).map(|min| format!("at least {min}"));
@@ -387,16 +390,16 @@ mod tests {
         let number = |gte, lt| Predicate { gte, lt, ..none() };
         check(
             TABLE,
-            one("http.status_code", number(Some(500.0), Some(500.5))),
+            one("http.status_code", number(Some(Literal::Int(500)), Some(Literal::Float(500.5)))),
             expect!["holds, 3 looked at"],
         );
         let everything = Predicate {
             eq: Some(Literal::Bool(true)),
             ne: Some(Literal::Float(500.0)),
-            gte: Some(500.5),
-            lte: Some(400.0),
-            gt: Some(500.0),
-            lt: Some(500.0),
+            gte: Some(Literal::Float(500.5)),
+            lte: Some(Literal::Int(400)),
+            gt: Some(Literal::Int(500)),
+            lt: Some(Literal::Float(500.0)),
             contains: Some(string("5")),
             matches: Some("^4".to_owned()),
             exists: Some(false),
@@ -414,7 +417,11 @@ mod tests {
         check(
             TABLE,
             one("absent", Predicate { ne: Some(string("x")), ..none() }),
-            expect!["holds, 3 looked at"],
+            expect![[r#"
+                fails, 3 looked at
+                : the span `http.get` does not satisfy all of it
+                  nearest: `http.get`: attribute `absent` is missing, expected anything but "x"
+            "#]],
         );
         check(
             TABLE,

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::OnceLock;
 
-use clnrm_backends::{Source, Span, packed};
+use clnrm_backends::{Contact, Source, Span, packed};
 use serde::{Deserialize, Serialize};
 
 use super::names::{self, Pattern};
+use crate::gaps::Gap;
 
 /// The spans of a test or scenario.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -18,6 +19,10 @@ pub(crate) struct TraceSet {
     pub lifecycle_counts: bool,
     /// How often something tried to reach an address outside; `None` when that is not known.
     pub attempts: Option<u64>,
+    /// Names and addresses outside that something tried to reach.
+    pub outside: Vec<Contact>,
+    /// What is known to be missing from the spans.
+    pub gaps: Vec<Gap>,
     /// Made when it is first needed: many expectations are judged on one set.
     #[serde(skip)]
     pub lookups: Lazy,
@@ -79,6 +84,7 @@ pub(super) struct Index<'a> {
     pub(super) spans: Vec<&'a Span>,
     pub(super) lifecycle_counts: bool,
     pub(super) attempts: Option<u64>,
+    pub(super) outside: &'a [Contact],
     lookups: &'a Lookups,
 }
 
@@ -95,7 +101,7 @@ impl<'a> Index<'a> {
         let lookups = traces.lookups.0.get_or_init(|| Lookups::new(traces));
         let spans = lookups.order.iter().map(|at| &traces.spans[*at]).collect();
         let TraceSet { lifecycle_counts, attempts, .. } = *traces;
-        Index { spans, lifecycle_counts, attempts, lookups }
+        Index { spans, lifecycle_counts, attempts, outside: &traces.outside, lookups }
     }
 
     /// The spans of a name or glob, in order.
@@ -110,6 +116,19 @@ impl<'a> Index<'a> {
             .collect();
         places.sort_unstable();
         places
+    }
+
+    /// clnrm's own spans of a name or glob, of a scenario by its plain name too, in order.
+    pub(super) fn of_clnrm(&self, pattern: &Pattern<'_>) -> Vec<usize> {
+        let matches = |name: &str| {
+            let plain = name.strip_prefix("clnrm.scenario.");
+            pattern.matches_lifecycle(name) || plain.is_some_and(|plain| pattern.matches(plain))
+        };
+        let own = |place: &usize| {
+            let span = self.spans[*place];
+            span.source == Source::Lifecycle && matches(&span.name)
+        };
+        (0..self.spans.len()).filter(own).collect()
     }
 
     /// Whether the span at `place` is one of those that `pattern` names.
@@ -185,10 +204,6 @@ impl<'a> Index<'a> {
         self.lookups.of_code > 0
     }
 
-    pub(super) fn counts_some_lifecycle(&self) -> bool {
-        self.lifecycle_counts && self.has_lifecycle()
-    }
-
     /// Whether there are lifecycle spans that `pattern` is meant for.
     pub(super) fn looks_at_lifecycle(&self, pattern: &Pattern<'_>) -> bool {
         let mut keys =
@@ -231,6 +246,15 @@ impl<'a> Index<'a> {
     }
 }
 
+/// Whether a span ended, and no earlier than it began: over any other no window, order or duration
+/// holds.
+pub(super) fn is_timed(span: &Span) -> bool {
+    span.end_ns >= span.start_ns
+}
+
+/// What to say of a span that is not timed.
+pub(super) const UNTIMED: &str = "never ended, or ended before it began";
+
 /// Orders spans by descent, where `parents` gives each span's parent.
 pub(super) fn descent(parents: &[Option<usize>]) -> Descent {
     let mut seen = vec![false; parents.len()];
@@ -266,14 +290,17 @@ fn sorted(spans: &[Span]) -> Vec<usize> {
     sorted
 }
 
-/// Each span's parent, which is of the same trace; of spans that share their id, the first.
+/// Each span's parent, which is of the same trace. Where two spans share an id, neither is the parent
+/// of another: it cannot be told which.
 fn parents(spans: &[&Span]) -> Vec<Option<usize>> {
     let mut by_id = HashMap::new();
     for (place, span) in spans.iter().enumerate() {
-        by_id.entry((span.trace_id.as_str(), span.span_id.as_str())).or_insert(place);
+        let id = (span.trace_id.as_str(), span.span_id.as_str());
+        by_id.entry(id).and_modify(|one| *one = None).or_insert(Some(place));
     }
-    let parent_of =
-        |span: &&Span| by_id.get(&(span.trace_id.as_str(), span.parent_id.as_deref()?)).copied();
+    let parent_of = |span: &&Span| {
+        by_id.get(&(span.trace_id.as_str(), span.parent_id.as_deref()?)).copied().flatten()
+    };
     spans.iter().map(parent_of).collect()
 }
 

@@ -1,9 +1,12 @@
 //! Expectations can be met, alone and beside each other.
 
+use std::cmp::Ordering;
+
 use crate::diagnostic::{At, KeyPath, Problem};
 use crate::expectation::{
-    Bounds, Expectation, ExpectedStatus, GraphExpectation, Predicate, SpanExpectation,
+    Bounds, Expectation, ExpectedStatus, GraphExpectation, Literal, Predicate, SpanExpectation,
 };
+use crate::judge::Number;
 use crate::model::{Placed, Test};
 
 pub(super) fn check(test: &Test, problems: &mut Vec<Problem>) {
@@ -44,12 +47,20 @@ fn of_span(span: &SpanExpectation, path: &KeyPath, problems: &mut Vec<Problem>) 
 
 fn of_predicate(predicate: &Predicate) -> Option<&'static str> {
     let Predicate { eq, ne, gte, lte, gt, lt, exists, one_of, .. } = predicate;
-    let least = gte.iter().chain(gt).copied().reduce(f64::max);
-    let most = lte.iter().chain(lt).copied().reduce(f64::min);
-    let valued = eq.is_some() || least.is_some() || most.is_some() || one_of.is_some();
+    let (least, most) = ([gte, gt], [lte, lt]);
+    let bounded = least.iter().chain(&most).any(|bound| bound.is_some());
+    let valued = eq.is_some() || bounded || one_of.is_some();
+    let is_more = |least: &Literal, most: &Literal| {
+        let both = Number::of_literal(least).zip(Number::of_literal(most));
+        both.and_then(|(least, most)| least.compare(most)).is_some_and(Ordering::is_gt)
+    };
+    let mut pairs = least
+        .into_iter()
+        .flatten()
+        .flat_map(|low| most.into_iter().flatten().map(move |high| (low, high)));
     if eq.is_some() && eq == ne {
         Some("nothing equals this and differs from it")
-    } else if least.zip(most).is_some_and(|(least, most)| least > most) {
+    } else if pairs.any(|(low, high)| is_more(low, high)) {
         Some("nothing lies between these bounds")
     } else if one_of.as_ref().is_some_and(Vec::is_empty) {
         Some("nothing is one of none")
@@ -89,7 +100,7 @@ fn of_graph(graph: &GraphExpectation, path: &KeyPath, problems: &mut Vec<Problem
 /// Expectations of the same spans that exclude each other.
 fn between(test: &Test, problems: &mut Vec<Problem>) {
     let none = |bounds: &Bounds| bounds.at_most == Some(0) || bounds.exactly == Some(0);
-    for Placed { scenario, path, expectation } in &test.expectations {
+    for Placed { scenario, path, expectation, .. } in &test.expectations {
         let beside = || test.expectations.iter().filter(|other| other.scenario == *scenario);
         match expectation {
             Expectation::Counts(counts) => {

@@ -14,8 +14,10 @@ use crate::expectation::{
 
 /// The expectations of the whole test.
 pub(super) fn read_all(root: &Table<'_>, test: &mut Test) {
-    if let Some(expect) = root.table(&["expect"]) {
-        read(&expect, None, test);
+    let expect = root.table(&["expect"]);
+    if let Some(expect) = &expect {
+        test.allow_incomplete = allows_gaps(expect);
+        read(expect, None, test);
     }
     if let Some(table) = root.table(&["otel_validation"]) {
         otel_validation(&table, test);
@@ -36,41 +38,50 @@ pub(super) fn read_all(root: &Table<'_>, test: &mut Test) {
     if let Some(table) = older {
         assertions(&table, test);
     }
+    for placed in &mut test.expectations {
+        placed.allow_incomplete |= test.allow_incomplete;
+    }
     // Those of the whole test first, in the order of the file otherwise.
     test.expectations.sort_by_key(|placed| placed.scenario.map_or(0, |scenario| scenario + 1));
 }
 
 /// One `expect` table.
 pub(super) fn read(expect: &Table<'_>, scenario: Option<usize>, test: &mut Test) {
-    let mut add = |path: &KeyPath, expectation| {
-        test.expectations.push(Placed { scenario, path: path.clone(), expectation });
+    let all = allows_gaps(expect);
+    let mut add = |table: &Table<'_>, read: &dyn Fn(&Table<'_>) -> Expectation| {
+        let allow_incomplete = all || allows_gaps(table);
+        let (path, expectation) = (table.path().clone(), read(table));
+        test.expectations.push(Placed { scenario, path, expectation, allow_incomplete });
     };
     for table in expect.tables(&["span", "spans"]) {
-        add(table.path(), Expectation::Span(span(&table)));
+        add(&table, &|table| Expectation::Span(span(table)));
     }
     if let Some(table) = expect.table(&["graph"]) {
-        add(table.path(), Expectation::Graph(graph(&table)));
+        add(&table, &|table| Expectation::Graph(graph(table)));
     }
     if let Some(table) = expect.table(&["order"]) {
-        add(table.path(), Expectation::Order(order(&table)));
+        add(&table, &|table| Expectation::Order(order(table)));
     }
     // Two names of one table, which macros of different authors may use side by side.
     for table in ["counts", "count"].iter().filter_map(|name| expect.table(&[*name])) {
-        add(table.path(), Expectation::Counts(counts(&table)));
+        add(&table, &|table| Expectation::Counts(counts(table)));
     }
     if let Some(table) = expect.table(&["status"]) {
-        add(table.path(), Expectation::Status(status(&table)));
+        add(&table, &|table| Expectation::Status(status(table)));
     }
     for table in expect.tables(&["window", "windows"]) {
+        let allow_incomplete = all || allows_gaps(&table);
         for (path, window) in windows(&table) {
-            add(&path, Expectation::Window(window));
+            let expectation = Expectation::Window(window);
+            test.expectations.push(Placed { scenario, path, expectation, allow_incomplete });
         }
     }
     if let Some(table) = expect.table(&["hermeticity"]) {
+        let allow_incomplete = all || allows_gaps(&table);
         let services = hosts(test);
         let path = table.path().clone();
         let expectation = Expectation::Hermeticity(hermeticity(&table, services));
-        test.expectations.push(Placed { scenario, path, expectation });
+        test.expectations.push(Placed { scenario, path, expectation, allow_incomplete });
         for key in OF_HERMETICITY {
             if let Some((_, path)) = table.value(&[key]) {
                 unchecked(&table, key, path, test);
@@ -82,6 +93,11 @@ pub(super) fn read(expect: &Table<'_>, scenario: Option<usize>, test: &mut Test)
         expect.says_nothing(expect.path().clone(), "expects nothing");
     }
     expect.finish_expectation();
+}
+
+/// Whether an expectation is judged although something is known to be missing.
+fn allows_gaps(table: &Table<'_>) -> bool {
+    table.boolean(&["allow_incomplete"]) == Some(true)
 }
 
 /// The hosts of the test itself.
@@ -207,7 +223,7 @@ fn otel_validation(table: &Table<'_>, test: &mut Test) {
         table.says_nothing(table.path().clone(), "expects nothing");
     }
     if enabled {
-        let placed = |(path, expectation)| Placed { scenario: None, path, expectation };
+        let placed = |(path, expectation)| Placed::new(path, expectation);
         test.expectations.extend(found.into_iter().map(placed));
     }
 }
@@ -216,7 +232,7 @@ fn otel_validation(table: &Table<'_>, test: &mut Test) {
 fn assertions(table: &Table<'_>, test: &mut Test) {
     let mut add = |key: &str, expectation| {
         let path = table.path().key(key);
-        test.expectations.push(Placed { scenario: None, path, expectation });
+        test.expectations.push(Placed::new(path, expectation));
     };
     if is_asserted(table, "execution_should_be_hermetic") {
         let expectation =
@@ -256,7 +272,7 @@ fn unchecked(table: &Table<'_>, name: &str, path: KeyPath, test: &mut Test) {
     let problem = problem.hint("expect spans, an exit code or output instead");
     table.problem(problem.did_you_mean(name, ASSERTIONS));
     let expectation = Expectation::Assertion(Assertion::Unknown(name.to_owned()));
-    test.expectations.push(Placed { scenario: None, path, expectation });
+    test.expectations.push(Placed::new(path, expectation));
 }
 
 /// Whether an assertion that is on or off is on; off, it would say nothing.
@@ -305,6 +321,9 @@ fn span(table: &Table<'_>) -> SpanExpectation {
         exists: table.boolean(&["exists"]),
         children_any: names(&children, "any"),
         service: table.string(&["service"]),
+        of_clnrm: table
+            .value(&["source"])
+            .is_some_and(|(value, path)| is_clnrm(table, value, path)),
     };
     let mut span = span;
     if let Some(attributes) = &attributes {
@@ -321,6 +340,15 @@ fn span(table: &Table<'_>) -> SpanExpectation {
     table.skip(&["description"]);
     table.finish_expectation();
     span
+}
+
+/// `source = "clnrm"`; spans of the code under test need no word.
+fn is_clnrm(table: &Table<'_>, value: &Tree, path: KeyPath) -> bool {
+    let named = matches!(value, Tree::String(text) if text == "clnrm");
+    if !named {
+        table.wrong_type(path, "\"clnrm\", for clnrm's own spans,", value);
+    }
+    named
 }
 
 /// `all` or `any` of the attributes: a table, or a list of `"k=v"`.
@@ -364,13 +392,23 @@ fn predicate(table: &Table<'_>, value: &Tree, path: KeyPath) -> Option<Predicate
     }
     let rule = table.as_table(value, path)?;
     let one = |key| rule.value(&[key]).and_then(|(value, path)| literal(&rule, value, path));
+    let bound = |key| {
+        let (value, path) = rule.value(&[key])?;
+        match value {
+            Tree::Integer(_) | Tree::Float(_) => literal(&rule, value, path),
+            other => {
+                rule.wrong_type(path, "a number", other);
+                None
+            }
+        }
+    };
     let predicate = Predicate {
         eq: one("eq"),
         ne: one("ne"),
-        gte: rule.number(&["gte"]),
-        lte: rule.number(&["lte"]),
-        gt: rule.number(&["gt"]),
-        lt: rule.number(&["lt"]),
+        gte: bound("gte"),
+        lte: bound("lte"),
+        gt: bound("gt"),
+        lt: bound("lt"),
         contains: one("contains"),
         matches: rule.string(&["matches"]),
         exists: rule.boolean(&["exists"]),

@@ -322,7 +322,7 @@ impl<'a> Table<'a> {
 
     fn finish_as(&self, code: &str) {
         let known = self.known.borrow();
-        for (name, value) in &self.entries[..] {
+        for (name, value) in self.entries {
             if known.contains(&name.as_str()) {
                 continue;
             }
