@@ -6,6 +6,7 @@
 //! the host is gone the connection ends and the container with it.
 
 mod relay;
+pub(crate) mod resolver;
 pub(crate) mod sys;
 pub(crate) mod wire;
 
@@ -61,6 +62,7 @@ pub(crate) fn serve(folder: &Path, listen: bool) -> ! {
         folder: Arc::new(folder.to_owned()),
     };
     agent.reap();
+    agent.resolve();
     agent.reply(&Reply::Hello { refused_ports: taken });
     while let Ok(request) = Request::read(&mut host) {
         agent.answer(request);
@@ -136,6 +138,19 @@ impl Agent {
     fn reply(&self, reply: &Reply) {
         // A host that is gone is noticed by the reading side.
         let _ = self.host.lock().expect("no reply panics").write_all(&reply.encode());
+    }
+
+    /// Tells of names that are looked up and not known here, with the process that asked.
+    fn resolve(&self) {
+        let agent = self.clone();
+        resolver::start(move |from, name| {
+            let askers = resolver::askers(from);
+            let running = agent.children.running.lock().expect("no holder panics");
+            let mut of = running.pids.iter().filter(|(_, pid)| askers.contains(pid));
+            let id = of.next().map_or(0, |(id, _)| *id);
+            drop(running);
+            agent.reply(&Reply::Asked { id, name });
+        });
     }
 
     fn answer(&self, request: Request) {

@@ -50,6 +50,8 @@ pub(crate) enum Reply {
     Signaled { id: u32, signal: i32 },
     /// What a connection came to: 0 refused, 1 accepted, else an HTTP status.
     Connected { id: u32, status: u16 },
+    /// A process, or 0 where it is not known which, looked up a name that is not one of the test.
+    Asked { id: u32, name: String },
     /// All processes have ended; whether all they exported was carried out, whether some had to be
     /// killed, and how often something was sent to where no route leads ([`UNTOLD`] when the kernel
     /// does not say).
@@ -158,6 +160,7 @@ impl Reply {
             Reply::Connected { id, status } => {
                 Frame::new(7).number(*id).number((*status).into()).end()
             }
+            Reply::Asked { id, name } => Frame::new(9).number(*id).text(name).end(),
             Reply::Stopped { drained, killed, unrouted, out_of_memory, out_of_processes } => {
                 let frame = Frame::new(8).number((*drained).into()).number((*killed).into());
                 frame.number(*unrouted).number(*out_of_memory).number(*out_of_processes).end()
@@ -195,6 +198,7 @@ impl Reply {
                 out_of_memory: fields.number()?,
                 out_of_processes: fields.number()?,
             },
+            9 => Reply::Asked { id: fields.number()?, name: fields.text()? },
             _ => return None,
         })
     }

@@ -6,6 +6,7 @@ use std::path::Path;
 use tokio::net::UnixListener;
 
 use crate::action::{Limits, Network, ServicePlan};
+use crate::agent;
 use crate::error::BackendError;
 use crate::kept::Way;
 use crate::link::Link;
@@ -67,6 +68,16 @@ pub(crate) struct Container<'a> {
 }
 
 impl Container<'_> {
+    /// The text of its `/etc/resolv.conf`, which names the container's agent; `None` where names
+    /// outside are resolved.
+    pub(crate) fn resolver(&self) -> Option<String> {
+        let [a, b, c] = agent::resolver::NETWORK;
+        // More containers than that share the last address, and so one agent.
+        let own = (self.index + 1).min(254);
+        let text = format!("nameserver {a}.{b}.{c}.{own}\nsearch .\noptions ndots:0 attempts:1\n");
+        (self.network != Network::Open).then_some(text)
+    }
+
     /// Whether it shares the network of the first one.
     pub(crate) fn joins(&self) -> bool {
         self.wiring == Wiring::Shared && self.index > 0

@@ -275,14 +275,30 @@ pub fn cases() -> Vec<Case> {
             }
             b.same(outcome.attempts, Some(0))
         }),
+        real("names of the test are found, and others are told with who asked", |b| {
+            let mut action = b.two_servers([7001, 7002]);
+            let ask = "for name in app other localhost payments.example.com; do \
+                busybox nslookup $name >/dev/null 2>&1 && echo $name; done; true";
+            action.steps[0].argv[2] = ask.to_owned();
+            action.steps.truncate(1);
+            let outcome = b.run(&action)?;
+            b.same(outcome.steps[0].stdout.text(), "app\nother\nlocalhost\n")?;
+            let service = &action.services[action.steps[0].service].name;
+            let asked = outcome.outside.iter().map(|contact| {
+                (contact.host.as_str(), contact.service.as_deref(), contact.step.as_deref())
+            });
+            let step = action.steps[0].name.as_str();
+            let expected = ("payments.example.com", Some(service.as_str()), Some(step));
+            b.same(asked.collect::<Vec<_>>(), vec![expected])
+        }),
         real("nor do those have a way outside", |b| {
             let mut action = b.two_servers([7003, 7003]);
             let ask = "for to in 1.1.1.1 169.254.169.254 10.0.0.1; do \
                 busybox nc -w 2 $to 80 </dev/null && echo reached; done; \
-                grep -c nameserver /etc/resolv.conf; true";
+                grep nameserver /etc/resolv.conf; true";
             action.steps[0].argv[2] = ask.to_owned();
             let outcome = b.run(&action)?;
-            b.same(outcome.steps[0].stdout.text(), "0\n")?;
+            b.same(outcome.steps[0].stdout.text(), "nameserver 127.0.53.1\n")?;
             b.holds(outcome.attempts.is_some_and(|count| count >= 3), "they are counted")
         }),
         real("without a network they do not", |b| {

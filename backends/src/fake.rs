@@ -85,6 +85,7 @@ impl Backend for Fake {
             spans,
             losses: Vec::new(),
             outside: Vec::new(),
+            addresses: Vec::new(),
             settled: action.settle,
             signals: Signals::default(),
             asides: Vec::new(),

@@ -1,6 +1,6 @@
 //! The host's side of the line to a container's agent.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -16,6 +16,8 @@ use crate::action::Limits;
 use crate::agent::wire::{Reply, Request, Spawn, UNTOLD};
 use crate::outcome::Ended;
 
+/// Names that are kept of a container.
+const MOST_NAMES: usize = 256;
 /// Replies that concern no process go to this id.
 const AGENT: u32 = 0;
 
@@ -25,7 +27,11 @@ pub(crate) struct Link {
     replies: Replies,
     next: AtomicU32,
     ended: Arc<AtomicBool>,
+    asked: Asked,
 }
+
+/// Names that were looked up and are none of the test's, each with the process that asked.
+type Asked = Arc<Mutex<BTreeSet<(u32, String)>>>;
 
 type Replies = Arc<Mutex<HashMap<u32, mpsc::Sender<Reply>>>>;
 
@@ -43,13 +49,22 @@ impl Link {
             replies: Replies::default(),
             next: AtomicU32::new(AGENT + 1),
             ended: Arc::default(),
+            asked: Arc::default(),
         };
         let mut hello = link.expect(AGENT);
-        tokio::spawn(distribute(read, link.replies.clone(), link.ended.clone()));
+        let (replies, ended, asked) =
+            (link.replies.clone(), link.ended.clone(), link.asked.clone());
+        tokio::spawn(distribute(read, replies, ended, asked));
         match hello.recv().await {
             Some(Reply::Hello { .. }) => Ok(link),
             _ => Err(io::Error::new(io::ErrorKind::InvalidData, "the agent did not say hello")),
         }
+    }
+
+    /// The names that were looked up so far and are none of the test's, each with the process that
+    /// asked, or 0.
+    pub(crate) fn asked(&self) -> Vec<(u32, String)> {
+        self.asked.lock().expect("no holder panics").iter().cloned().collect()
     }
 
     /// Whether the agent has gone away.
@@ -207,9 +222,21 @@ impl Process {
 }
 
 /// Hands each reply to whoever expects it, until the agent is gone.
-async fn distribute(mut stream: OwnedReadHalf, replies: Replies, ended: Arc<AtomicBool>) {
+async fn distribute(
+    mut stream: OwnedReadHalf,
+    replies: Replies,
+    ended: Arc<AtomicBool>,
+    asked: Asked,
+) {
     while let Some(reply) = read(&mut stream).await {
         let id = match &reply {
+            Reply::Asked { id, name } => {
+                let mut asked = asked.lock().expect("no holder panics");
+                if asked.len() < MOST_NAMES {
+                    asked.insert((*id, name.clone()));
+                }
+                continue;
+            }
             Reply::Hello { .. } | Reply::Stopped { .. } => AGENT,
             Reply::Started { id }
             | Reply::NotStarted { id, .. }

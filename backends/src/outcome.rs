@@ -1,5 +1,6 @@
 //! What came of a run: evidence only; judging it is somebody else's work.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -27,6 +28,8 @@ pub struct Outcome {
     pub losses: Vec<String>,
     /// Names and addresses outside the test that something inside tried to reach.
     pub outside: Vec<Contact>,
+    /// The addresses that its services had in their network, besides loopback.
+    pub addresses: Vec<IpAddr>,
     /// How long services had at least, after the last step, to export their spans.
     pub settled: Duration,
     /// The other signals that were exported; nobody judges them.

@@ -492,7 +492,6 @@ impl SandboxCell<'_> {
         });
         let others: Vec<u32> = self.children.iter().filter_map(Child::id).collect();
         let first = others.first().copied();
-        let open = container.network == Network::Open;
         let (join, network) = match container.wiring {
             Wiring::Shared if first.is_some() => (first, SpecNetwork::Joined),
             Wiring::Linked => (first, SpecNetwork::Linked(others)),
@@ -503,8 +502,7 @@ impl SandboxCell<'_> {
             network,
             hostname: container.service.name.clone(),
             hosts: container.hosts.to_owned(),
-            // No resolver, unless there is somebody to ask.
-            resolver: if open { slirp::RESOLVER.to_owned() } else { String::new() },
+            resolver: container.resolver().unwrap_or_else(|| slirp::RESOLVER.to_owned()),
             folder: container.folder.to_owned(),
             mounts: groups.chain(mounts).collect(),
             // What it writes is memory, of which its processes need some, too.

@@ -9,8 +9,9 @@ mod settle;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Once};
+use std::sync::{Arc, Mutex, Once};
 use std::time::{Duration, Instant};
 
 use futures_util::future::try_join_all;
@@ -31,7 +32,7 @@ use crate::error::BackendError;
 use crate::kept::{Door, Kept};
 use crate::link::{Lost, Progress};
 use crate::otlp::{Inbox, Onward, Receiver};
-use crate::outcome::{Ended, Outcome, Output, ServiceOutcome, StepOutcome};
+use crate::outcome::{Contact, Ended, Outcome, Output, ServiceOutcome, StepOutcome};
 use crate::output::Capture;
 use crate::trace::{Source, Span};
 
@@ -138,6 +139,9 @@ async fn attempt(
     let mut run = Run::begin(action, wiring, folder)?;
     let ready = run.start_services(cell).await?;
     run.isolation = cell.isolation();
+    if run.wiring == Wiring::Linked {
+        run.addresses = (0..run.services.len()).filter_map(|index| cell.address(index)).collect();
+    }
     run.steps = if action.concurrent && ready {
         let all = action.steps.iter().map(|step| run.tries(step));
         try_join_all(all).await?
@@ -210,6 +214,9 @@ struct Run<'a> {
     /// `None` as long as nothing is known.
     attempts: Option<u64>,
     isolation: Vec<String>,
+    addresses: Vec<IpAddr>,
+    contacts: Vec<Contact>,
+    processes: Processes,
     outside: Outside,
     inside: Inside,
 }
@@ -236,6 +243,9 @@ impl<'a> Run<'a> {
             asides: Vec::new(),
             attempts: None,
             isolation: Vec::new(),
+            addresses: Vec::new(),
+            contacts: Vec::new(),
+            processes: Mutex::default(),
             outside: Outside::of(action),
             inside: Inside::new(),
         })
@@ -360,7 +370,11 @@ impl<'a> Run<'a> {
             let left = self.deadline.saturating_duration_since(began);
             let limit = step.time_limit.min(left);
             let lines = Lines::new(self.stdout_inbox());
-            execute(service, step, env, workdir, limit, lines).await.map_err(lost)?
+            let began = |id| {
+                let mut processes = self.processes.lock().expect("no holder panics");
+                processes.insert((step.service, id), step.name.clone());
+            };
+            execute(service, step, env, workdir, limit, lines, began).await.map_err(lost)?
         };
         let good = ended == Ended::Code(0);
         self.lifecycle.close(exec, good);
@@ -425,6 +439,7 @@ impl<'a> Run<'a> {
             }
             let (name, limits) = (&self.action.services[index].name, &self.action.limits);
             self.doubts.extend(stopped.limits_met(name, limits));
+            self.contacts.extend(contacts(index, name, &service, &self.processes));
             self.lifecycle.close(span, true);
             outcomes.push(service.outcome(before).await);
         }
@@ -448,7 +463,8 @@ impl<'a> Run<'a> {
             services: outcomes,
             spans,
             losses: Vec::new(),
-            outside: Vec::new(),
+            outside: self.contacts,
+            addresses: self.addresses,
             settled: self.action.settle,
             signals: received.signals,
             asides: self.asides,
@@ -459,6 +475,22 @@ impl<'a> Run<'a> {
             duration,
         })
     }
+}
+
+/// The steps that are or were processes of a container, by its place and their number.
+type Processes = Mutex<BTreeMap<(usize, u32), String>>;
+
+/// The names outside that were looked up in a container.
+fn contacts(index: usize, name: &str, service: &Service, steps: &Processes) -> Vec<Contact> {
+    let steps = steps.lock().expect("no holder panics");
+    let contact = |(id, host): (u32, String)| Contact {
+        host,
+        port: None,
+        service: Some(name.to_owned()),
+        step: steps.get(&(index, id)).cloned(),
+        count: 1,
+    };
+    service.link.asked().into_iter().map(contact).collect()
 }
 
 /// clnrm's own spans, of which the root bears the scenario's name.
@@ -479,9 +511,11 @@ async fn execute(
     workdir: Option<String>,
     limit: Duration,
     mut lines: Lines,
+    began: impl FnOnce(u32),
 ) -> Result<(Ended, Output, Output), Lost> {
     let (mut stdout, mut stderr) = (Capture::default(), Capture::default());
     let mut process = service.link.spawn(step.argv.clone(), env, workdir).await?;
+    began(process.id);
     let alarm = tokio::time::sleep(limit);
     tokio::pin!(alarm);
     let give_up = tokio::time::sleep(limit + KILLED_WITHIN);

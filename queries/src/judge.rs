@@ -6,6 +6,7 @@ mod attribute;
 mod counts;
 mod graph;
 mod hermeticity;
+mod hosts;
 mod names;
 mod number;
 mod order;

@@ -32,7 +32,7 @@ fn traces(cx: &Cx<'_>, unit: &Unit) -> Option<TraceSet> {
         None => (0..test.scenarios.len()).collect(),
     };
     let (mut timeline, mut attempts) = (Timeline::default(), Some(0));
-    let (mut found, mut outside) = (Vec::new(), Vec::new());
+    let (mut found, mut outside, mut own_addresses) = (Vec::new(), Vec::new(), Vec::new());
     for index in wanted {
         let run = cx.get(&OUTCOME, &numbered(&file, index));
         let Run::Ran(_, outcome) = run.as_ref() else { return None };
@@ -44,11 +44,20 @@ fn traces(cx: &Cx<'_>, unit: &Unit) -> Option<TraceSet> {
             }
         }
         outside.extend(outcome.outside.iter().cloned());
+        own_addresses.extend(&outcome.addresses);
         timeline.append(scenario, outcome);
     }
     let spans = timeline.end(&test.name);
     let gaps = found;
-    Some(TraceSet { spans, lifecycle_counts, attempts, outside, gaps, ..TraceSet::default() })
+    Some(TraceSet {
+        spans,
+        lifecycle_counts,
+        attempts,
+        outside,
+        own_addresses,
+        gaps,
+        ..TraceSet::default()
+    })
 }
 
 fn lifecycle_named(cx: &Cx<'_>, unit: &Unit) -> bool {
@@ -217,6 +226,7 @@ mod tests {
             spans: vec![span(Source::Lifecycle, "clnrm.scenario", &"b".repeat(16), None)],
             losses: Vec::new(),
             outside: Vec::new(),
+            addresses: Vec::new(),
             settled: Duration::ZERO,
             signals: Signals::default(),
             asides: Vec::new(),

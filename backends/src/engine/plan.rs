@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::image::Facts;
-use crate::action::{Mount, Network};
+use crate::action::Mount;
 use crate::cell::{Container, HOSTS};
 use crate::syscalls::FILTER;
 use crate::{STORE, agent, host};
@@ -121,11 +121,10 @@ impl Plan<'_> {
         if self.facts.of_host {
             self.show_host(&mut files)?;
         }
-        let names =
-            [(HOSTS, "/etc/hosts", self.container.hosts), ("resolv.conf", "/etc/resolv.conf", "")];
-        // No resolver, unless there is somebody to ask.
-        let names = if self.container.network == Network::Open { &names[..1] } else { &names };
-        for (name, target, text) in names {
+        let resolver = self.container.resolver();
+        let resolver = resolver.as_deref().map(|text| ("resolv.conf", "/etc/resolv.conf", text));
+        let hosts = (HOSTS, "/etc/hosts", self.container.hosts);
+        for (name, target, text) in [hosts].into_iter().chain(resolver) {
             fs::write(folder.join(name), text)?;
             files.bind(&folder.join(name), target, false);
         }

@@ -207,6 +207,11 @@ async fn json_decodes_with_all_kinds_of_values() {
                             attributes: {},
                         },
                     ],
+                    dropped: Dropped {
+                        attributes: 0,
+                        events: 0,
+                        links: 0,
+                    },
                     source: Otlp,
                 },
             ],

@@ -1,37 +1,57 @@
 //! Judges `[expect.hermeticity]`: what a test touched.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
-use clnrm_backends::{Contact, Source, Span, Value};
+use clnrm_backends::{Contact, Source, Span, SpanKind, Value};
 
 use super::attribute::Attribute;
+use super::hosts::{address, hosts, is_local};
 use super::names::{Pattern, listed, plural, tally};
 use super::traces::Index;
 use crate::expectation::{HermeticityExpectation, Verdict};
 
 /// Attributes that name a peer, in the conventions of today and of the years before.
-const PEERS: [&str; 13] = [
-    "server.address",
-    "network.peer.address",
-    "net.peer.name",
+const PEERS: [&str; 26] = [
+    "bootstrap.servers",
+    "db.connection_string",
+    "destination.address",
+    "destination.domain",
+    "http.host",
+    "http.url",
+    "kafka.bootstrap.servers",
+    "messaging.url",
+    "net.peer.address",
     "net.peer.ip",
-    "net.sock.peer.name",
+    "net.peer.name",
     "net.sock.peer.addr",
+    "net.sock.peer.name",
+    "network.peer.address",
+    "out.host",
     "peer.address",
     "peer.hostname",
-    "http.host",
+    "peer.ipv4",
+    "peer.ipv6",
+    "server.address",
+    "server.socket.address",
+    "server.socket.domain",
+    "url.domain",
     "url.full",
-    "http.url",
-    "db.connection_string",
-    "messaging.url",
+    "url.original",
+    "upstream_address",
 ];
+
+/// Those that are no peer of a SERVER span: they name the server itself, by the host it was asked for,
+/// or its client, which is inside the test.
+fn is_own(span: &Span, key: &str) -> bool {
+    let of_connection = !key.starts_with("db.") && !key.starts_with("messaging.");
+    span.kind == SpanKind::Server && of_connection && !key.contains("bootstrap")
+}
 
 pub(super) fn judge(index: &Index<'_>, expected: &HermeticityExpectation, verdict: &mut Verdict) {
     let spans: Vec<&Span> =
         index.spans.iter().copied().filter(|span| span.source == Source::Otlp).collect();
     if expected.no_external_services {
-        peers(&spans, expected, verdict);
+        peers(index, &spans, expected, verdict);
         contacts(index, expected, verdict);
         attempts(index, verdict);
     }
@@ -39,19 +59,28 @@ pub(super) fn judge(index: &Index<'_>, expected: &HermeticityExpectation, verdic
     keys(&spans, expected, verdict);
 }
 
-fn peers(spans: &[&Span], expected: &HermeticityExpectation, verdict: &mut Verdict) {
+fn peers(
+    index: &Index<'_>,
+    spans: &[&Span],
+    expected: &HermeticityExpectation,
+    verdict: &mut Verdict,
+) {
     let allowed: Vec<Pattern<'_>> =
         expected.allowed_hosts.iter().map(|host| Pattern::new(host)).collect();
+    let is_inside = |host: &String| {
+        let address = address(host);
+        expected.services.contains(host)
+            || is_local(host)
+            || address.is_some_and(|address| index.own_addresses.contains(&address))
+            || allowed.iter().any(|pattern| pattern.matches(host))
+    };
     let mut outside: BTreeMap<String, (&str, u64)> = BTreeMap::new();
     for span in spans {
-        for key in PEERS {
-            let Some(Value::String(value)) = span.attributes.get(key) else { continue };
-            let Some(host) = host(value) else { continue };
-            let own = expected.services.contains(&host);
-            if own || is_local(&host) || allowed.iter().any(|pattern| pattern.matches(&host)) {
-                continue;
+        for key in PEERS.into_iter().filter(|key| !is_own(span, key)) {
+            let Some(value) = span.attributes.get(key) else { continue };
+            for host in texts(value).into_iter().flat_map(hosts).filter(|host| !is_inside(host)) {
+                outside.entry(format!("`{host}` ({key})")).or_insert((&span.name, 0)).1 += 1;
             }
-            outside.entry(format!("`{host}` ({key})")).or_insert((&span.name, 0)).1 += 1;
         }
     }
     if outside.is_empty() {
@@ -65,26 +94,13 @@ fn peers(spans: &[&Span], expected: &HermeticityExpectation, verdict: &mut Verdi
     verdict.fail("no_external_services", message, nearest);
 }
 
-/// The host in an attribute: a name, an address, or a URL's.
-fn host(value: &str) -> Option<String> {
-    let rest = value.split_once("://").map_or(value, |(_, rest)| rest);
-    let rest = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    let rest = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
-    let host = match rest.strip_prefix('[') {
-        Some(address) => address.split(']').next().unwrap_or_default(),
-        // An address of IPv6 has colons of its own.
-        None if rest.parse::<IpAddr>().is_ok() => rest,
-        None => rest.split(':').next().unwrap_or_default(),
-    };
-    // A path of a socket has no host.
-    (!host.is_empty()).then(|| host.trim_end_matches('.').to_lowercase())
-}
-
-fn is_local(host: &str) -> bool {
-    let address = host.parse::<IpAddr>();
-    host == "localhost"
-        || host.ends_with(".localhost")
-        || address.is_ok_and(|address| address.is_loopback() || address.is_unspecified())
+/// The texts in a value: itself, or those of a list.
+fn texts(value: &Value) -> Vec<&str> {
+    match value {
+        Value::String(text) => vec![text],
+        Value::Array(values) => values.iter().flat_map(texts).collect(),
+        _ => Vec::new(),
+    }
 }
 
 /// Names that were looked up and addresses that were tried; this needs no spans.
@@ -274,18 +290,56 @@ mod tests {
         check("x.start 0..1 lifecycle", expected(), expect!["fails, 0 looked at, no spans"]);
     }
 
+    fn peers_of(line: &str) -> bool {
+        let verdict = super::super::judge(&traces(line), &expected());
+        verdict.failures.iter().any(|failure| failure.message.starts_with("spans name peers"))
+    }
+
     #[test]
-    fn hosts() {
-        for (value, expected) in [
-            ("http://a.b:80/c", Some("a.b")),
-            ("postgres://user:pw@db:5432/x", Some("db")),
-            ("[::1]:80", Some("::1")),
-            ("::1", Some("::1")),
-            ("Example.COM.", Some("example.com")),
-            ("/var/run/x.sock", None),
-            ("", None),
-        ] {
-            assert_eq!(host(value).as_deref(), expected, "{value}");
-        }
+    fn a_server_names_itself_and_its_client() {
+        assert!(!peers_of(
+            "a 0..1 server server.address=shop.example.com client.address=203.0.113.7"
+        ));
+        assert!(!peers_of(
+            "a 0..1 server network.peer.address=::ffff:127.0.0.1 http.host=x.example"
+        ));
+        assert!(peers_of("a 0..1 client server.address=shop.example.com"));
+        assert!(peers_of("a 0..1 server.address=shop.example.com"));
+        assert!(peers_of("a 0..1 server db.connection_string=postgres://evil.example.com/x"));
+    }
+
+    #[test]
+    fn addresses_of_the_test_are_inside() {
+        let own_addresses = vec!["198.18.0.2".parse().unwrap()];
+        let line = "a 0..1 client network.peer.address=::ffff:198.18.0.2";
+        let set = crate::judge::TraceSet { own_addresses, ..traces(line) };
+        check_set(&set, expected(), expect!["holds, 1 looked at"]);
+        assert!(peers_of(line));
+    }
+
+    #[test]
+    fn names_that_were_looked_up_are_told_with_who_asked() {
+        let contact = |host: &str, port, step: Option<&str>| Contact {
+            host: host.to_owned(),
+            port,
+            service: Some("api".to_owned()),
+            step: step.map(str::to_owned),
+            count: 2,
+        };
+        let outside = vec![
+            contact("payments.example.com", None, Some("charge")),
+            contact("8.8.8.8", Some(53), None),
+            contact("x.internal", None, None),
+        ];
+        let set = crate::judge::TraceSet { outside, ..traces("") };
+        check_set(
+            &set,
+            expected(),
+            expect![[r#"
+                fails, 0 looked at
+                no_external_services: the test asked for hosts outside: `8.8.8.8:53` by service `api`, 2 times; `payments.example.com` by step `charge` in `api`, 2 times
+                  nearest: add a service of that name, or `policy.allowed_network_hosts`
+            "#]],
+        );
     }
 }

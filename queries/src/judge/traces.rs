@@ -1,6 +1,7 @@
 //! The trace set of a test or scenario, and the lookups judging needs: names, parents, children.
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 use std::sync::OnceLock;
 
 use clnrm_backends::{Contact, Source, Span, packed};
@@ -21,6 +22,8 @@ pub(crate) struct TraceSet {
     pub attempts: Option<u64>,
     /// Names and addresses outside that something tried to reach.
     pub outside: Vec<Contact>,
+    /// The addresses that services of the test had.
+    pub own_addresses: Vec<IpAddr>,
     /// What is known to be missing from the spans.
     pub gaps: Vec<Gap>,
     /// Made when it is first needed: many expectations are judged on one set.
@@ -85,6 +88,7 @@ pub(super) struct Index<'a> {
     pub(super) lifecycle_counts: bool,
     pub(super) attempts: Option<u64>,
     pub(super) outside: &'a [Contact],
+    pub(super) own_addresses: &'a [IpAddr],
     lookups: &'a Lookups,
 }
 
@@ -101,7 +105,8 @@ impl<'a> Index<'a> {
         let lookups = traces.lookups.0.get_or_init(|| Lookups::new(traces));
         let spans = lookups.order.iter().map(|at| &traces.spans[*at]).collect();
         let TraceSet { lifecycle_counts, attempts, .. } = *traces;
-        Index { spans, lifecycle_counts, attempts, outside: &traces.outside, lookups }
+        let (outside, own_addresses) = (&traces.outside, &traces.own_addresses);
+        Index { spans, lifecycle_counts, attempts, outside, own_addresses, lookups }
     }
 
     /// The spans of a name or glob, in order.

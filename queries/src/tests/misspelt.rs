@@ -207,6 +207,7 @@ fn outcome(steps: usize, services: usize) -> Outcome {
         doubts: Vec::new(),
         losses: Vec::new(),
         outside: Vec::new(),
+        addresses: Vec::new(),
         settled: Duration::ZERO,
         signals: Signals::default(),
         asides: Vec::new(),
