@@ -30,8 +30,10 @@ mod decode;
 mod grpc;
 mod http;
 mod json;
+mod notes;
 mod onward;
 mod protobuf;
+mod repeats;
 mod signal;
 mod sink;
 mod span;
@@ -58,8 +60,10 @@ pub(crate) struct Received {
     pub(crate) spans: Vec<Span>,
     /// Logs and metrics.
     pub(crate) signals: Signals,
-    /// What was sent and is not in `spans`, a sentence each; empty when nothing was lost.
+    /// Requests and spans that were sent and are not in `spans`, a sentence each.
     pub(crate) incomplete: Vec<String>,
+    /// What the spans lack although they were taken, or what makes them doubtful, a sentence each.
+    pub(crate) losses: Vec<String>,
 }
 
 /// The spans in the body of an OTLP request, as a receiver takes them: JSON where that is its

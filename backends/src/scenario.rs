@@ -462,7 +462,7 @@ impl<'a> Run<'a> {
             steps: self.steps,
             services: outcomes,
             spans,
-            losses: Vec::new(),
+            losses: received.losses,
             outside: self.contacts,
             addresses: self.addresses,
             settled: self.action.settle,

@@ -47,7 +47,7 @@ pub struct Span {
 /// How much an SDK left out of a span because of its limits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dropped {
-    /// Attributes of the span, its events, its links and its resource.
+    /// Attributes of the span, its events, its links, its resource and its scope.
     pub attributes: u32,
     /// Events.
     pub events: u32,

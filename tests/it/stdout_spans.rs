@@ -1,5 +1,7 @@
 //! Spans that come another way than over the network, and services that are waited for by theirs.
 
+mod as_written;
+
 use expect_test::expect;
 
 use crate::engines::{On, on_every_engine};
@@ -47,7 +49,7 @@ kind = "server"
     case.replace("a.clnrm.toml", "eee19b7ec3c1b174", "none");
     let ran = case.run(&[]);
     assert_eq!(ran.exit, Some(1), "{}", ran.seen());
-    assert!(ran.json.to_string().contains("spans on standard output"), "{:#}", ran.json);
+    assert!(ran.json.to_string().contains("is not an id in hex"), "{:#}", ran.json);
 }
 
 fn a_span_is_waited_for(on: On) {

@@ -3,10 +3,11 @@
 use std::fmt;
 
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-use prost::Message;
 use tonic::Code;
 
-use super::{json, protobuf};
+use super::json::{self, Broken};
+use super::notes::Notes;
+use super::protobuf;
 
 /// Bytes of a body, inflated.
 pub(super) const MAX_BODY: usize = 16 << 20;
@@ -31,22 +32,47 @@ pub(super) struct Tally {
     pub(super) parts: usize,
 }
 
+/// A request, and which of its values are lost.
+pub(super) struct Read {
+    pub(super) request: ExportTraceServiceRequest,
+    pub(super) lost: Notes,
+}
+
+/// Of what a request has more than is taken.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+pub(super) enum Limit {
+    #[error("an OTLP request held more than {MAX_SPANS} spans")]
+    Spans,
+    #[error("an OTLP request held more than {MAX_PARTS} attributes and other parts")]
+    Parts,
+}
+
+impl Limit {
+    pub(super) fn check(tally: Tally) -> Result<(), Limit> {
+        match tally {
+            Tally { spans, .. } if spans > MAX_SPANS => Err(Limit::Spans),
+            Tally { parts, .. } if parts > MAX_PARTS => Err(Limit::Parts),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// Why a whole request was not taken, as a sentence for the user.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Refusal {
     #[error("an OTLP request of {bytes} bytes held more than {} MiB", MAX_BODY >> 20)]
     TooManyBytes { bytes: usize },
-    #[error("an OTLP request held {spans} spans, more than {MAX_SPANS}")]
-    TooManySpans { spans: usize },
-    #[error("an OTLP request held {parts} attributes and other parts, more than {MAX_PARTS}")]
-    TooManyParts { parts: usize },
+    #[error(transparent)]
+    TooMuch(#[from] Limit),
     #[error("an OTLP request of {bytes} bytes is not valid {encoding}: {reason}")]
     Malformed { bytes: usize, encoding: Encoding, reason: String },
-    #[error(
-        "an OTLP request of {bytes} bytes held no spans that could be read \
-         (OTLP's JSON keys are in camelCase, as in `resourceSpans`)"
-    )]
+    #[error("an OTLP request of {bytes} bytes held no spans")]
     NothingRead { bytes: usize },
+    #[error(
+        "an OTLP request of {bytes} bytes held no spans, but the unknown key `{key}` \
+         (spans are below `resourceSpans`, `scopeSpans` and `spans`)"
+    )]
+    UnknownKey { bytes: usize, key: String },
     #[error("an OTLP request of {bytes} bytes could not be unpacked as `{coding}`")]
     NotUnpacked { bytes: usize, coding: String },
     #[error("an OTLP request broke off after {bytes} bytes")]
@@ -59,50 +85,31 @@ impl Refusal {
     /// What the sender is told; neither makes it send the same again.
     pub(super) fn code(&self) -> Code {
         match self {
-            Refusal::TooManyBytes { .. }
-            | Refusal::TooManySpans { .. }
-            | Refusal::TooManyParts { .. } => Code::ResourceExhausted,
+            Refusal::TooManyBytes { .. } | Refusal::TooMuch(_) => Code::ResourceExhausted,
             _ => Code::InvalidArgument,
         }
     }
 }
 
 /// Reads a request.
-pub(super) fn request(
-    body: &[u8],
-    encoding: Encoding,
-) -> Result<ExportTraceServiceRequest, Refusal> {
+pub(super) fn request(body: &[u8], encoding: Encoding) -> Result<Read, Refusal> {
     if body.is_empty() {
-        return Ok(ExportTraceServiceRequest::default());
+        return Ok(Read { request: ExportTraceServiceRequest::default(), lost: Notes::default() });
     }
-    let malformed = |reason: String| Refusal::Malformed { bytes: body.len(), encoding, reason };
-    let tally = match encoding {
-        Encoding::Protobuf => protobuf::count(body).map_err(|error| malformed(error.to_owned())),
-        Encoding::Json => json::count(body).map_err(|error| malformed(error.to_string())),
-    }?;
-    check(tally)?;
-    let request = match encoding {
+    let bytes = body.len();
+    let malformed = |reason: String| Refusal::Malformed { bytes, encoding, reason };
+    match encoding {
+        Encoding::Json => json::read(body).map_err(|broken| match broken {
+            Broken::Malformed(reason) => malformed(reason),
+            Broken::Limit(limit) => limit.into(),
+            Broken::UnknownKey(key) => Refusal::UnknownKey { bytes, key },
+        }),
         Encoding::Protobuf => {
-            ExportTraceServiceRequest::decode(body).map_err(|error| malformed(error.to_string()))
+            Limit::check(protobuf::count(body).map_err(|error| malformed(error.to_owned()))?)?;
+            let read = protobuf::read(body).map_err(|error| malformed(error.to_string()))?;
+            if holds_spans(&read.request) { Ok(read) } else { Err(Refusal::NothingRead { bytes }) }
         }
-        Encoding::Json => json::read(body).map_err(|error| malformed(error.to_string())),
-    }?;
-    let nothing_sent = encoding == Encoding::Json && json::is_empty(body);
-    if !holds_spans(&request) && !nothing_sent {
-        return Err(Refusal::NothingRead { bytes: body.len() });
     }
-    Ok(request)
-}
-
-fn check(tally: Tally) -> Result<(), Refusal> {
-    let Tally { spans, parts } = tally;
-    if spans > MAX_SPANS {
-        return Err(Refusal::TooManySpans { spans });
-    }
-    if parts > MAX_PARTS {
-        return Err(Refusal::TooManyParts { parts });
-    }
-    Ok(())
 }
 
 fn holds_spans(request: &ExportTraceServiceRequest) -> bool {

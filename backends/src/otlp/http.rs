@@ -1,13 +1,13 @@
 //! OTLP over HTTP, in protobuf and in JSON.
 
-use std::io::Read;
+use std::io::{self, Read};
 
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderName, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use flate2::read::MultiGzDecoder;
+use flate2::read::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 use futures_util::StreamExt;
 use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTracePartialSuccess, ExportTraceServiceResponse,
@@ -76,7 +76,8 @@ async fn read(headers: &HeaderMap, body: Body) -> Result<Vec<u8>, Refusal> {
     let body = collect(body).await?;
     match header(headers, CONTENT_ENCODING).as_str() {
         "" | "identity" => Ok(body),
-        "gzip" | "x-gzip" => inflate(&body),
+        "gzip" | "x-gzip" => unpack("gzip", &body),
+        coding @ ("deflate" | "zstd") => unpack(coding, &body),
         coding => Err(Refusal::NotUnpacked { bytes: body.len(), coding: coding.to_owned() }),
     }
 }
@@ -100,16 +101,38 @@ async fn collect(body: Body) -> Result<Vec<u8>, Refusal> {
     Ok(kept)
 }
 
-fn inflate(packed: &[u8]) -> Result<Vec<u8>, Refusal> {
+fn unpack(coding: &str, packed: &[u8]) -> Result<Vec<u8>, Refusal> {
     let bytes = packed.len();
-    let mut body = Vec::new();
-    MultiGzDecoder::new(packed)
-        .take(MAX_BODY as u64 + 1)
-        .read_to_end(&mut body)
-        .map_err(|_| Refusal::NotUnpacked { bytes, coding: "gzip".to_owned() })?;
+    let unpacked = match coding {
+        // Its name is that of zlib's format; some send what that wraps.
+        "deflate" if is_zlib(packed) => up_to_limit(ZlibDecoder::new(packed)),
+        "deflate" => up_to_limit(DeflateDecoder::new(packed)),
+        "zstd" => unpack_zstd(packed),
+        _ => up_to_limit(MultiGzDecoder::new(packed)),
+    };
+    let body = unpacked.map_err(|_| Refusal::NotUnpacked { bytes, coding: coding.to_owned() })?;
     if body.len() > MAX_BODY {
         return Err(Refusal::TooManyBytes { bytes });
     }
+    Ok(body)
+}
+
+fn is_zlib(packed: &[u8]) -> bool {
+    let head = packed.first_chunk().map_or(1, |head| u16::from_be_bytes(*head));
+    head >> 8 & 0xf == 8 && head % 31 == 0
+}
+
+fn unpack_zstd(packed: &[u8]) -> io::Result<Vec<u8>> {
+    let mut decoder = zstd::Decoder::with_buffer(packed)?;
+    // It holds no more in memory than a body may have.
+    decoder.window_log_max(MAX_BODY.ilog2())?;
+    up_to_limit(decoder)
+}
+
+/// A byte more than a body may have shows that it is too large.
+fn up_to_limit(packed: impl Read) -> io::Result<Vec<u8>> {
+    let mut body = Vec::new();
+    packed.take(MAX_BODY as u64 + 1).read_to_end(&mut body)?;
     Ok(body)
 }
 

@@ -1,141 +1,325 @@
-//! Counts and reads JSON requests, more leniently than the specification asks.
+//! Reads JSON requests as receivers of Protobuf's JSON mapping must, and a little more leniently:
+//! `null` for an absent field, keys in camelCase and as in the protocol, numbers and enums as text.
+//! A value that cannot be read is lost by itself, with a note.
 
-use std::fmt;
+use std::borrow::Cow;
 
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
-use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
-use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_json::{Map, Value, json};
+use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
+use opentelemetry_proto::tonic::resource::v1::Resource;
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans};
 
-use super::decode::Tally;
+use self::lexer::{Lexer, Malformed, Token};
+use super::decode::{Limit, Read, Tally};
+use super::notes::Notes;
 
-/// Counts the objects and lists of a request, building none. What a list called `spans` holds are
-/// spans.
-pub(super) fn count(body: &[u8]) -> serde_json::Result<Tally> {
-    let mut tally = Tally::default();
-    let mut json = serde_json::Deserializer::from_slice(body);
-    let whole = Walk { tally: &mut tally, in_spans: false };
-    whole.deserialize(&mut json)?;
-    json.end()?;
-    Ok(tally)
+mod bytes;
+mod lexer;
+mod number;
+mod span;
+mod value;
+
+/// Why a whole request is not taken.
+#[derive(Debug)]
+pub(super) enum Broken {
+    Malformed(String),
+    Limit(Limit),
+    /// It has no spans, and a key that is not OTLP's.
+    UnknownKey(String),
 }
 
-/// Reads a request; what is not quite OTLP gets a second chance.
-pub(super) fn read(body: &[u8]) -> serde_json::Result<ExportTraceServiceRequest> {
-    serde_json::from_slice(body).or_else(|error| {
-        let mut relaxed: Value = serde_json::from_slice(body)?;
-        relax(&mut relaxed);
-        // The first error knows its line and column.
-        serde_json::from_value(relaxed).map_err(|_| error)
-    })
-}
-
-/// Is this a request that has no spans because it has nothing at all?
-pub(super) fn is_empty(body: &[u8]) -> bool {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase", deny_unknown_fields)]
-    struct Empty {
-        #[serde(default, rename = "resourceSpans")]
-        _resource_spans: Option<[(); 0]>,
-    }
-    serde_json::from_slice::<Empty>(body).is_ok()
-}
-
-/// Turns what Protobuf's JSON mapping allows beside OTLP's into OTLP's: `null` for an absent
-/// field, names for enums, text for numbers, no `values` for none. What JSON has no number for
-/// (`NaN`) becomes an empty value.
-fn relax(value: &mut Value) {
-    match value {
-        Value::Array(items) => items.iter_mut().for_each(relax),
-        Value::Object(fields) => relax_fields(fields),
+/// Reads a request.
+pub(super) fn read(body: &[u8]) -> Result<Read, Broken> {
+    let mut reader =
+        Reader { lexer: Lexer::new(body), spans: 0, unknown: None, lost: Notes::default() };
+    let request = reader.request().map_err(|stop| stop.of(body))?;
+    reader.lexer.end().map_err(|malformed| Stop::from(malformed).of(body))?;
+    match reader.unknown {
+        Some(key) if reader.spans == 0 => return Err(Broken::UnknownKey(key)),
+        // Spans of a protocol before OTLP 1.0 lie below other keys.
+        Some(key) if key.to_ascii_lowercase().contains("spans") => {
+            reader.lost.add(&format_args!("what the unknown key `{key}` holds is lost"));
+        }
         _ => {}
     }
+    Ok(Read { request, lost: reader.lost })
 }
 
-fn relax_fields(fields: &mut Map<String, Value>) {
-    fields.retain(|_, field| !field.is_null());
-    for (name, field) in fields.iter_mut() {
-        match (name.as_str(), &mut *field) {
-            ("kind", Value::String(kind)) => {
-                *field =
-                    SpanKind::from_str_name(kind).map_or(Value::Null, |kind| json!(kind as i32));
+/// Why reading stops.
+enum Stop {
+    Malformed(Malformed),
+    Limit(Limit),
+}
+
+type Result<T, E = Stop> = std::result::Result<T, E>;
+
+struct Reader<'a> {
+    lexer: Lexer<'a>,
+    spans: usize,
+    /// The first key where spans could have been that is not OTLP's.
+    unknown: Option<String>,
+    lost: Notes,
+}
+
+impl<'a> Reader<'a> {
+    fn request(&mut self) -> Result<ExportTraceServiceRequest> {
+        let mut request = ExportTraceServiceRequest::default();
+        self.structure(|reader, key| match key {
+            "resourceSpans" | "resource_spans" => reader.structures(|reader| {
+                let mut spans = ResourceSpans::default();
+                reader.resource_spans(&mut spans)?;
+                request.resource_spans.push(spans);
+                Ok(())
+            }),
+            _ => reader.unknown(key),
+        })?;
+        Ok(request)
+    }
+
+    fn resource_spans(&mut self, spans: &mut ResourceSpans) -> Result<()> {
+        self.structure(|reader, key| {
+            match key {
+                "resource" => spans.resource = reader.resource()?,
+                "scopeSpans" | "scope_spans" => reader.structures(|reader| {
+                    let mut of_scope = ScopeSpans::default();
+                    reader.scope_spans(&mut of_scope)?;
+                    spans.scope_spans.push(of_scope);
+                    Ok(())
+                })?,
+                "schemaUrl" | "schema_url" => spans.schema_url = reader.text("schemaUrl")?,
+                _ => reader.unknown(key)?,
             }
-            ("code", Value::String(code)) => {
-                *field =
-                    StatusCode::from_str_name(code).map_or(Value::Null, |code| json!(code as i32));
+            Ok(())
+        })
+    }
+
+    fn scope_spans(&mut self, spans: &mut ScopeSpans) -> Result<()> {
+        self.structure(|reader, key| {
+            match key {
+                "scope" => spans.scope = reader.scope()?,
+                "spans" => reader.structures(|reader| {
+                    reader.spans += 1;
+                    Limit::check(Tally { spans: reader.spans, parts: reader.lexer.parts })?;
+                    spans.spans.push(reader.span()?);
+                    Ok(())
+                })?,
+                "schemaUrl" | "schema_url" => spans.schema_url = reader.text("schemaUrl")?,
+                _ => reader.unknown(key)?,
             }
-            ("doubleValue", Value::String(number)) => {
-                *field = number.parse::<f64>().map_or(Value::Null, |number| json!(number));
+            Ok(())
+        })
+    }
+
+    fn resource(&mut self) -> Result<Option<Resource>> {
+        let mut resource = Resource::default();
+        let known = self.lost.len();
+        let present = self.object("resource", |reader, key| {
+            match key {
+                "attributes" => resource.attributes = reader.attributes()?,
+                "droppedAttributesCount" | "dropped_attributes_count" => {
+                    resource.dropped_attributes_count = reader.count("droppedAttributesCount")?;
+                }
+                "entityRefs" | "entity_refs" => resource.entity_refs = reader.entities()?,
+                _ => reader.pass_over()?,
             }
-            ("arrayValue" | "kvlistValue", Value::Object(list)) => {
-                list.entry("values").or_insert_with(|| json!([]));
+            Ok(())
+        })?;
+        self.lost.name_since(known, &"resource: ");
+        Ok(present.then_some(resource))
+    }
+
+    fn scope(&mut self) -> Result<Option<InstrumentationScope>> {
+        let mut scope = InstrumentationScope::default();
+        let known = self.lost.len();
+        let present = self.object("scope", |reader, key| {
+            match key {
+                "name" => scope.name = reader.text("name")?,
+                "version" => scope.version = reader.text("version")?,
+                "attributes" => scope.attributes = reader.attributes()?,
+                "droppedAttributesCount" | "dropped_attributes_count" => {
+                    scope.dropped_attributes_count = reader.count("droppedAttributesCount")?;
+                }
+                _ => reader.pass_over()?,
             }
-            _ => {}
+            Ok(())
+        })?;
+        self.lost.name_since(known, &format_args!("scope `{}`: ", scope.name));
+        Ok(present.then_some(scope))
+    }
+
+    /// An object without which spans are lost.
+    fn structure(&mut self, field: impl FnMut(&mut Self, &str) -> Result<()>) -> Result<()> {
+        match self.token()? {
+            Token::Null => Ok(()),
+            Token::Object => self.fields(field),
+            other => {
+                Ok(self.lexer.malformed(&format!("expected an object, not {}", seen(&other)))?)
+            }
         }
-        relax(field);
-    }
-}
-
-/// A JSON value on its way to being counted.
-struct Walk<'a> {
-    tally: &'a mut Tally,
-    in_spans: bool,
-}
-
-impl<'de> DeserializeSeed<'de> for Walk<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, value: D) -> Result<(), D::Error> {
-        value.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Walk<'_> {
-    type Value = ();
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("JSON")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<(), A::Error> {
-        self.tally.parts += 1;
-        while let Some(name) = fields.next_key::<String>()? {
-            fields.next_value_seed(Walk { tally: self.tally, in_spans: name == "spans" })?;
+    /// A list without which spans are lost; items that are `null` are absent.
+    fn structures(&mut self, mut item: impl FnMut(&mut Self) -> Result<()>) -> Result<()> {
+        match self.token()? {
+            Token::Null => Ok(()),
+            Token::List => {
+                while self.lexer.item()? {
+                    if !self.lexer.null() {
+                        item(self)?;
+                    }
+                }
+                Ok(())
+            }
+            other => Ok(self.lexer.malformed(&format!("expected a list, not {}", seen(&other)))?),
+        }
+    }
+
+    /// An object whose loss is noted; false when it is absent or lost.
+    fn object(
+        &mut self,
+        what: &str,
+        field: impl FnMut(&mut Self, &str) -> Result<()>,
+    ) -> Result<bool> {
+        match self.token()? {
+            Token::Null => Ok(false),
+            Token::Object => self.fields(field).map(|()| true),
+            other => self.lose(what, &other, "an object").map(|()| false),
+        }
+    }
+
+    /// A list whose loss is noted.
+    fn list(&mut self, what: &str, mut item: impl FnMut(&mut Self) -> Result<()>) -> Result<()> {
+        match self.token()? {
+            Token::Null => Ok(()),
+            Token::List => {
+                while self.lexer.item()? {
+                    item(self)?;
+                }
+                Ok(())
+            }
+            other => self.lose(what, &other, "a list"),
+        }
+    }
+
+    fn fields(&mut self, mut field: impl FnMut(&mut Self, &str) -> Result<()>) -> Result<()> {
+        while let Some(key) = self.lexer.key()? {
+            field(self, &key)?;
         }
         Ok(())
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
-        self.tally.parts += 1;
-        while items.next_element_seed(Walk { tally: self.tally, in_spans: false })?.is_some() {
-            self.tally.spans += usize::from(self.in_spans);
+    /// A text; empty when it is absent or lost.
+    fn text(&mut self, what: &str) -> Result<String> {
+        Ok(self.optional_text(what)?.unwrap_or_default())
+    }
+
+    /// A text; `None` when it is absent or lost.
+    fn optional_text(&mut self, what: &str) -> Result<Option<String>> {
+        match self.token()? {
+            Token::Null => Ok(None),
+            Token::Text(Some(text)) => Ok(Some(text.into_owned())),
+            other => self.lose(what, &other, "text").map(|()| None),
         }
-        Ok(())
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
-        Ok(())
+    /// What `parse` makes of a number or a text; `None` when it is absent or lost.
+    fn scalar<T>(
+        &mut self,
+        what: &str,
+        expected: &str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Result<Option<T>> {
+        let token = self.token()?;
+        let parsed = match &token {
+            Token::Null => return Ok(None),
+            Token::Number(text) => parse(text),
+            Token::Text(Some(text)) => parse(text),
+            _ => None,
+        };
+        if parsed.is_none() {
+            self.lose(what, &token, expected)?;
+        }
+        Ok(parsed)
     }
 
-    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
-        Ok(())
+    fn integer<T: TryFrom<i128>>(&mut self, what: &str, expected: &str) -> Result<Option<T>> {
+        self.scalar(what, expected, |text| T::try_from(number::integer(text)?).ok())
     }
 
-    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
-        Ok(())
+    fn count(&mut self, what: &str) -> Result<u32> {
+        Ok(self.integer(what, "an integer of 32 bits without a sign")?.unwrap_or_default())
     }
 
-    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
-        Ok(())
+    /// Notes that a value is lost, because it began with `token` and should be `expected`.
+    fn lose(&mut self, what: &str, token: &Token<'_>, expected: &str) -> Result<()> {
+        match token {
+            Token::Text(None) => {
+                self.lost.add(&format_args!("`{what}` is lost, because it is not valid Unicode"));
+            }
+            _ => {
+                let seen = seen(token);
+                self.lost.add(&format_args!("`{what}` is lost, because {seen} is not {expected}"));
+            }
+        }
+        Ok(self.lexer.skip(token)?)
     }
 
-    fn visit_str<E>(self, _: &str) -> Result<(), E> {
-        Ok(())
+    /// Notes a key that is not OTLP's where spans could have been.
+    fn unknown(&mut self, key: &str) -> Result<()> {
+        self.unknown.get_or_insert_with(|| key.to_owned());
+        self.pass_over()
     }
 
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
+    fn pass_over(&mut self) -> Result<()> {
+        let token = self.token()?;
+        Ok(self.lexer.skip(&token)?)
+    }
+
+    fn token(&mut self) -> Result<Token<'a>> {
+        let token = self.lexer.token()?;
+        if let Token::Object | Token::List = token {
+            Limit::check(Tally { spans: self.spans, parts: self.lexer.parts })?;
+        }
+        Ok(token)
+    }
+}
+
+/// What was sent, for a note.
+fn seen(token: &Token<'_>) -> Cow<'static, str> {
+    match token {
+        Token::Null => "null".into(),
+        Token::Bool(bool) => bool.to_string().into(),
+        Token::Number(text) => (*text).to_owned().into(),
+        Token::Text(Some(text)) => format!("\"{text}\"").into(),
+        Token::Text(None) => "text".into(),
+        Token::Object => "an object".into(),
+        Token::List => "a list".into(),
+    }
+}
+
+impl Stop {
+    fn of(self, body: &[u8]) -> Broken {
+        match self {
+            Stop::Limit(limit) => Broken::Limit(limit),
+            Stop::Malformed(Malformed { reason, at }) => {
+                let before = &body[..at.min(body.len())];
+                let line = 1 + before.iter().filter(|&&byte| byte == b'\n').count();
+                let begin = before.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+                let column = 1 + before.len() - begin;
+                Broken::Malformed(format!("{reason} at line {line} column {column}"))
+            }
+        }
+    }
+}
+
+impl From<Malformed> for Stop {
+    fn from(malformed: Malformed) -> Stop {
+        Stop::Malformed(malformed)
+    }
+}
+
+impl From<Limit> for Stop {
+    fn from(limit: Limit) -> Stop {
+        Stop::Limit(limit)
     }
 }

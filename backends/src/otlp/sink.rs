@@ -1,6 +1,5 @@
 //! Where spans are kept as they arrive, with a note of everything that was not.
 
-use std::collections::HashSet;
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -13,22 +12,20 @@ use prost::Message;
 use tokio::sync::Notify;
 
 use super::Received;
-use super::decode::{self, Encoding, Refusal};
+use super::decode::{self, Encoding, Read, Refusal};
+use super::notes::Notes;
 use super::onward::Next;
+use super::repeats::{self, Met, Repeats};
 use super::signal::Signal;
-use super::span::{self, Ids};
+use super::span::{self, Ids, Origin};
 use crate::outcome::Signals;
-use crate::trace::{Attributes, Span};
+use crate::trace::Span;
 
 /// Spans of a receiver.
 const MAX_SPANS: usize = 1_000_000;
 /// Encoded bytes of a receiver's spans, each with its resource. One resource in a request may
 /// stand for 100,000 copies of it here.
 const MAX_BYTES: usize = 256 << 20;
-/// Different sentences about refused requests; more are counted only.
-const MAX_NOTES: usize = 10;
-/// Characters of such a sentence, which may quote what was sent.
-const MAX_NOTE: usize = 400;
 
 /// What one receiver has got so far.
 #[derive(Default)]
@@ -45,12 +42,14 @@ pub(super) struct Sink {
 #[derive(Default)]
 struct Held {
     spans: Vec<Span>,
-    seen: HashSet<(u128, u64)>,
+    repeats: Repeats,
     bytes: usize,
     rejected: Rejected,
     signals: Signals,
-    notes: Vec<String>,
-    unlisted: usize,
+    /// About whole requests.
+    lost_requests: Notes,
+    /// About parts of spans that are kept.
+    lost_parts: Notes,
 }
 
 /// How many spans were left out of requests that were otherwise taken.
@@ -80,16 +79,20 @@ impl Sink {
 
     /// Notes something that may have cost spans.
     pub(super) fn tell(&self, sentence: &dyn fmt::Display) {
-        self.held().note(sentence);
+        self.held().lost_requests.add(sentence);
     }
 
     /// Reads a request and keeps its spans.
     pub(super) fn take(&self, body: &[u8], encoding: Encoding) -> Result<Rejected, Refusal> {
-        let request = decode::request(body, encoding)?;
+        let Read { request, lost } = decode::request(body, encoding)?;
         if let Some(next) = &self.next {
             next.pass(Signal::Traces, request.encode_to_vec().into());
         }
-        let rejected = self.held().keep(request);
+        let rejected = {
+            let mut held = self.held();
+            held.lost_parts.extend(lost);
+            held.keep(request)
+        };
         self.note_arrival();
         self.changed.notify_waiters();
         Ok(rejected)
@@ -127,16 +130,13 @@ impl Sink {
     pub(super) fn received(&self) -> Received {
         let mut held = std::mem::take(&mut *self.held());
         held.spans.sort_unstable_by(|a, b| {
-            let a = (a.start_ns, &a.span_id, &a.trace_id);
-            a.cmp(&(b.start_ns, &b.span_id, &b.trace_id))
+            let a = (a.start_ns, &a.span_id, &a.trace_id, &a.name, a.end_ns);
+            a.cmp(&(b.start_ns, &b.span_id, &b.trace_id, &b.name, b.end_ns))
         });
-        let mut incomplete = held.notes;
-        incomplete.sort();
-        if held.unlisted > 0 {
-            incomplete.push(format!("{} more OTLP requests were lost", held.unlisted));
-        }
+        let mut incomplete = held.lost_requests.into_sentences("OTLP requests");
         incomplete.extend(held.rejected.sentences());
-        Received { spans: held.spans, signals: held.signals, incomplete }
+        let losses = held.lost_parts.into_sentences("values of spans");
+        Received { spans: held.spans, signals: held.signals, incomplete, losses }
     }
 
     fn note_arrival(&self) {
@@ -154,51 +154,47 @@ impl Held {
         for resource_spans in request.resource_spans {
             let resource = resource_spans.resource.unwrap_or_default();
             let resource_bytes = resource.encoded_len();
+            let resource_dropped = resource.dropped_attributes_count;
             let resource = Arc::new(span::attributes(resource.attributes));
             for scope_spans in resource_spans.scope_spans {
-                let scope = scope_spans.scope.unwrap_or_default().name;
+                let scope = scope_spans.scope.unwrap_or_default();
+                let origin = Origin {
+                    resource: &resource,
+                    scope: &scope.name,
+                    dropped: resource_dropped.saturating_add(scope.dropped_attributes_count),
+                };
                 for span in scope_spans.spans {
-                    let bytes = resource_bytes + scope.len() + span.encoded_len();
-                    self.keep_span(span, bytes, &resource, &scope);
+                    let bytes = resource_bytes + scope.name.len() + span.encoded_len();
+                    self.keep_span(span, bytes, &origin);
                 }
             }
         }
         self.rejected - before
     }
 
-    fn keep_span(
-        &mut self,
-        span: otlp::Span,
-        bytes: usize,
-        resource: &Arc<Attributes>,
-        scope: &str,
-    ) {
+    fn keep_span(&mut self, span: otlp::Span, bytes: usize, origin: &Origin<'_>) {
         let Some(ids) = Ids::of(&span) else {
             self.rejected.malformed += 1;
             return;
         };
-        if self.seen.contains(&ids.key()) {
+        for unknown in span::unknown_words(&span) {
+            self.lost_parts.add(&unknown);
+        }
+        let span = span::span(span, ids, origin);
+        let met = self.repeats.meet(ids, &span, &self.spans);
+        if matches!(met, Met::Again) {
             return; // an exporter that did not hear our answer sends again
         }
         if self.spans.len() == MAX_SPANS || self.bytes + bytes > MAX_BYTES {
             self.rejected.overflow += 1;
             return;
         }
-        self.seen.insert(ids.key());
+        if let Met::Differs(first) = met {
+            self.lost_parts.add(&repeats::sentence(first, &span));
+        }
+        self.repeats.keep(ids, &span, self.spans.len());
         self.bytes += bytes;
-        self.spans.push(span::span(span, ids, resource, scope));
-    }
-
-    fn note(&mut self, sentence: &dyn fmt::Display) {
-        let sentence: String = sentence.to_string().chars().take(MAX_NOTE).collect();
-        if self.notes.contains(&sentence) {
-            return;
-        }
-        if self.notes.len() == MAX_NOTES {
-            self.unlisted += 1;
-        } else {
-            self.notes.push(sentence);
-        }
+        self.spans.push(span);
     }
 }
 
@@ -244,7 +240,7 @@ impl Export<'_> {
     pub(super) fn end(mut self, refusal: Option<&Refusal>) {
         self.ended = true;
         if let Some(refusal) = refusal {
-            self.sink.held().note(refusal);
+            self.sink.held().lost_requests.add(refusal);
         }
     }
 }
@@ -255,7 +251,7 @@ impl Drop for Export<'_> {
         self.sink.under_way.fetch_sub(1, Ordering::SeqCst);
         if !self.ended {
             let sentence = "an OTLP request was still under way when its connection was closed";
-            self.sink.held().note(&sentence);
+            self.sink.held().lost_requests.add(&sentence);
         }
     }
 }

@@ -31,15 +31,23 @@ impl Ids {
         })
     }
 
-    /// What no two spans share.
-    pub(super) fn key(self) -> (u128, u64) {
-        (self.trace, self.span)
+    /// The trace's id and the span's own.
+    pub(super) fn key(self) -> [u64; 3] {
+        [(self.trace >> 64) as u64, self.trace as u64, self.span]
     }
 }
 
-/// The span as it is judged, of the resource and scope it came under.
-pub(super) fn span(span: otlp::Span, ids: Ids, resource: &Arc<Attributes>, scope: &str) -> Span {
-    let dropped = dropped(&span);
+/// The resource and the scope that a span came under.
+pub(super) struct Origin<'a> {
+    pub(super) resource: &'a Arc<Attributes>,
+    pub(super) scope: &'a str,
+    /// Attributes that the SDK left out of both.
+    pub(super) dropped: u32,
+}
+
+/// The span as it is judged.
+pub(super) fn span(span: otlp::Span, ids: Ids, origin: &Origin<'_>) -> Span {
+    let dropped = dropped(&span, origin.dropped);
     Span {
         trace_id: format!("{:032x}", ids.trace),
         span_id: format!("{:016x}", ids.span),
@@ -50,18 +58,32 @@ pub(super) fn span(span: otlp::Span, ids: Ids, resource: &Arc<Attributes>, scope
         end_ns: nanoseconds(span.end_time_unix_nano),
         status: status(span.status.unwrap_or_default()),
         attributes: attributes(span.attributes),
-        resource: resource.clone(),
-        scope: scope.to_owned(),
+        resource: origin.resource.clone(),
+        scope: origin.scope.to_owned(),
         events: span.events.into_iter().map(event).collect(),
         dropped,
         source: Source::Otlp,
     }
 }
 
-fn dropped(span: &otlp::Span) -> Dropped {
+/// Says which enums of a span have numbers without a meaning.
+pub(super) fn unknown_words(span: &otlp::Span) -> impl Iterator<Item = String> {
+    let code = span.status.as_ref().map_or(0, |status| status.code);
+    let is_unknown = [
+        otlp::span::SpanKind::try_from(span.kind).is_err(),
+        otlp::status::StatusCode::try_from(code).is_err(),
+    ];
+    let words = [("kind", "a kind of span", span.kind), ("code", "a status code", code)];
+    let unknown = words.into_iter().zip(is_unknown).filter(|(_, is_unknown)| *is_unknown);
+    unknown.map(|((field, expected, number), _)| {
+        format!("span `{}`: `{field}` is lost, because {number} is not {expected}", span.name)
+    })
+}
+
+fn dropped(span: &otlp::Span, of_origin: u32) -> Dropped {
     let of_events = span.events.iter().map(|event| event.dropped_attributes_count);
     let of_links = span.links.iter().map(|link| link.dropped_attributes_count);
-    let inner = of_events.chain(of_links).fold(0, u32::saturating_add);
+    let inner = of_events.chain(of_links).fold(of_origin, u32::saturating_add);
     Dropped {
         attributes: span.dropped_attributes_count.saturating_add(inner),
         events: span.dropped_events_count,

@@ -1,6 +1,10 @@
 //! Real requests over the receiver's socket.
 
+mod equal;
+mod lost_values;
 mod onward;
+mod repeats;
+mod spellings;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -10,7 +14,9 @@ use opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::Trac
 use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTraceServiceRequest, ExportTraceServiceResponse,
 };
-use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
+use opentelemetry_proto::tonic::common::v1::{
+    AnyValue, ArrayValue, InstrumentationScope, KeyValue, KeyValueList, any_value,
+};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1 as otlp;
 use proptest::prelude::*;
@@ -221,6 +227,7 @@ async fn json_decodes_with_all_kinds_of_values() {
                 left_out: 0,
             },
             incomplete: [],
+            losses: [],
         }
     "#]]
     .assert_debug_eq(&received);
@@ -253,6 +260,27 @@ async fn protobuf_arrives_plain_packed_and_under_any_content_type() {
 }
 
 #[tokio::test]
+async fn bodies_are_unpacked_whatever_packed_them() {
+    let case = Case::new();
+    let body = |id, name| export(vec![span(id, name)]).encode_to_vec();
+    let mut zlib = flate2::write::ZlibEncoder::new(Vec::new(), Compression::fast());
+    zlib.write_all(&body(1, "zlib")).unwrap();
+    let mut deflate = flate2::write::DeflateEncoder::new(Vec::new(), Compression::fast());
+    deflate.write_all(&body(2, "deflate")).unwrap();
+    for (coding, packed) in [
+        ("deflate", zlib.finish().unwrap()),
+        ("deflate", deflate.finish().unwrap()),
+        ("zstd", zstd::encode_all(&*body(3, "zstd"), 1).unwrap()),
+        ("x-gzip", gzip(&body(4, "gzip"))),
+        ("identity", body(5, "identity")),
+    ] {
+        let headers = format!("{PROTOBUF}Content-Encoding: {coding}\r\n");
+        assert_eq!(case.traces(&headers, &packed).await, (200, vec![]), "{coding}");
+    }
+    assert_eq!(case.names().await, ["identity", "gzip", "zstd", "deflate", "zlib"]);
+}
+
+#[tokio::test]
 async fn grpc_arrives_plain_and_packed() {
     let case = Case::new();
     let mut plain = case.client().await;
@@ -280,9 +308,9 @@ async fn metrics_logs_and_empty_requests_are_fine_and_other_paths_are_told() {
 }
 
 #[tokio::test]
-async fn snake_case_json_is_refused_and_told() {
+async fn json_without_spans_but_with_unknown_keys_is_refused_and_told() {
     let case = Case::new();
-    let body = JSON_BODY.replace("resourceSpans", "resource_spans");
+    let body = JSON_BODY.replace("resourceSpans", "ResourceSpans");
     let (status, answer) = case.traces(JSON, body.as_bytes()).await;
     assert_eq!(status, 400);
     let notes = case.notes().await;
@@ -290,7 +318,7 @@ async fn snake_case_json_is_refused_and_told() {
     assert_eq!(answer, serde_json::json!({"code": 3, "message": notes[0]}));
     expect_test::expect![[r#"
         [
-            "an OTLP request of 918 bytes held no spans that could be read (OTLP's JSON keys are in camelCase, as in `resourceSpans`)",
+            "an OTLP request of 917 bytes held no spans, but the unknown key `ResourceSpans` (spans are below `resourceSpans`, `scopeSpans` and `spans`)",
         ]
     "#]].assert_debug_eq(&notes);
 }
@@ -320,12 +348,12 @@ async fn bodies_that_are_too_large_or_broken_are_refused_and_told_once() {
     }
     expect_test::expect![[r#"
         [
-            "an OTLP request held 1000004 attributes and other parts, more than 1000000",
-            "an OTLP request held 100001 spans, more than 100000",
+            "an OTLP request held more than 100000 spans",
+            "an OTLP request held more than 1000000 attributes and other parts",
             "an OTLP request of 16777226 bytes held more than 16 MiB",
             "an OTLP request of 2 bytes could not be unpacked as `br`",
             "an OTLP request of 2 bytes could not be unpacked as `gzip`",
-            "an OTLP request of 20 bytes is not valid JSON: invalid type: integer `3`, expected a sequence at line 1 column 19",
+            "an OTLP request of 20 bytes is not valid JSON: expected a list, not 3 at line 1 column 20",
             "an OTLP request of 3 bytes is not valid protobuf: a field is longer than its message",
             "an OTLP request of 76532 bytes held more than 16 MiB",
         ]
@@ -349,7 +377,7 @@ async fn grpc_messages_that_are_too_large_or_broken_are_refused_and_told() {
     drop((packed, plain));
     expect_test::expect![[r#"
         [
-            "an OTLP request held 100001 spans, more than 100000",
+            "an OTLP request held more than 100000 spans",
             "an OTLP/gRPC request was refused: Error decompressing: size limit, of 16777216 bytes, exceeded while decompressing message",
             "an OTLP/gRPC request was refused: Error, decoded message length too large: found 16777273 bytes, the limit is: 16777216 bytes",
         ]
@@ -381,14 +409,31 @@ async fn a_span_sent_twice_is_kept_once() {
 }
 
 #[tokio::test]
+async fn what_an_sdk_dropped_of_resource_and_scope_counts_for_every_span() {
+    let case = Case::new();
+    let mut request = export(vec![otlp::Span { dropped_attributes_count: 1, ..span(1, "x") }]);
+    let of_request = &mut request.resource_spans[0];
+    of_request.resource = Some(Resource { dropped_attributes_count: 2, ..Resource::default() });
+    let scope = InstrumentationScope { dropped_attributes_count: 4, ..Default::default() };
+    of_request.scope_spans[0].scope = Some(scope);
+    case.traces(PROTOBUF, &request.encode_to_vec()).await;
+    let received = case.receiver.finish(SETTLE).await;
+    assert_eq!(received.spans[0].dropped.attributes, 7);
+}
+
+fn attribute(key: &str, value: any_value::Value) -> KeyValue {
+    let value = Some(AnyValue { value: Some(value) });
+    KeyValue { key: key.to_owned(), value, ..KeyValue::default() }
+}
+
+fn number(key: &str, number: f64) -> KeyValue {
+    attribute(key, any_value::Value::DoubleValue(number))
+}
+
+#[tokio::test]
 async fn one_large_resource_cannot_be_multiplied_without_limit() {
     let case = Case::new();
-    let text = any_value::Value::StringValue("x".repeat(MAX_BODY / 2));
-    let attribute = KeyValue {
-        key: "large".to_owned(),
-        value: Some(AnyValue { value: Some(text) }),
-        ..KeyValue::default()
-    };
+    let attribute = attribute("large", any_value::Value::StringValue("x".repeat(MAX_BODY / 2)));
     let spans = (1..=200).map(|id| span(id, "")).collect();
     let mut request = export(spans);
     request.resource_spans[0].resource =
@@ -493,7 +538,7 @@ async fn dropping_the_receiver_closes_its_connections() {
 proptest! {
     #[test]
     fn no_body_panics(body: Vec<u8>, at in 0..4096_usize, byte: u8) {
-        let mut protobuf = decode::request(JSON_BODY.as_bytes(), Encoding::Json).unwrap().encode_to_vec();
+        let mut protobuf = decode::request(JSON_BODY.as_bytes(), Encoding::Json).unwrap_or_else(|error| panic!("{error}")).request.encode_to_vec();
         let mut json = JSON_BODY.as_bytes().to_vec();
         for bytes in [&mut protobuf, &mut json] {
             let at = at % bytes.len();

@@ -1,0 +1,87 @@
+//! Tells a span that is sent again from another span of the same id.
+
+use std::collections::{HashMap, HashSet};
+
+use super::span::Ids;
+use crate::trace::Span;
+
+/// The ids of the spans that are kept.
+#[derive(Default)]
+pub(super) struct Repeats {
+    /// The place of the first span of an id.
+    first: HashMap<Key, u32>,
+    /// Digests of the spans that differ from the first of their id.
+    others: HashMap<Key, HashSet<blake3::Hash>>,
+}
+
+type Key = [u64; 3];
+
+/// What is known of a span's id.
+pub(super) enum Met<'a> {
+    /// Nothing: no span has it.
+    New,
+    /// An equal span has it.
+    Again,
+    /// A span has it that differs, and no equal one.
+    Differs(&'a Span),
+}
+
+impl Repeats {
+    /// Compares a span with those kept under its id. Spans are equal when everything is that can
+    /// be judged: what the span says, its resource and its dropped counts. Flags, links and the
+    /// trace state cannot be.
+    pub(super) fn meet<'a>(&self, ids: Ids, span: &Span, kept: &'a [Span]) -> Met<'a> {
+        let Some(&first) = self.first.get(&ids.key()) else { return Met::New };
+        let first = &kept[first as usize];
+        let digest = digest(span);
+        let others = self.others.get(&ids.key());
+        if digest == self::digest(first) || others.is_some_and(|others| others.contains(&digest)) {
+            Met::Again
+        } else {
+            Met::Differs(first)
+        }
+    }
+
+    /// Notes that a span that was not met `Again` is kept at `place`.
+    pub(super) fn keep(&mut self, ids: Ids, span: &Span, place: usize) {
+        let place = u32::try_from(place).unwrap_or(u32::MAX);
+        if *self.first.entry(ids.key()).or_insert(place) != place {
+            self.others.entry(ids.key()).or_default().insert(digest(span));
+        }
+    }
+}
+
+/// Says of two spans of one id how they differ.
+pub(super) fn sentence(first: &Span, second: &Span) -> String {
+    let fields = [
+        ("name", first.name != second.name),
+        ("parent", first.parent_id != second.parent_id),
+        ("kind", first.kind != second.kind),
+        ("times", (first.start_ns, first.end_ns) != (second.start_ns, second.end_ns)),
+        ("status", first.status != second.status),
+        ("attributes", first.attributes != second.attributes),
+        ("events", first.events != second.events),
+        ("resource", first.resource != second.resource),
+        ("scope", first.scope != second.scope),
+        ("dropped counts", first.dropped != second.dropped),
+    ];
+    let differing = fields.iter().filter(|(_, differs)| *differs).map(|(field, _)| *field);
+    // In an order that does not depend on which came first.
+    let (one, other) = if first.name <= second.name { (first, second) } else { (second, first) };
+    format!(
+        "span id {} of trace {} was sent twice, for `{}` and for `{}`, which differ in {}: \
+         both are kept",
+        first.span_id,
+        first.trace_id,
+        one.name,
+        other.name,
+        differing.collect::<Vec<_>>().join(", "),
+    )
+}
+
+/// By content, so that a value that is not a number is equal to itself.
+fn digest(span: &Span) -> blake3::Hash {
+    // Writing to memory does not fail; if it did, spans would count as equal only by their names.
+    let text = postcard::to_stdvec(&(span, &*span.resource));
+    blake3::hash(&text.unwrap_or_else(|_| span.name.clone().into_bytes()))
+}
