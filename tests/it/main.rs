@@ -22,6 +22,7 @@ mod images;
 mod init;
 mod interrupt;
 mod kept;
+mod lacking;
 mod language;
 mod limits;
 mod networks;

@@ -8,7 +8,8 @@ use std::process::Command;
 
 use rustix::process::{Gid, Uid, geteuid};
 
-use crate::case::{clnrm, tell};
+use crate::case::clnrm;
+use crate::lacking::note;
 
 /// The user that owns nothing.
 pub(crate) struct Nobody;
@@ -19,9 +20,14 @@ impl Nobody {
     /// Whether this is root; loudly when not, as then the other tests are such a user's anyway.
     pub(crate) fn can_be(test: &str) -> bool {
         if !geteuid().is_root() {
-            tell(&format!("NOT RUN: {test}: this is no root, and other tests run as this user"));
+            note(test, "root, to become another user; other tests run as this one");
         }
         geteuid().is_root()
+    }
+
+    /// Whether this user may write to a file, by its mode.
+    pub(crate) fn may_write(path: &Path) -> bool {
+        fs::metadata(path).is_ok_and(|meta| meta.permissions().mode() & 0o002 != 0)
     }
 
     /// clnrm where this user may reach it: `folder` is opened to all.

@@ -11,7 +11,8 @@ use std::time::{Duration, SystemTime};
 use expect_test::{Expect, expect};
 use rustix::fs::{FileType, Mode, mknodat};
 
-use crate::case::{Case, ONE, tell};
+use crate::case::{Case, ONE};
+use crate::lacking::note;
 
 /// What a dry run says of a workspace with one good test and something odd in it, twice.
 #[track_caller]
@@ -146,7 +147,7 @@ fn a_file_too_large_to_be_a_test() {
 #[test]
 fn a_file_nobody_may_read() {
     if rustix::process::geteuid().is_root() {
-        tell("NOT RUN: a_file_nobody_may_read needs a user who is not root");
+        note("odd_files::a_file_nobody_may_read", "a user who is not root");
         return;
     }
     let case = Case::new(ONE);
@@ -212,7 +213,7 @@ fn a_disk_without_room() {
         .arg(&small)
         .output();
     if !mounted.is_ok_and(|mounted| mounted.status.success()) {
-        tell("NOT RUN: a_disk_without_room needs to mount a small file system");
+        note("odd_files::a_disk_without_room", "to mount a small file system");
         return;
     }
     let store = small.join("store.redb");

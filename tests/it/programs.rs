@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
-use crate::case::{tell, workspace};
+use crate::case::workspace;
+use crate::lacking::not_run;
 
 /// The traced program of `tests/fixtures/app`, linked statically.
 pub(crate) fn app() -> &'static Path {
@@ -55,9 +56,7 @@ pub(crate) fn python(test: &str) -> Option<Python> {
             Some(Python { venv: venv.clone(), prefix })
         }
         Err(error) => {
-            let required = std::env::var("CI").is_ok_and(|value| value == "true");
-            assert!(!required, "{test} needs Python's packages: {error}");
-            tell(&format!("NOT RUN: {test} needs Python's packages: {error}"));
+            not_run(test, &format!("Python's packages: {error}"));
             None
         }
     }
@@ -76,9 +75,7 @@ pub(crate) fn node(test: &str) -> Option<&'static Path> {
     match made {
         Ok(modules) => Some(modules),
         Err(error) => {
-            let required = std::env::var("CI").is_ok_and(|value| value == "true");
-            assert!(!required, "{test} needs Node's packages: {error}");
-            tell(&format!("NOT RUN: {test} needs Node's packages: {error}"));
+            not_run(test, &format!("Node's packages: {error}"));
             None
         }
     }
