@@ -1,18 +1,19 @@
 //! Spans of other languages' SDKs, over every protocol: a known tree each.
 
-use std::path::Path;
+mod matrix;
+
+use std::path::PathBuf;
 
 use crate::case::{Case, workspace};
 use crate::programs::{node, python};
 
 const FIXTURE: &str = r#"
 //- /sdk.clnrm.toml
-{% set mounts = [MOUNTS] -%}
 [meta]
 name = "sdk"
 
 [services.sdk]
-volumes = {{ toml_encode(value=mounts) }}
+volumes = [MOUNTS]
 
 [[scenario]]
 name = "spans"
@@ -40,83 +41,99 @@ spans_total = 2
 events_total = 1
 "#;
 
-/// A program in another language.
-struct Sdk<'a> {
+/// Programs in another language.
+struct Sdk {
     /// How its spans' names begin.
-    short: &'a str,
+    short: &'static str,
     /// What its SDK calls it.
-    language: &'a str,
-    /// What runs the script.
-    program: &'a str,
-    script: &'a str,
-    /// Folders its program needs, at places of the container.
-    folders: Vec<(&'a Path, &'a str)>,
+    language: &'static str,
+    /// What runs the scripts.
+    program: &'static str,
+    /// Exports a few spans and ends.
+    script: &'static str,
+    /// Serves until it is stopped.
+    server: &'static str,
+    /// Folders its programs need, at places of the container.
+    folders: Vec<(PathBuf, String)>,
 }
 
-impl Sdk<'_> {
+impl Sdk {
     fn exports(&self, protocol: &str) {
-        let mut mounts = vec![format!("\"./{0}:/app/{0}:ro\"", self.script)];
-        let folder = |(from, to): &(&Path, &str)| format!("\"{}:{to}:ro\"", from.display());
-        mounts.extend(self.folders.iter().map(folder));
-        let words = [
-            ("MOUNTS", mounts.join(", ").as_str()),
-            ("PROGRAM", self.program),
-            ("SCRIPT", self.script),
-            ("WANTED", protocol),
-            ("LANGUAGE", self.language),
-            ("LANG", self.short),
-        ]
-        .map(|(word, value)| (word.to_owned(), value.to_owned()));
-        let fixture =
-            words.iter().fold(FIXTURE.to_owned(), |text, (word, value)| text.replace(word, value));
-        let case = Case::new(&fixture);
-        let script = workspace().join("tests/fixtures").join(self.language).join(self.script);
-        case.write(self.script, std::fs::read(script).unwrap());
+        let case = Case::new(&self.fill(&FIXTURE.replace("WANTED", protocol)));
+        self.copy_scripts(&case);
         let report = case.run(&[]);
         assert_eq!((report.exit, report.containers_started()), (Some(0), 1), "{}", report.seen());
         // The packages are no part of the workspace, which is worth a warning.
         let outside = |code: &&str| *code == "shape/volume-outside";
         assert!(report.codes().iter().all(outside), "{}", report.seen());
     }
+
+    /// Puts what is this SDK's in the places of words.
+    fn fill(&self, fixture: &str) -> String {
+        let scripts = [self.script, self.server].map(|name| format!("\"./{name}:/app/{name}:ro\""));
+        let folder = |(from, to): &(PathBuf, String)| format!("\"{}:{to}:ro\"", from.display());
+        let mounts: Vec<_> = scripts.into_iter().chain(self.folders.iter().map(folder)).collect();
+        [
+            ("MOUNTS", mounts.join(", ").as_str()),
+            ("PROGRAM", self.program),
+            ("SCRIPT", self.script),
+            ("SERVER", self.server),
+            ("LANGUAGE", self.language),
+            ("LANG", self.short),
+        ]
+        .iter()
+        .fold(fixture.to_owned(), |text, (word, value)| text.replace(word, value))
+    }
+
+    fn copy_scripts(&self, case: &Case) {
+        let folder = workspace().join("tests/fixtures").join(self.language);
+        for name in [self.script, self.server] {
+            case.write(name, std::fs::read(folder.join(name)).unwrap());
+        }
+    }
 }
 
-fn python_exports(test: &str, protocol: &str) {
-    let Some(python) = python(&format!("sdks::{test}")) else { return };
-    let mut folders = vec![(python.venv.as_path(), "/venv")];
-    let prefix = python.prefix.as_deref().map(|prefix| (prefix, prefix.to_str().unwrap()));
-    folders.extend(prefix);
-    let (program, script) = ("/venv/bin/python", "spans.py");
-    Sdk { short: "py", language: "python", program, script, folders }.exports(protocol);
+fn python_sdk(test: &str) -> Option<Sdk> {
+    let python = python(&format!("sdks::{test}"))?;
+    let prefix = python.prefix.map(|prefix| (prefix.clone(), prefix.display().to_string()));
+    let folders = [(python.venv, "/venv".to_owned())].into_iter().chain(prefix).collect();
+    let (short, language, program) = ("py", "python", "/venv/bin/python");
+    Some(Sdk { short, language, program, script: "spans.py", server: "server.py", folders })
 }
 
 #[test]
 fn python_over_http() {
-    python_exports("python_over_http", "http/protobuf");
+    let Some(sdk) = python_sdk("python_over_http") else { return };
+    sdk.exports("http/protobuf");
 }
 
 #[test]
 fn python_over_grpc() {
-    python_exports("python_over_grpc", "grpc");
+    let Some(sdk) = python_sdk("python_over_grpc") else { return };
+    sdk.exports("grpc");
 }
 
-fn node_exports(test: &str, protocol: &str) {
-    let Some(modules) = node(&format!("sdks::{test}")) else { return };
-    let folders = vec![(modules, "/app/node_modules")];
-    let (program, script) = ("node", "spans.mjs");
-    Sdk { short: "node", language: "nodejs", program, script, folders }.exports(protocol);
+fn node_sdk(test: &str) -> Option<Sdk> {
+    let folders =
+        vec![(node(&format!("sdks::{test}"))?.to_owned(), "/app/node_modules".to_owned())];
+    let (short, language, program) = ("node", "nodejs", "node");
+    Some(Sdk { short, language, program, script: "spans.mjs", server: "server.mjs", folders })
 }
 
 #[test]
 fn node_over_http() {
-    node_exports("node_over_http", "http/protobuf");
+    let Some(sdk) = node_sdk("node_over_http") else { return };
+    sdk.exports("http/protobuf");
 }
 
 #[test]
 fn node_over_http_in_json() {
-    node_exports("node_over_http_in_json", "http/json");
+    let Some(sdk) = node_sdk("node_over_http_in_json") else { return };
+    sdk.exports("http/json");
 }
 
 #[test]
 fn node_over_grpc() {
-    node_exports("node_over_grpc", "grpc");
+    let Some(sdk) = node_sdk("node_over_grpc") else { return };
+    sdk.exports("grpc");
 }
