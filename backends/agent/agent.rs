@@ -5,7 +5,7 @@
 //! host listens and the agent connects: an accepted connection means the container is up, and when
 //! the host is gone the connection ends and the container with it.
 
-mod relay;
+pub(crate) mod relay;
 pub(crate) mod resolver;
 pub(crate) mod sys;
 pub(crate) mod wire;
@@ -191,6 +191,9 @@ impl Agent {
             Request::Dial { port, number } => {
                 let socket = self.folder.join(INSIDE_SOCKET);
                 on_thread(move || relay::dial(&socket, port, number));
+            }
+            Request::Listening { id } => {
+                self.reply(&Reply::Listening { id, ports: relay::listening() });
             }
             Request::HasProcesses { id } => {
                 let status = sys::has_children().into();

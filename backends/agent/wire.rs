@@ -17,6 +17,8 @@ pub(crate) enum Request {
     Dial { port: u16, number: u32 },
     /// Say whether any process runs: 1 or 0, as the status of a connection.
     HasProcesses { id: u32 },
+    /// Say on which ports something listens.
+    Listening { id: u32 },
     /// End all processes, then say whether all they sent has been carried out.
     Stop { grace_ms: u32 },
 }
@@ -52,6 +54,8 @@ pub(crate) enum Reply {
     Connected { id: u32, status: u16 },
     /// A process, or 0 where it is not known which, looked up a name that is not one of the test.
     Asked { id: u32, name: String },
+    /// The ports on which something listens.
+    Listening { id: u32, ports: Vec<u16> },
     /// All processes have ended; whether all they exported was carried out, whether some had to be
     /// killed, and how often something was sent to where no route leads ([`UNTOLD`] when the kernel
     /// does not say).
@@ -89,6 +93,7 @@ impl Request {
                 Frame::new(6).number((*port).into()).number(*number).end()
             }
             Request::HasProcesses { id } => Frame::new(7).number(*id).end(),
+            Request::Listening { id } => Frame::new(8).number(*id).end(),
         }
     }
 
@@ -122,6 +127,7 @@ impl Request {
                 Request::Dial { port: fields.number()?.try_into().ok()?, number: fields.number()? }
             }
             7 => Request::HasProcesses { id: fields.number()? },
+            8 => Request::Listening { id: fields.number()? },
             _ => return None,
         })
     }
@@ -159,6 +165,10 @@ impl Reply {
             }
             Reply::Connected { id, status } => {
                 Frame::new(7).number(*id).number((*status).into()).end()
+            }
+            Reply::Listening { id, ports } => {
+                let frame = Frame::new(10).number(*id);
+                ports.iter().fold(frame, |frame, port| frame.number((*port).into())).end()
             }
             Reply::Asked { id, name } => Frame::new(9).number(*id).text(name).end(),
             Reply::Stopped { drained, killed, unrouted, out_of_memory, out_of_processes } => {
@@ -198,6 +208,14 @@ impl Reply {
                 out_of_memory: fields.number()?,
                 out_of_processes: fields.number()?,
             },
+            10 => {
+                let id = fields.number()?;
+                let mut ports = Vec::new();
+                while !fields.0.is_empty() {
+                    ports.push(fields.number()?.try_into().ok()?);
+                }
+                Reply::Listening { id, ports }
+            }
             9 => Reply::Asked { id: fields.number()?, name: fields.text()? },
             _ => return None,
         })

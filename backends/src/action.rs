@@ -61,6 +61,7 @@ impl Action {
             name: format!("step {index}"),
             service: 0,
             argv: words.iter().map(|word| (*word).to_owned()).collect(),
+            awaits: None,
             env: BTreeMap::new(),
             workdir: None,
             time_limit: limit,
@@ -221,6 +222,8 @@ pub struct StepPlan {
     pub service: usize,
     /// Argument vector; `${NAME}` expands from the container's environment.
     pub argv: Vec<String>,
+    /// Spans it waits for, instead of running something.
+    pub awaits: Option<Awaited>,
     /// Environment on top of the service's.
     pub env: BTreeMap<String, String>,
     /// Working directory; the service's when `None`.
@@ -231,6 +234,15 @@ pub struct StepPlan {
     pub goes_on_after: Expected,
     /// Whether it is tried again when it fails.
     pub retry: Option<Retry>,
+}
+
+/// Spans of the code under test that a step waits for, as long as its time limit.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Awaited {
+    /// Their name.
+    pub span: String,
+    /// How many.
+    pub count: u64,
 }
 
 /// How a step is tried again.

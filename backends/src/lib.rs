@@ -37,8 +37,8 @@ mod trace;
 mod up;
 
 pub use action::{
-    Action, ActionKey, BackendKind, Difference, Expected, Forward, Host, Image, Limits, Mount,
-    Network, Process, Readiness, Retry, ServicePlan, StepPlan, differences,
+    Action, ActionKey, Awaited, BackendKind, Difference, Expected, Forward, Host, Image, Limits,
+    Mount, Network, Process, Readiness, Retry, ServicePlan, StepPlan, differences,
 };
 pub use choose::{Choice, Chosen, choose};
 pub use clean::clean;

@@ -130,6 +130,17 @@ impl Link {
         }
     }
 
+    /// The ports on which something listens in the container's network.
+    pub(crate) async fn listening(&self) -> Result<Vec<u16>, Lost> {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let mut replies = self.expect(id);
+        self.ask(&Request::Listening { id }).await?;
+        match replies.recv().await {
+            Some(Reply::Listening { ports, .. }) => Ok(ports),
+            _ => Err(Lost),
+        }
+    }
+
     /// Ends all processes, and waits until all they exported has left the container.
     pub(crate) async fn stop(&self, grace: Duration) -> Result<Stopped, Lost> {
         let mut replies = self.expect(AGENT);
@@ -243,7 +254,8 @@ async fn distribute(
             | Reply::Output { id, .. }
             | Reply::Exited { id, .. }
             | Reply::Signaled { id, .. }
-            | Reply::Connected { id, .. } => *id,
+            | Reply::Connected { id, .. }
+            | Reply::Listening { id, .. } => *id,
         };
         let expected = replies.lock().expect("no holder panics").get(&id).cloned();
         if let Some(send) = expected {

@@ -1,6 +1,7 @@
 //! A cell's OTLP receiver: gRPC, HTTP/protobuf and HTTP/JSON on one unix socket.
 //! Reading a body is left to `decode`, keeping spans to `sink`.
 
+use std::collections::BTreeMap;
 use std::fs::Permissions;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -135,9 +136,14 @@ impl Inbox {
         self.0.is_quiet(moment)
     }
 
-    /// Resolves when a span of this name has arrived.
-    pub(crate) async fn heard_of(&self, name: &str) {
-        self.0.heard_of(name).await;
+    /// The names of the spans that have arrived, with how many have each.
+    pub(crate) fn names(&self) -> BTreeMap<String, u64> {
+        self.0.names()
+    }
+
+    /// Resolves when so many spans of this name have arrived.
+    pub(crate) async fn heard_of(&self, name: &str, count: u64) {
+        self.0.heard_of(name, count).await;
     }
 }
 

@@ -106,6 +106,8 @@ pub enum Ended {
     TimedOut,
     /// It could not be started, for this reason (no such program, say).
     NotStarted(String),
+    /// What it waited for did not come; this came instead.
+    Missed(String),
     /// It was not tried, because an earlier step had not ended as expected.
     Skipped,
 }

@@ -3,6 +3,7 @@
 mod allowed;
 mod lifecycle;
 mod lines;
+mod log_pattern;
 mod published;
 mod service;
 mod settle;
@@ -25,7 +26,7 @@ use self::lines::Lines;
 use self::published::Inside;
 use self::service::Service;
 use self::settle::{Settled, settle};
-use crate::action::{Action, Expected, Forward, Network, Readiness, Retry, StepPlan};
+use crate::action::{Action, Awaited, Expected, Forward, Network, Readiness, Retry, StepPlan};
 use crate::agent;
 use crate::cell::{Cell, Container, HOSTS, Started, Wiring};
 use crate::error::BackendError;
@@ -352,7 +353,32 @@ impl<'a> Run<'a> {
         self.step(step).await
     }
 
+    /// Waits for spans of the code under test.
+    async fn wait(&self, step: &StepPlan, awaited: &Awaited) -> StepOutcome {
+        let (began, inbox) = (Instant::now(), self.receiver.inbox());
+        let Awaited { span, count } = awaited;
+        let limit = step.time_limit.min(self.deadline.saturating_duration_since(began));
+        let arrived = tokio::time::timeout(limit, inbox.heard_of(span, *count)).await;
+        let ended = match arrived {
+            Ok(()) => Ended::Code(0),
+            Err(_) => {
+                let names = inbox.names();
+                let all = names.iter().map(|(name, count)| format!("`{name}` ({count})"));
+                let came = match names.is_empty() {
+                    true => "no spans came".to_owned(),
+                    false => format!("there came {}", all.collect::<Vec<_>>().join(", ")),
+                };
+                Ended::Missed(format!("{count} of `{span}` did not come within {limit:?}: {came}"))
+            }
+        };
+        let none = Output::default;
+        StepOutcome { ended, stdout: none(), stderr: none(), duration: began.elapsed() }
+    }
+
     async fn step(&self, step: &StepPlan) -> Result<StepOutcome, BackendError> {
+        if let Some(awaited) = &step.awaits {
+            return Ok(self.wait(step, awaited).await);
+        }
         let service = &self.services[step.service];
         let name = &self.action.services[step.service].name;
         let span = self.lifecycle.open(format!("clnrm.step:{}", step.name));
@@ -637,6 +663,7 @@ fn describe(ended: &Ended) -> String {
         Ended::Signal(signal) => format!("ended by signal {signal}"),
         Ended::TimedOut => "reached its limit".to_owned(),
         Ended::NotStarted(reason) => format!("failed to start: {reason}"),
+        Ended::Missed(what) => what.clone(),
         Ended::Skipped => "been left out".to_owned(),
     }
 }

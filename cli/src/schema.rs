@@ -297,6 +297,8 @@ struct Scenario {
     retry: Option<Retry>,
     retry_on_failure: Option<bool>,
     max_retries: Option<u64>,
+    /// Spans to wait for, after the steps.
+    wait_for: Option<OneOrMany<AwaitedSpan>>,
     timeout: Option<Duration>,
     timeout_ms: Option<u64>,
     /// How long services get, after the last step, to export their spans.
@@ -349,6 +351,18 @@ struct Step {
     max_retries: Option<u64>,
     retry: Option<Retry>,
     depends_on: Option<Strings>,
+    /// Spans to wait for, instead of a command.
+    wait_for: Option<AwaitedSpan>,
+}
+
+/// Spans of the code under test.
+#[derive(Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct AwaitedSpan {
+    span: String,
+    count: Option<u64>,
+    timeout: Option<Duration>,
+    timeout_ms: Option<u64>,
 }
 
 #[derive(Serialize, JsonSchema)]

@@ -79,7 +79,7 @@ impl Planner<'_> {
             .filter(|service| service.outside.is_none())
             .map(|service| self.service(service))
             .collect();
-        if scenario.steps.iter().any(|step| step.service.is_none()) {
+        if scenario.steps.iter().any(|step| step.service.is_none() && step.awaits.is_none()) {
             services.push(self.default_service(scenario));
         }
         for service in &mut services {
@@ -93,6 +93,7 @@ impl Planner<'_> {
             name: step.name.clone(),
             service: place(step.service.as_deref().unwrap_or(DEFAULT_SERVICE)).unwrap_or(0),
             argv: step.argv.clone(),
+            awaits: step.awaits.clone(),
             env: step.env.clone(),
             workdir: step.workdir.clone(),
             time_limit: step.time_limit.or(self.settings.timeout).unwrap_or(STEP_LIMIT),

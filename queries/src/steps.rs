@@ -25,6 +25,7 @@ pub(crate) fn missing_failure(scenario: &Scenario, outcome: &Outcome) -> Option<
         let why = match ended {
             Ended::NotStarted(reason) => format!("did not start: {reason}"),
             Ended::TimedOut => "reached its limit".to_owned(),
+            Ended::Missed(what) => format!("missed what it waited for: {what}"),
             Ended::Code(code) if is_missing_program(step, *code) => {
                 format!(
                     "ended with exit code {code}, which shells use for a program they cannot start"
@@ -74,6 +75,8 @@ pub(crate) fn service_failure(outcome: &ServiceOutcome) -> Option<String> {
         Some(Ended::Code(code)) => Some(format!("it ended with exit code {code}")),
         Some(Ended::Signal(signal)) => Some(format!("it was ended by signal {signal}")),
         Some(Ended::NotStarted(reason)) => Some(format!("it did not start: {reason}")),
-        Some(Ended::TimedOut | Ended::Skipped) => Some("it did not run".to_owned()),
+        Some(Ended::TimedOut | Ended::Skipped | Ended::Missed(_)) => {
+            Some("it did not run".to_owned())
+        }
     }
 }

@@ -489,6 +489,7 @@ fn a_plan_says_everything() {
                             "-c",
                             "false",
                         ],
+                        awaits: None,
                         env: {},
                         workdir: None,
                         time_limit: 60s,
@@ -501,6 +502,7 @@ fn a_plan_says_everything() {
                         argv: [
                             "true",
                         ],
+                        awaits: None,
                         env: {},
                         workdir: None,
                         time_limit: 60s,

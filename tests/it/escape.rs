@@ -6,6 +6,7 @@ use std::os::unix::net::{SocketAddr, UnixListener};
 
 use crate::case::workspace;
 use crate::engines::{On, in_every_sandbox, on_every_engine};
+use crate::lacking::has_program;
 
 in_every_sandbox!(no_way_leads_out);
 
@@ -29,6 +30,10 @@ expected_output_regex = "[0-9]+ ways were tried"
 "#;
 
 fn no_way_leads_out(on: On) {
+    let test = "escape::no_way_leads_out";
+    if !has_program(test, "python3") {
+        return;
+    }
     // What is there on the machine for somebody who gets out.
     let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
     let name = format!("clnrm-escape-{}", std::process::id());
@@ -38,7 +43,7 @@ fn no_way_leads_out(on: On) {
         .replace("PORT", &tcp.local_addr().unwrap().port().to_string())
         .replace("ABSTRACT", &name)
         .replace("SECRET", &secret.display().to_string());
-    let Some(case) = on.case("escape::no_way_leads_out", &fixture) else { return };
+    let Some(case) = on.case(test, &fixture) else { return };
     let script = std::fs::read_to_string(workspace().join("tests/fixtures/probes.py")).unwrap();
     case.write("probes.py", script);
     let ran = case.run(&["escape.clnrm.toml"]);

@@ -26,6 +26,16 @@ pub(crate) fn note(test: &str, needs: &str) {
     let _ = file.and_then(|mut file| file.write_all(line.as_bytes()));
 }
 
+/// Whether containers with the machine's own files have a program; else `test` is told not to run.
+pub(crate) fn has_program(test: &str, program: &str) -> bool {
+    let folders = ["/usr/local/bin", "/usr/bin"];
+    let is_there = folders.iter().any(|folder| Path::new(folder).join(program).is_file());
+    if !is_there {
+        not_run(test, &format!("{program} (`apt install {program}`)"));
+    }
+    is_there
+}
+
 /// Whether the sandbox can have an open network here, as root and as any user; else `test` is told not
 /// to run.
 pub(crate) fn open_networks(test: &str) -> bool {

@@ -31,6 +31,7 @@ mod odd_files;
 mod output;
 mod programs;
 
+mod readiness;
 mod registry;
 mod restore;
 mod retries;

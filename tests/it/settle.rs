@@ -8,6 +8,7 @@ on_every_engine!(
     a_server_without_a_signal_handler_exports_its_last_spans,
     a_process_that_a_step_leaves_exports_its_last_spans,
     an_added_expectation_runs_what_has_not_settled,
+    late_spans_are_waited_for,
 );
 
 /// Order 0 does not exist: its span is an error.
@@ -101,4 +102,39 @@ fn an_added_expectation_runs_what_has_not_settled(on: On) {
     expected(0);
     case.write("last.clnrm.toml", &whole);
     expected(0);
+}
+
+/// A process that goes on after its step, and exports later.
+const LATE: &str = r#"
+//- /late.clnrm.toml
+[meta]
+name = "late"
+
+[services.app]
+volumes = ["./app:/app:ro"]
+
+[[scenario]]
+name = "late"
+service = "app"
+run = "(sleep 0.3; /app work --spans 2) >/dev/null 2>&1 &"
+wait_for = { span = "SPAN", count = COUNT, timeout = "LIMIT" }
+
+[[expect.span]]
+name = "item"
+count = 2
+"#;
+
+fn late_spans_are_waited_for(on: On) {
+    let late = |span: &str, count: &str, limit: &str| {
+        let text = LATE.replace("SPAN", span).replace("COUNT", count).replace("LIMIT", limit);
+        case(on, "late_spans_are_waited_for", &text)
+    };
+    let Some(case) = late("item", "2", "20s") else { return };
+    let report = case.run(&[]);
+    assert_eq!(report.exit, Some(0), "{}", report.seen());
+    let Some(case) = late("itme", "1", "2s") else { return };
+    let report = case.run(&[]);
+    let failures = report.json["tests"][0]["scenarios"][0]["failures"].to_string();
+    let told = "1 of `itme` did not come within 2s: there came `item` (2), `work` (1)";
+    assert!(report.exit == Some(1) && failures.contains(told), "{}", report.seen());
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Action, Expected, Host, Image, Limits, Mount, Network, Process, Readiness, Retry, ServicePlan,
-    StepPlan,
+    Action, Awaited, Expected, Host, Image, Limits, Mount, Network, Process, Readiness, Retry,
+    ServicePlan, StepPlan,
 };
 
 /// The digest of an [`Action`]: two actions have one key exactly when they would do the same.
@@ -235,10 +235,25 @@ impl Walk<'_> {
     }
 
     fn step(&mut self, step: &StepPlan) {
-        let StepPlan { name, service, argv, env, workdir, time_limit, goes_on_after, retry } = step;
+        let StepPlan {
+            name,
+            service,
+            argv,
+            awaits,
+            env,
+            workdir,
+            time_limit,
+            goes_on_after,
+            retry,
+        } = step;
         self.text("name", name);
         self.number("service", *service as u64);
         self.texts("argv", argv);
+        self.number("awaits", u64::from(awaits.is_some()));
+        if let Some(Awaited { span, count }) = awaits {
+            self.text("awaits.span", span);
+            self.number("awaits.count", *count);
+        }
         self.env(env);
         self.option("workdir", workdir.as_deref());
         self.duration("time_limit", *time_limit);

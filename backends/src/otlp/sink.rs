@@ -1,5 +1,6 @@
 //! Where spans are kept as they arrive, with a note of everything that was not.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -107,9 +108,9 @@ impl Sink {
         }
     }
 
-    /// Resolves when a span of this name has arrived.
-    pub(super) async fn heard_of(&self, name: &str) {
-        let mut seen = 0;
+    /// Resolves when so many spans of this name have arrived.
+    pub(super) async fn heard_of(&self, name: &str, count: u64) {
+        let (mut seen, mut found) = (0, 0);
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
@@ -117,13 +118,24 @@ impl Sink {
             changed.as_mut().enable();
             {
                 let spans = &self.held().spans;
-                if spans[seen.min(spans.len())..].iter().any(|span| span.name == name) {
+                let new = spans[seen.min(spans.len())..].iter();
+                found += new.filter(|span| span.name == name).count() as u64;
+                if found >= count {
                     return;
                 }
                 seen = spans.len();
             }
             changed.await;
         }
+    }
+
+    /// The names of the spans so far, with how many have each.
+    pub(super) fn names(&self) -> BTreeMap<String, u64> {
+        let mut names = BTreeMap::new();
+        for span in &self.held().spans {
+            *names.entry(span.name.clone()).or_insert(0) += 1;
+        }
+        names
     }
 
     /// Everything so far, sorted; the sink is empty afterwards.
@@ -177,6 +189,9 @@ impl Held {
             self.rejected.malformed += 1;
             return;
         };
+        if ids.is_of_probe() {
+            return; // it answered the agent, and is no span of the test
+        }
         for unknown in span::unknown_words(&span) {
             self.lost_parts.add(&unknown);
         }

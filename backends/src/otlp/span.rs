@@ -5,6 +5,7 @@ use std::sync::Arc;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
 use opentelemetry_proto::tonic::trace::v1 as otlp;
 
+use crate::agent::relay::PROBE_TRACE;
 use crate::trace::{Attributes, Dropped, Event, Source, Span, SpanKind, Status, StatusCode, Value};
 
 /// A span's identity, well formed.
@@ -29,6 +30,11 @@ impl Ids {
             span: id,
             parent: (parent != 0).then_some(parent),
         })
+    }
+
+    /// Whether the agent's own probes asked for it.
+    pub(super) fn is_of_probe(self) -> bool {
+        u128::from_str_radix(PROBE_TRACE, 16) == Ok(self.trace)
     }
 
     /// The trace's id and the span's own.

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use regex::bytes::Regex;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::describe;
 use super::lines::Lines;
+use super::log_pattern::LogPattern;
 use crate::action::{Process as Plan, Readiness, ServicePlan};
 use crate::link::{Link, Lost, Process, Progress};
 use crate::otlp::Inbox;
@@ -18,6 +18,9 @@ use crate::output::Capture;
 
 /// The pause between two tries of a port; doubles up to the second one.
 const TRIES: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(50)];
+
+/// How often a health check may fail to start.
+const MOST_NOT_STARTED: u32 = 3;
 
 /// How long the end of a process that was stopped may take to be told.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -34,6 +37,8 @@ pub(super) struct Service {
 #[derive(Default)]
 struct State {
     log: Capture,
+    /// What its port last answered, if anything.
+    answered: Option<u16>,
     ended: Option<Ended>,
     idle: bool,
 }
@@ -101,17 +106,23 @@ impl Service {
             tokio::select! {
                 biased;
                 held = timeout_at(began + limit, self.holds(condition, began, inbox, &plan.name)) => match held {
-                    Ok(Ok(())) => {}
+                    Ok(Ok(Ok(()))) => {}
+                    Ok(Ok(Err(reason))) => {
+                        return Ok(Err(format!("service `{name}` cannot get ready: {reason}")));
+                    }
                     Ok(Err(Lost)) => return Err(Lost),
                     Err(_) => return Ok(Err(format!(
                         "service `{name}` was not ready within {limit:?}: {}",
-                        condition.unmet()
+                        self.seen_of(condition).await?
                     ))),
                 },
-                ended = self.until_ended() => return Ok(Err(format!(
-                    "service `{name}` {} before it was ready ({})",
-                    describe(&ended), condition.unmet()
-                ))),
+                // What it wrote before its end counts, also where both came at once.
+                ended = self.until_ended() => if !self.has_logged(condition) {
+                    return Ok(Err(format!(
+                        "service `{name}` {} before it was ready ({})",
+                        describe(&ended), self.seen_of(condition).await?
+                    )));
+                },
             }
         }
         Ok(Ok(()))
@@ -123,41 +134,39 @@ impl Service {
         began: Instant,
         inbox: &Inbox,
         service: &str,
-    ) -> Result<(), Lost> {
+    ) -> Result<Result<(), String>, Lost> {
         match condition {
-            Readiness::Port(port) => self.until_answered(*port, "", 1).await,
+            Readiness::Port(port) => self.until_answered(*port, "", 1).await?,
             Readiness::Http { port, path, status } => {
-                self.until_answered(*port, path, *status).await
+                self.until_answered(*port, path, *status).await?;
             }
-            Readiness::Log(pattern) => {
-                self.until_logged(pattern).await;
-                Ok(())
-            }
+            Readiness::Log(pattern) => self.until_logged(pattern).await,
             Readiness::Span(name) => {
                 // Its own start is told once it is ready, and it was started.
                 let own = [format!("{service}.start"), "container.start".to_owned()];
                 if !own.contains(name) {
-                    inbox.heard_of(name).await;
+                    inbox.heard_of(name, 1).await;
                 }
-                Ok(())
             }
             Readiness::Exec { argv, interval, limit } => {
-                self.until_succeeded(argv, *interval, *limit).await
+                return self.until_succeeded(argv, *interval, *limit).await;
             }
-            Readiness::After(pause) => {
-                tokio::time::sleep_until(began + *pause).await;
-                Ok(())
-            }
+            Readiness::After(pause) => tokio::time::sleep_until(began + *pause).await,
         }
+        Ok(Ok(()))
     }
 
     async fn until_answered(&self, port: u16, path: &str, status: u16) -> Result<(), Lost> {
         let [mut pause, longest] = TRIES;
-        while self.link.connect(port, path).await? != Some(status) {
+        loop {
+            let answered = self.link.connect(port, path).await?;
+            self.state.lock().expect("no holder panics").answered = answered;
+            if answered == Some(status) {
+                return Ok(());
+            }
             sleep(pause).await;
             pause = (pause * 2).min(longest);
         }
-        Ok(())
     }
 
     async fn until_succeeded(
@@ -165,15 +174,22 @@ impl Service {
         argv: &[String],
         interval: Duration,
         limit: Duration,
-    ) -> Result<(), Lost> {
+    ) -> Result<Result<(), String>, Lost> {
+        let mut not_started = 0;
         loop {
             let mut process = self.link.spawn(argv.to_vec(), self.env.clone(), None).await?;
             match timeout(limit, until_end_of(&mut process)).await {
-                Ok(ended) => {
-                    if ended? == Ended::Code(0) {
-                        return Ok(());
+                Ok(ended) => match ended? {
+                    Ended::Code(0) => return Ok(Ok(())),
+                    // The service itself may put it there, but not that late.
+                    Ended::NotStarted(reason) => {
+                        not_started += 1;
+                        if not_started == MOST_NOT_STARTED {
+                            return Ok(Err(format!("its health check {reason}")));
+                        }
                     }
-                }
+                    _ => {}
+                },
                 Err(_) => self.link.kill(process.id).await?,
             }
             sleep(interval).await;
@@ -181,12 +197,11 @@ impl Service {
     }
 
     async fn until_logged(&self, pattern: &str) {
-        let regex = Regex::new(pattern).expect("the shape check has compiled it");
+        let pattern = LogPattern::new(pattern);
         let mut changed = self.changed.clone();
         loop {
             changed.borrow_and_update();
-            let log = self.state.lock().expect("no holder panics").log.output();
-            if regex.is_match(&log.head) || regex.is_match(&log.tail) {
+            if self.matches(&pattern) {
                 return;
             }
             if changed.changed().await.is_err() {
@@ -194,6 +209,42 @@ impl Service {
                 std::future::pending::<()>().await;
             }
         }
+    }
+
+    fn matches(&self, pattern: &LogPattern) -> bool {
+        let state = self.state.lock().expect("no holder panics");
+        let (log, is_over) = (state.log.output(), state.ended.is_some());
+        drop(state);
+        pattern.is_in(&log.head, is_over || log.dropped > 0) || pattern.is_in(&log.tail, is_over)
+    }
+
+    /// Whether this is a pattern, and all that has been written matches it.
+    fn has_logged(&self, condition: &Readiness) -> bool {
+        match condition {
+            Readiness::Log(pattern) => self.matches(&LogPattern::new(pattern)),
+            _ => false,
+        }
+    }
+
+    /// What a condition waits for, and what was seen instead.
+    async fn seen_of(&self, condition: &Readiness) -> Result<String, Lost> {
+        let unmet = condition.unmet();
+        let answered = self.state.lock().expect("no holder panics").answered;
+        let seen = match condition {
+            Readiness::Http { .. } if answered.is_some() => {
+                format!("it answered {}", answered.unwrap_or_default())
+            }
+            Readiness::Port(_) | Readiness::Http { .. } => {
+                let ports = self.link.listening().await?;
+                let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
+                match ports.is_empty() {
+                    true => "nothing listens on any port".to_owned(),
+                    false => format!("refused; something listens on {}", ports.join(", ")),
+                }
+            }
+            _ => return Ok(unmet),
+        };
+        Ok(format!("{unmet}: {seen}"))
     }
 
     /// Resolves when the process has ended; never for a container that idles.

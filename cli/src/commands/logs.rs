@@ -90,6 +90,7 @@ fn log(engine: &Engine, key: Digest, wanted: Option<&str>) -> Option<String> {
             Ended::Signal(signal) => format!("signal {signal}"),
             Ended::TimedOut => "killed at its limit".to_owned(),
             Ended::NotStarted(reason) => format!("not started: {reason}"),
+            Ended::Missed(what) => what.clone(),
             Ended::Skipped => "not tried".to_owned(),
         };
         add(format!("step {}, {ended}", name("steps", at)), &step.stdout);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use clnrm_backends::{Host, Network};
+use clnrm_backends::{Awaited, Host, Network};
 use serde::{Deserialize, Serialize};
 
 use super::read::{Table, shell};
@@ -52,6 +52,8 @@ pub(crate) struct Step {
     pub argv: Vec<String>,
     /// Where that is written.
     pub command_path: KeyPath,
+    /// Spans it waits for instead of running a command.
+    pub awaits: Option<Awaited>,
     /// Environment on top of the service's.
     pub env: BTreeMap<String, String>,
     /// Working directory.
@@ -159,6 +161,12 @@ fn read(table: &Table<'_>, test: &mut Test) -> Scenario {
     let service_path = table.path().key("service");
     let env = table.environment(&["env", "environment"]);
     scenario.steps.extend(run(table, &scenario.name));
+    let waits = wait_for(table).into_iter().map(|(awaits, limit, path)| Step {
+        awaits: Some(awaits),
+        time_limit: Some(limit),
+        ..Step::new("wait_for", path, Vec::new())
+    });
+    scenario.steps.extend(waits);
     for step in &mut scenario.steps {
         if step.service.is_none() {
             step.service.clone_from(&service);
@@ -287,6 +295,30 @@ fn run(table: &Table<'_>, name: &str) -> Vec<Step> {
     }
 }
 
+/// How long spans may take to come, unless the file says otherwise.
+const AWAITED_WITHIN: Duration = Duration::from_secs(5);
+
+/// `wait_for` of a step or a scenario: spans, with how long they may take.
+fn wait_for(table: &Table<'_>) -> Vec<(Awaited, Duration, KeyPath)> {
+    let read = |wait: Table<'_>| {
+        let span = wait.string(&["span"]);
+        let count = wait.count(&["count"]).unwrap_or(1);
+        let limit = wait.limit().unwrap_or(AWAITED_WITHIN);
+        wait.finish_expectation();
+        let at = || At::Key(wait.path().clone());
+        if span.is_none() {
+            let problem =
+                Problem::error("parse/wait", at(), "it does not say which span to wait for");
+            wait.problem(problem.hint("write `wait_for = { span = \"…\" }`"));
+        }
+        if count == 0 {
+            wait.problem(Problem::error("parse/wait", at(), "waiting for 0 spans is no wait"));
+        }
+        Some((Awaited { span: span?, count }, limit, wait.path().clone()))
+    };
+    table.tables(&["wait_for"]).into_iter().filter_map(read).collect()
+}
+
 /// The keys that say how a step must end and what it must write, in the order of [`expected`].
 const EXPECTED: [&str; 11] = [
     "expected_exit_code",
@@ -389,7 +421,17 @@ fn step(table: &Table<'_>, default_name: &str) -> Option<Step> {
         ..expected(table, Step::new(&name, table.path().clone(), Vec::new()))
     };
     table.skip(&["description", "depends_on"]);
+    let wait = if argv.is_none() { wait_for(table).pop() } else { None };
     table.finish();
+    if let Some((awaits, limit, path)) = wait {
+        let (awaits, command_path) = (Some(awaits), path);
+        return Some(Step {
+            awaits,
+            command_path,
+            time_limit: step.time_limit.or(Some(limit)),
+            ..step
+        });
+    }
     match argv {
         Some(argv) => Some(Step { argv, ..step }),
         None => {
@@ -459,6 +501,7 @@ impl Step {
             service: None,
             service_path: path.clone(),
             command_path: path.clone(),
+            awaits: None,
             path,
             argv,
             env: BTreeMap::new(),

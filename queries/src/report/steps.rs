@@ -93,7 +93,10 @@ pub(crate) fn step_failures(step: &Step, outcome: &StepOutcome) -> Vec<(&'static
             Exit::Code(code) => format!("expected exit code {code}"),
             Exit::Failure => "expected it to fail".to_owned(),
         };
-        let message = format!("{}, {expected}", ended(&outcome.ended, outcome.duration));
+        let message = match &outcome.ended {
+            Ended::Missed(what) => what.clone(),
+            end => format!("{}, {expected}", ended(end, outcome.duration)),
+        };
         failures.push(("expected_exit_code", message));
     }
     // What was left out is not searched: a text that must be there may have been in it, but one
@@ -141,6 +144,7 @@ fn ended(ended: &Ended, duration: std::time::Duration) -> String {
         Ended::Signal(signal) => format!("was ended by signal {signal}"),
         Ended::TimedOut => format!("was killed at its limit after {:.1} s", duration.as_secs_f64()),
         Ended::NotStarted(reason) => format!("did not start: {reason}"),
+        Ended::Missed(what) => what.clone(),
         Ended::Skipped => "was left out".to_owned(),
     }
 }

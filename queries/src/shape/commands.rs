@@ -6,7 +6,7 @@ use crate::model::{Step, Test};
 
 pub(super) fn check(test: &Test, problems: &mut Vec<Problem>) {
     for step in test.scenarios.iter().flat_map(|scenario| &scenario.steps) {
-        if does_nothing(step) {
+        if step.awaits.is_none() && does_nothing(step) {
             let at = At::Key(step.command_path.clone());
             let message = format!("the command of step `{}` is empty", step.name);
             let problem = Problem::error("shape/no-command", at, message);

@@ -29,7 +29,11 @@ pub(super) fn check(test: &Test, problems: &mut Vec<Problem>) {
             problems.push(Problem::error("shape/outside-service", at, message));
         }
     }
-    let mut unnamed = test.scenarios.iter().flat_map(|s| &s.steps).filter(|s| s.service.is_none());
+    let mut unnamed = test
+        .scenarios
+        .iter()
+        .flat_map(|s| &s.steps)
+        .filter(|s| s.service.is_none() && s.awaits.is_none());
     if let Some(service) = test.services.iter().find(|service| service.id == DEFAULT_SERVICE)
         && let Some(step) = unnamed.next()
     {

@@ -103,17 +103,11 @@ fn step() -> impl Strategy<Value = StepPlan> {
         delay,
         until,
     });
-    let ends = (expected(), option::of(retry));
+    let awaits = (text(), 1..3u64).prop_map(|(span, count)| Awaited { span, count });
+    let ends = (expected(), option::of(retry), option::of(awaits));
     (text(), 0..2usize, texts(), env(), option::of(text()), duration(), ends).prop_map(
-        |(name, service, argv, env, workdir, time_limit, (goes_on_after, retry))| StepPlan {
-            name,
-            service,
-            argv,
-            env,
-            workdir,
-            time_limit,
-            goes_on_after,
-            retry,
+        |(name, service, argv, env, workdir, time_limit, (goes_on_after, retry, awaits))| {
+            StepPlan { name, service, argv, awaits, env, workdir, time_limit, goes_on_after, retry }
         },
     )
 }
