@@ -233,8 +233,36 @@ pub(crate) struct Verdict {
     pub looked_at: u64,
     /// Why it does not hold; empty when it does.
     pub failures: Vec<Failure>,
-    /// What the user should know although it holds (a glob that matched nothing, say).
-    pub warnings: Vec<String>,
+    /// What the user should know although it holds.
+    pub warnings: Vec<Warning>,
+}
+
+/// Something the user should know of an expectation that may hold all the same.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Warning {
+    /// What it is about.
+    pub about: About,
+    /// What there is to know, in one sentence without a full stop.
+    pub told: String,
+}
+
+/// What a warning is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum About {
+    /// A name that no span has.
+    Names,
+    /// Clocks that differ a little.
+    Clocks,
+}
+
+impl About {
+    /// The code of such a diagnostic.
+    pub(crate) fn code(self) -> &'static str {
+        match self {
+            About::Names => "judge/matches-nothing",
+            About::Clocks => "judge/clocks",
+        }
+    }
 }
 
 /// One way in which an expectation does not hold.

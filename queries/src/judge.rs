@@ -18,13 +18,16 @@ mod window;
 use std::collections::BTreeSet;
 
 use crate::expectation::{
-    Expectation, Failure, GraphExpectation, Range, SpanExpectation, Verdict, WindowExpectation,
+    About, Expectation, Failure, GraphExpectation, Range, SpanExpectation, Verdict, Warning,
+    WindowExpectation,
 };
 pub(crate) use absence::fail_over_gaps;
 use names::Pattern;
 pub(crate) use names::invalid_glob;
 pub(crate) use number::Number;
 use traces::Index;
+#[cfg(test)]
+pub(crate) use traces::table;
 
 pub(crate) use traces::TraceSet;
 
@@ -68,6 +71,10 @@ pub(crate) fn names_lifecycle(expectation: &Expectation, lifecycle: &BTreeSet<St
 }
 
 impl Verdict {
+    fn warn(&mut self, about: About, told: impl Into<String>) {
+        self.warnings.push(Warning { about, told: told.into() });
+    }
+
     fn fail(
         &mut self,
         rule: impl Into<String>,

@@ -55,7 +55,7 @@ pub use settings::{FILES as SETTINGS_FILES, SETTINGS, Settings, unit as settings
 pub use verdict::judged;
 
 /// Every query, for the engine.
-pub static QUERIES: [&dyn AnyQuery; 28] = [
+pub static QUERIES: [&dyn AnyQuery; 30] = [
     &select::SELECTION,
     &source::SOURCE,
     &render::TEMPLATE_TEXT,
@@ -79,6 +79,8 @@ pub static QUERIES: [&dyn AnyQuery; 28] = [
     &format::FORMATTED,
     &plan::PLAN,
     &outcome::OUTCOME,
+    &gaps::EXPORTERS,
+    &gaps::GAPS,
     &traces::LIFECYCLE_NAMED,
     &traces::TRACES,
     &verdict::EXPECTATION,

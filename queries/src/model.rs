@@ -72,8 +72,6 @@ pub(crate) struct Test {
     pub expectations: Vec<Placed>,
     /// Whether its scenarios share an environment.
     pub one_environment: bool,
-    /// Whether a run may lose spans without failing for that alone.
-    pub allow_incomplete: bool,
     /// What is wrong with the file so far.
     pub problems: Vec<Problem>,
 }

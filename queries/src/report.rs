@@ -5,15 +5,15 @@ pub(crate) mod steps;
 
 use std::time::Duration;
 
-use clnrm_backends::{ActionKey, BackendError};
+use clnrm_backends::{ActionKey, BackendError, Outcome};
 use clnrm_engine::{Cx, Query, Unit};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::locate::Locator;
 use crate::diagnostic::{At, Diagnostic, KeyPath, Problem, Severity};
-use crate::expectation::Verdict;
-use crate::gaps::{Gap, gaps};
-use crate::model::{MODEL, Test};
+use crate::expectation::{Expectation, Verdict};
+use crate::gaps::GAPS;
+use crate::model::{MODEL, Placed, Test};
 use crate::outcome::{OUTCOME, Run};
 use crate::render::{IS_MATRIX, numbered};
 use crate::shape::SHAPE;
@@ -280,6 +280,7 @@ fn report(cx: &Cx<'_>, unit: &Unit) -> Report {
         let mut reporter = Reporter { cx, unit, test, locator: Locator::new(cx, unit) };
         reporter.scenarios(&mut report);
         reporter.expectations(&mut report);
+        reporter.own_spans(&mut report);
     }
     let remarks = report.diagnostics().next().is_some();
     report.glance = ReportGlance {
@@ -332,17 +333,7 @@ impl Reporter<'_> {
                     };
                     let doubts: Vec<Problem> = outcome.doubts.iter().map(doubt).collect();
                     self.tell(&doubts, report);
-                    let gap = |gap: Gap| {
-                        let at = At::Key(scenario.path.clone());
-                        Problem::warning("run/incomplete", at, gap.told)
-                    };
-                    // What fails the run by itself is told as a failure.
-                    let is_failure = |gap: &Gap| {
-                        !self.test.allow_incomplete && outcome.incomplete.contains(&gap.told)
-                    };
-                    let gaps = gaps(self.test, scenario, outcome).into_iter();
-                    let gaps = gaps.filter(|gap| !is_failure(gap)).map(gap);
-                    self.tell(&gaps.collect::<Vec<_>>(), report);
+                    self.tell(&self.gaps(index, outcome), report);
                     entry.failures = steps::failures(self.test, scenario, outcome, &self.locator);
                     let failed = !entry.failures.is_empty();
                     entry.state = if failed { State::Failed } else { State::Passed };
@@ -350,6 +341,17 @@ impl Reporter<'_> {
             }
             report.scenarios.push(entry);
         }
+    }
+
+    /// What a scenario's spans are known to lack, apart from what fails its run.
+    fn gaps(&self, index: usize, outcome: &Outcome) -> Vec<Problem> {
+        let scenario = &self.test.scenarios[index];
+        let fails = |told| !scenario.allow_incomplete && outcome.incomplete.contains(told);
+        let gaps = self.cx.get(&GAPS, &numbered(self.unit, index));
+        let warning = |told: &String| {
+            Problem::warning("run/incomplete", At::Key(scenario.path.clone()), told.clone())
+        };
+        gaps.iter().map(|gap| &gap.told).filter(|told| !fails(told)).map(warning).collect()
     }
 
     fn expectations(&mut self, report: &mut Report) {
@@ -367,6 +369,25 @@ impl Reporter<'_> {
                 None => report.failures.extend(failures),
             }
         }
+    }
+
+    /// Warns of a test whose expectations hold of clnrm's own spans alone: it judges no code.
+    fn own_spans(&self, report: &mut Report) {
+        let of_spans = |placed: &Placed| {
+            !matches!(placed.expectation, Expectation::Assertion(_) | Expectation::Hermeticity(_))
+        };
+        let placed = self.test.expectations.iter().find(|placed| of_spans(placed));
+        let exported: u64 = report.scenarios.iter().map(|scenario| scenario.spans).sum();
+        let Some(placed) = placed.filter(|_| exported == 0 && report.state() == State::Passed)
+        else {
+            return;
+        };
+        let message =
+            "the expectations hold of clnrm's own spans alone: the code under test exported none";
+        let problem = Problem::warning("judge/own-spans", At::Key(placed.path.clone()), message);
+        let problem =
+            problem.hint("expect a span of the code under test, or look at exit codes and output");
+        report.diagnostics.push(self.locator.diagnostic(&problem));
     }
 
     fn failures(&self, path: &KeyPath, verdict: &Verdict) -> Vec<Failure> {
@@ -394,7 +415,7 @@ impl Reporter<'_> {
     fn warn(&self, path: &KeyPath, verdict: &Verdict, report: &mut Report) {
         for warning in &verdict.warnings {
             let at = At::Key(path.clone());
-            let problem = Problem::warning("judge/matches-nothing", at, warning.clone());
+            let problem = Problem::warning(warning.about.code(), at, warning.told.clone());
             report.diagnostics.push(self.locator.diagnostic(&problem));
         }
     }

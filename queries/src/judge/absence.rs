@@ -1,8 +1,9 @@
 //! Which rules of an expectation say that something is not there, or that all of something is so:
 //! they hold over incomplete evidence by chance.
 
+use super::names::Pattern;
 use super::traces::TraceSet;
-use crate::expectation::{Bounds, Expectation, Predicate, Verdict};
+use crate::expectation::{Bounds, Expectation, Predicate, SpanExpectation, Verdict};
 use crate::gaps::Missing;
 
 /// Has every rule of absence fail that `traces` may hold only because of what is missing.
@@ -14,7 +15,8 @@ pub(crate) fn fail_over_gaps(traces: &TraceSet, expectation: &Expectation, verdi
         let gap = traces.gaps.iter().find(|gap| concerns.contains(&gap.missing));
         let has_failed = verdict.failures.iter().any(|failure| failure.rule == rule);
         if let Some(gap) = gap.filter(|_| !has_failed) {
-            let message = format!("this cannot be said, because evidence is missing: {}", gap.told);
+            let message =
+                format!("this cannot be judged, because evidence is missing: {}", gap.told);
             let nearest = "`allow_incomplete = true` judges what has arrived".to_owned();
             verdict.fail(rule, message, Some(nearest));
         }
@@ -24,36 +26,40 @@ pub(crate) fn fail_over_gaps(traces: &TraceSet, expectation: &Expectation, verdi
 const SPANS: &[Missing] = &[Missing::Spans];
 const EVENTS: &[Missing] = &[Missing::Spans, Missing::Events];
 const ATTRIBUTES: &[Missing] = &[Missing::Spans, Missing::Attributes];
-const ALL: &[Missing] = &[Missing::Spans, Missing::Attributes, Missing::Events];
+const PARENTS: &[Missing] = &[Missing::Spans, Missing::Parents];
+const KEYS: &[Missing] = &[Missing::Spans, Missing::Attributes, Missing::Events];
 
 /// The rules of absence in an expectation, each with what must not be missing for it.
-fn absences(expectation: &Expectation) -> Vec<(String, &'static [Missing])> {
+fn absences(expectation: &Expectation) -> Vec<(String, Vec<Missing>)> {
     let mut rules = Vec::new();
-    let mut add = |holds: bool, rule: &str, concerns| {
+    let mut add = |holds: bool, rule: &str, concerns: Vec<Missing>| {
         if holds {
             rules.push((rule.to_owned(), concerns));
         }
     };
     match expectation {
+        // clnrm's own spans are all there.
+        Expectation::Span(span) if span.of_clnrm || is_own(&span.name) => {}
         Expectation::Span(span) => {
-            add(span.exists == Some(false), "exists", ALL);
-            add(span.count.is_some_and(is_bounded), "count", ALL);
-            let predicates = span.attributes_all.values().chain(span.attributes_any.values());
-            let absent = |it: &Predicate| it.exists == Some(false);
-            add(predicates.into_iter().any(absent), "", &[Missing::Attributes]);
+            let concerns = conditions(span);
+            add(span.exists == Some(false), "exists", concerns.clone());
+            add(span.count.is_some_and(is_bounded), "count", concerns);
+            let mut predicates = span.attributes_all.values().chain(span.attributes_any.values());
+            add(predicates.any(is_absence), "", vec![Missing::Attributes]);
         }
         Expectation::Graph(graph) => {
             for number in 0..graph.must_not_cross.len() {
-                add(true, &format!("must_not_cross[{number}]"), SPANS);
+                add(true, &format!("must_not_cross[{number}]"), PARENTS.to_vec());
             }
-            add(graph.max_depth.is_some(), "max_depth", SPANS);
-            add(graph.must_be_connected == Some(true), "must_be_connected", SPANS);
-            add(graph.single_root == Some(true), "single_root", SPANS);
+            add(graph.acyclic == Some(true), "acyclic", PARENTS.to_vec());
+            add(graph.max_depth.is_some(), "max_depth", PARENTS.to_vec());
+            add(graph.must_be_connected == Some(true), "must_be_connected", PARENTS.to_vec());
+            add(graph.single_root == Some(true), "single_root", PARENTS.to_vec());
         }
         Expectation::Counts(counts) => {
-            add(counts.spans_total.is_some_and(is_bounded), "spans_total", SPANS);
-            add(counts.errors_total.is_some_and(is_bounded), "errors_total", SPANS);
-            add(counts.events_total.is_some_and(is_bounded), "events_total", EVENTS);
+            add(counts.spans_total.is_some_and(is_bounded), "spans_total", SPANS.to_vec());
+            add(counts.errors_total.is_some_and(is_bounded), "errors_total", SPANS.to_vec());
+            add(counts.events_total.is_some_and(is_bounded), "events_total", EVENTS.to_vec());
             let by = [
                 ("by_name", &counts.by_name),
                 ("by_kind", &counts.by_kind),
@@ -61,31 +67,60 @@ fn absences(expectation: &Expectation) -> Vec<(String, &'static [Missing])> {
             ];
             for (key, named) in by {
                 for (name, bounds) in named {
-                    add(is_bounded(*bounds), &format!("{key}.{name}"), SPANS);
+                    let own = key == "by_name" && is_own(name);
+                    add(is_bounded(*bounds) && !own, &format!("{key}.{name}"), SPANS.to_vec());
                 }
             }
         }
         Expectation::Status(status) => {
-            add(status.all.is_some(), "all", SPANS);
+            add(status.all.is_some(), "all", SPANS.to_vec());
             for name in status.by_name.keys() {
-                add(true, &format!("by_name.{name}"), SPANS);
+                add(!is_own(name), &format!("by_name.{name}"), SPANS.to_vec());
             }
         }
         Expectation::Window(window) => {
-            add(window.duration_ms.max.is_some(), "max_duration_ms", SPANS);
+            add(window.duration_ms.max.is_some(), "max_duration_ms", SPANS.to_vec());
         }
         Expectation::Hermeticity(hermeticity) => {
-            add(hermeticity.no_external_services, "no_external_services", ATTRIBUTES);
-            for key in hermeticity.resource_must_match.keys() {
-                add(true, &format!("resource_attrs.must_match.{key}"), SPANS);
+            add(hermeticity.no_external_services, "no_external_services", ATTRIBUTES.to_vec());
+            for (key, predicate) in &hermeticity.resource_must_match {
+                let concerns = if is_absence(predicate) { ATTRIBUTES } else { SPANS };
+                add(true, &format!("resource_attrs.must_match.{key}"), concerns.to_vec());
             }
             for key in &hermeticity.forbid_keys {
-                add(true, &format!("span_attrs.forbid_keys.{key}"), ALL);
+                add(true, &format!("span_attrs.forbid_keys.{key}"), KEYS.to_vec());
             }
         }
         Expectation::Order(_) | Expectation::Assertion(_) => {}
     }
     rules
+}
+
+/// What must not be missing for a span to be known not to satisfy an expectation.
+fn conditions(span: &SpanExpectation) -> Vec<Missing> {
+    let no_attributes = span.attributes_all.is_empty() && span.attributes_any.is_empty();
+    let no_events = span.events_all.is_empty() && span.events_any.is_empty();
+    let mut concerns = vec![Missing::Spans];
+    if span.parent.is_some() || !span.children_any.is_empty() {
+        concerns.push(Missing::Parents);
+    }
+    if !no_attributes || span.service.is_some() {
+        concerns.push(Missing::Attributes);
+    }
+    if !no_events {
+        concerns.push(Missing::Events);
+    }
+    concerns
+}
+
+/// Whether an attribute must not be there.
+fn is_absence(predicate: &Predicate) -> bool {
+    predicate.exists == Some(false)
+}
+
+/// Whether a name is one of clnrm's own spans.
+fn is_own(name: &str) -> bool {
+    Pattern::new(name).is_reserved()
 }
 
 /// Whether more of them would be too many.
@@ -120,7 +155,7 @@ mod tests {
 
     #[test]
     fn nothing_is_absent_from_evidence_that_is_not_whole() {
-        use Missing::{Attributes, Events, Links, Spans};
+        use Missing::{Attributes, Events, Nothing, Parents, Spans};
         let none = Vec::<String>::new;
         for (toml, rule) in [
             ("[expect.counts]\nerrors_total = 0", "errors_total"),
@@ -136,7 +171,7 @@ mod tests {
             ("[expect.hermeticity]\nno_external_services = true", "no_external_services"),
         ] {
             assert_eq!(failing(toml, Spans), [rule], "{toml}");
-            assert_eq!(failing(toml, Links), none(), "{toml}");
+            assert_eq!(failing(toml, Nothing), none(), "{toml}");
         }
         for toml in [
             "[expect.counts]\nspans_total = { min = 1 }",
@@ -145,6 +180,13 @@ mod tests {
             "[expect.graph]\nmust_include = [[\"a\", \"b\"]]",
         ] {
             assert_eq!(failing(toml, Spans), none(), "{toml}");
+        }
+        for rule in ["acyclic = true", "max_depth = 2", "must_be_connected = true"] {
+            let toml = format!("[expect.graph]\n{rule}");
+            for missing in [Spans, Parents] {
+                assert_eq!(failing(&toml, missing).len(), 1, "{toml}");
+            }
+            assert_eq!(failing(&toml, Events), none(), "{toml}");
         }
         let errors = "[expect.counts]\nerrors_total = 0";
         assert_eq!(failing(errors, Attributes), none());
@@ -155,6 +197,23 @@ mod tests {
         let events = "[expect.counts]\nevents_total = 1";
         assert_eq!(failing(events, Events), ["events_total"]);
         assert_eq!(failing(events, Attributes), none());
+        let span =
+            |condition: &str| format!("[[expect.span]]\nname = \"a\"\nexists = false\n{condition}");
+        let none_of = [
+            ("attrs.all = { k = \"x\" }", Attributes),
+            ("service = \"x\"", Attributes),
+            ("events.any = [\"x\"]", Events),
+            ("parent = \"b\"", Parents),
+            ("children.any = [\"x\"]", Parents),
+        ];
+        for (condition, missing) in none_of {
+            assert_eq!(failing(&span(condition), missing), ["exists"], "{condition}");
+        }
+        for missing in [Attributes, Events, Parents] {
+            assert_eq!(failing(&span("kind = \"server\""), missing), none());
+        }
+        let own = "[[expect.span]]\nname = \"clnrm.run\"\nexists = false";
+        assert_eq!(failing(own, Spans), none());
         let absent = "[[expect.span]]\nname = \"a\"\nattrs.all = { z = { exists = false } }";
         assert_eq!(failing(absent, Attributes), [""]);
     }

@@ -3,7 +3,7 @@
 use super::names::{Pattern, listed, plural, tally};
 use super::order::missing;
 use super::traces::{Descent, Index, descent};
-use crate::expectation::{GraphExpectation, Verdict};
+use crate::expectation::{About, GraphExpectation, Verdict};
 
 pub(super) fn judge(index: &Index<'_>, expected: &GraphExpectation, verdict: &mut Verdict) {
     for (number, (parent, child)) in expected.must_include.iter().enumerate() {
@@ -80,9 +80,8 @@ fn must_not_cross(
 ) {
     let (aboves, belows) = (index.named(above), index.named(below));
     for (pattern, _) in [(above, &aboves), (below, &belows)].iter().filter(|(_, p)| p.is_empty()) {
-        verdict
-            .warnings
-            .push(format!("`{rule}` was not tried: no span is named `{}`", pattern.text));
+        let told = format!("`{rule}` was not tried: no span is named `{}`", pattern.text);
+        verdict.warn(About::Names, told);
     }
     let lies_under = index.earliest_above(&aboves);
     let crossings: Vec<_> = belows

@@ -1,8 +1,8 @@
 //! Judges `[expect.hermeticity]`: what a test touched.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use clnrm_backends::{Contact, Source, Span, SpanKind, Value};
+use clnrm_backends::{Attributes, Contact, Source, Span, SpanKind, Value};
 
 use super::attribute::Attribute;
 use super::hosts::{address, hosts, is_local};
@@ -176,19 +176,52 @@ fn resources(spans: &[&Span], expected: &HermeticityExpectation, verdict: &mut V
 fn keys(spans: &[&Span], expected: &HermeticityExpectation, verdict: &mut Verdict) {
     for forbidden in &expected.forbid_keys {
         let pattern = Pattern::new(forbidden);
-        let has = |span: &&&Span| {
-            let events = span.events.iter().map(|event| &event.attributes);
-            let mut all = [&span.attributes, &*span.resource].into_iter().chain(events);
-            all.any(|attributes| attributes.keys().any(|key| pattern.matches(key)))
-        };
-        let found: Vec<&str> = spans.iter().filter(has).map(|span| span.name.as_str()).collect();
-        if found.is_empty() {
+        let places: Vec<(&str, BTreeSet<&str>)> = spans
+            .iter()
+            .map(|span| (span.name.as_str(), places(span, &pattern)))
+            .filter(|(_, places)| !places.is_empty())
+            .collect();
+        if places.is_empty() {
             continue;
         }
-        let count = plural(found.len() as u64, "span");
+        let count = plural(places.len() as u64, "span");
         let message = format!("{count} have the attribute `{forbidden}`, expected none");
-        let nearest = Some(listed(&tally(found)));
-        verdict.fail(format!("span_attrs.forbid_keys.{forbidden}"), message, nearest);
+        let mut nearest = listed(&tally(places.iter().map(|(name, _)| *name)));
+        let places: BTreeSet<&str> = places.into_iter().flat_map(|(_, places)| places).collect();
+        if places != BTreeSet::from([OWN]) {
+            let places: Vec<&str> = places.into_iter().collect();
+            nearest += &format!(", in their {}", places.join(" and "));
+        }
+        verdict.fail(format!("span_attrs.forbid_keys.{forbidden}"), message, Some(nearest));
+    }
+}
+
+/// A span's own attributes.
+const OWN: &str = "attributes";
+
+/// Where a span has a key that `pattern` matches.
+fn places(span: &Span, pattern: &Pattern<'_>) -> BTreeSet<&'static str> {
+    let in_events =
+        span.events.iter().any(|event| has_key(&event.attributes, "", pattern)).then_some("events");
+    let own = has_key(&span.attributes, "", pattern).then_some(OWN);
+    let in_resource = has_key(&span.resource, "", pattern).then_some("resource");
+    [own, in_events, in_resource].into_iter().flatten().collect()
+}
+
+/// Whether `pattern` matches a key of these, or of a map within, by itself or with what it lies under:
+/// `user.email` is `email` in the map `user`.
+fn has_key(attributes: &Attributes, above: &str, pattern: &Pattern<'_>) -> bool {
+    attributes.iter().any(|(key, value)| {
+        let path = format!("{above}{key}");
+        pattern.matches(key) || pattern.matches(&path) || has_key_within(value, &path, pattern)
+    })
+}
+
+fn has_key_within(value: &Value, path: &str, pattern: &Pattern<'_>) -> bool {
+    match value {
+        Value::Map(map) => has_key(map, &format!("{path}."), pattern),
+        Value::Array(values) => values.iter().any(|value| has_key_within(value, path, pattern)),
+        _ => false,
     }
 }
 
@@ -341,5 +374,54 @@ mod tests {
                   nearest: add a service of that name, or `policy.allowed_network_hosts`
             "#]],
         );
+    }
+
+    #[test]
+    fn keys_are_forbidden_wherever_they_are() {
+        let forbidding = |key: &str| {
+            Expectation::Hermeticity(HermeticityExpectation {
+                forbid_keys: vec![key.to_owned()],
+                ..HermeticityExpectation::default()
+            })
+        };
+        let mut set = traces("a 0..1 resource.host.name=x !e\nb 0..1 k=v");
+        let email = || (String::from("email"), Value::String("x".to_owned()));
+        let user = Value::Map(Attributes::from([email()]));
+        set.spans[0].events[0].attributes =
+            Attributes::from([("user".to_owned(), Value::Array(vec![user]))]);
+        check_set(
+            &set,
+            forbidding("user.email"),
+            expect![[r#"
+                fails, 2 looked at
+                span_attrs.forbid_keys.user.email: 1 span have the attribute `user.email`, expected none
+                  nearest: `a` (1), in their events
+            "#]],
+        );
+        check_set(
+            &set,
+            forbidding("host.*"),
+            expect![[r#"
+                fails, 2 looked at
+                span_attrs.forbid_keys.host.*: 1 span have the attribute `host.*`, expected none
+                  nearest: `a` (1), in their resource
+            "#]],
+        );
+        check_set(&set, forbidding("user.name"), expect!["holds, 2 looked at"]);
+    }
+
+    #[test]
+    fn hosts() {
+        for (value, expected) in [
+            ("http://a.b:80/c", Some("a.b")),
+            ("postgres://user:pw@db:5432/x", Some("db")),
+            ("[::1]:80", Some("::1")),
+            ("::1", Some("::1")),
+            ("Example.COM.", Some("example.com")),
+            ("/var/run/x.sock", None),
+            ("", None),
+        ] {
+            assert_eq!(host(value).as_deref(), expected, "{value}");
+        }
     }
 }

@@ -98,8 +98,11 @@ fn plain_braces(glob: &str) -> String {
     let mut open = Vec::new();
     let mut plain = Vec::new();
     let mut in_class = false;
-    for (at, letter) in glob.char_indices() {
+    let mut letters = glob.char_indices();
+    while let Some((at, letter)) = letters.next() {
         match letter {
+            // What follows is a letter already.
+            '\\' => drop(letters.next()),
             '[' => in_class = true,
             ']' => in_class = false,
             '{' if !in_class => open.push((at, false)),
@@ -198,6 +201,8 @@ mod tests {
             ("GET /{a}/*", "GET /{a}/b", true),
             ("GET /{a}/*", "GET /a/b", false),
             ("{a,{b}}", "{b}", true),
+            ("a/\\{id\\}*", "a/{id}", true),
+            ("a/\\{id\\}*", "a/id", false),
             ("?", "é", true),
             ("??", "é", false),
             ("é*", "éa", true),

@@ -60,6 +60,14 @@ impl Number {
     }
 }
 
+/// How nanoseconds compare to milliseconds, exactly where those are whole; `None` for NaN.
+pub(super) fn compare_ms(ns: i128, ms: f64) -> Option<Ordering> {
+    if ms.fract() == 0.0 && ms.abs() < BEYOND {
+        return Some(ns.cmp(&(ms as i128 * 1_000_000)));
+    }
+    (ns as f64 / 1e6).partial_cmp(&ms)
+}
+
 /// How an integer compares to a float.
 fn beside(int: i64, float: f64) -> Option<Ordering> {
     if float.is_nan() {
@@ -98,6 +106,16 @@ mod tests {
             (int(0), float(f64::NAN), None),
         ] {
             assert_eq!(a.compare(b), expected, "{a:?} and {b:?}");
+        }
+        for (ns, ms, expected) in [
+            (300_000, 0.3, Some(Equal)),
+            (300_001, 0.3, Some(Greater)),
+            (i128::from(i64::MAX), 9_223_372_036_854.0, Some(Greater)),
+            (9_000_000_000_000_000_001, 9e12, Some(Greater)),
+            (1, f64::NAN, None),
+            (1, f64::INFINITY, Some(Less)),
+        ] {
+            assert_eq!(compare_ms(ns, ms), expected, "{ns} ns and {ms} ms");
         }
         assert!(float(f64::NAN).equals(float(f64::NAN)));
         assert!(!float(f64::NAN).equals(int(0)));

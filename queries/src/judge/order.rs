@@ -64,8 +64,17 @@ fn judge_pair(
             let all = plural(seconds.len() as u64, "span");
             message += &format!(" ({} of {all} are too early)", early.len());
         }
-        verdict.fail(rule, message, None);
+        verdict.fail(rule, message, clocks(index, earliest(*second), *second));
     }
+}
+
+/// What may have had `second` begin early.
+fn clocks(index: &Index<'_>, first: Option<usize>, second: usize) -> Option<String> {
+    let first = index.spans[first?];
+    let early = i128::from(first.end_ns) - i128::from(index.spans[second].start_ns);
+    let told =
+        "SDKs whose clocks count milliseconds, as Node's, may have a span begin up to 1 ms early";
+    (early < 1_000_000).then(|| told.to_owned())
 }
 
 /// What is wrong with the order of these two.
@@ -120,6 +129,19 @@ mod tests {
             must_precede[0]: `b` began at 3 ms, but the first `a` ended at 5 ms
             must_precede[1]: `a` began at 0 ms, but the first `b` ended at 6 ms
         "#]],
+        );
+    }
+
+    #[test]
+    fn a_moment_too_early_may_be_a_matter_of_clocks() {
+        check(
+            "a 0..1.5\nb 1..2",
+            order(&[("a", "b")]),
+            expect![[r#"
+                fails, 2 looked at
+                must_precede[0]: `b` began at 1 ms, but the first `a` ended at 1.5 ms
+                  nearest: SDKs whose clocks count milliseconds, as Node's, may have a span begin up to 1 ms early
+            "#]],
         );
     }
 

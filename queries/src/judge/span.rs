@@ -1,12 +1,15 @@
 //! Judges `[[expect.span]]`: some span, or so many, satisfies all conditions together.
 
+use std::cmp::Ordering;
+
 use clnrm_backends::Span;
 
 use super::attribute::Attribute;
 use super::counts::{is_kind, kind_word, service_of, unmet};
 use super::names::{Pattern, listed, plural, tally};
+use super::number::compare_ms;
 use super::status::told;
-use super::traces::{Index, UNTIMED, is_timed};
+use super::traces::{Index, UNTIMED, is_timed, took};
 use crate::expectation::{Bounds, Range, SpanExpectation, Verdict};
 
 pub(super) fn judge(index: &Index<'_>, expected: &SpanExpectation, verdict: &mut Verdict) {
@@ -33,6 +36,14 @@ pub(super) fn judge(index: &Index<'_>, expected: &SpanExpectation, verdict: &mut
         let is_too_few = expected.count.is_some_and(|bounds| too_few(&bounds, found));
         let nearest = if is_too_few { nearest() } else { None };
         verdict.fail("count", format!("{unmet} `{name}` that satisfy all of it"), nearest);
+    }
+    // A span without an end may well have taken so long.
+    let doubtful =
+        misses.iter().find(|(_, misses)| matches!(&misses[..], [miss] if miss == UNTIMED));
+    if let Some((name, _)) = doubtful.filter(|_| verdict.failures.is_empty())
+        && let Some(rule) = limiting(expected)
+    {
+        verdict.fail(rule, format!("how long `{name}` took is not known: it {UNTIMED}"), None);
     }
     let wants_one = expected.exists.unwrap_or(expected.count.is_none());
     if wants_one && found == 0 {
@@ -114,9 +125,12 @@ impl<'a> Conditions<'a> {
         if !is_timed(span) {
             return Some(UNTIMED.to_owned());
         }
-        let found = span.end_ns.saturating_sub(span.start_ns) as f64 / 1e6;
-        let below = min.filter(|min| found < *min).map(|min| format!("at least {min}"));
-        let above = max.filter(|max| found > *max).map(|max| format!("at most {max}"));
+        let is = |bound: &f64| compare_ms(took(span), *bound);
+        let below = min.filter(|min| is(min).is_none_or(Ordering::is_lt));
+        let above = max.filter(|max| is(max).is_none_or(Ordering::is_gt));
+        let below = below.map(|min| format!("at least {min}"));
+        let above = above.map(|max| format!("at most {max}"));
+        let found = took(span) as f64 / 1e6;
         Some(format!("took {found} ms, expected {} ms", below.or(above)?))
     }
 
@@ -171,6 +185,15 @@ fn nearest_miss(misses: &[(&str, Vec<String>)]) -> Option<String> {
     let missing = misses.iter().filter(|(_, misses)| !misses.is_empty());
     let (name, misses) = missing.min_by_key(|(name, misses)| (misses.len(), misses, *name))?;
     Some(format!("`{name}`: {}", misses.join("; ")))
+}
+
+/// The rule by which more such spans would be too many, if there is one.
+fn limiting(expected: &SpanExpectation) -> Option<&'static str> {
+    let is_limited = |bounds: &Bounds| bounds.at_most.or(bounds.exactly).is_some();
+    match expected.exists {
+        Some(false) => Some("exists"),
+        _ => expected.count.as_ref().filter(|it| is_limited(it)).map(|_| "count"),
+    }
 }
 
 fn too_few(bounds: &Bounds, found: u64) -> bool {
@@ -371,6 +394,34 @@ mod tests {
         };
         check(TABLE, absent(None, Some(false)), expect!["holds, 3 looked at"]);
         check(TABLE, absent(exactly(0), None), expect!["holds, 3 looked at"]);
+    }
+
+    #[test]
+    fn a_span_without_an_end_may_have_taken_any_time() {
+        let slow = |name, exists, count| {
+            let duration_ms = Some(Range { min: Some(5.0), max: None });
+            Expectation::Span(SpanExpectation { duration_ms, exists, count, ..named(name) })
+        };
+        let most = |count| Some(Bounds { at_most: Some(count), ..Bounds::default() });
+        let table = "quick 0..1\nslow 0..9\nhung 5..0";
+        check(table, slow("quick", Some(false), None), expect!["holds, 3 looked at"]);
+        check(table, slow("slow", None, most(1)), expect!["holds, 3 looked at"]);
+        check(
+            table,
+            slow("hung", Some(false), None),
+            expect![[r#"
+                fails, 3 looked at
+                exists: how long `hung` took is not known: it never ended, or ended before it began
+            "#]],
+        );
+        check(
+            table,
+            slow("*", None, most(1)),
+            expect![[r#"
+                fails, 3 looked at
+                count: how long `hung` took is not known: it never ended, or ended before it began
+            "#]],
+        );
     }
 
     #[test]

@@ -4,7 +4,7 @@ use clnrm_backends::{Span, Status, StatusCode};
 
 use super::names::{Pattern, plural};
 use super::traces::Index;
-use crate::expectation::{ExpectedStatus, StatusExpectation, Verdict};
+use crate::expectation::{About, ExpectedStatus, StatusExpectation, Verdict};
 
 /// How many offending spans are told.
 const TOLD: usize = 5;
@@ -119,7 +119,8 @@ fn judge_spans<'a>(
 fn no_span(index: &Index<'_>, pattern: &Pattern<'_>, verdict: &mut Verdict) {
     let name = pattern.text;
     if pattern.is_glob() {
-        verdict.warnings.push(format!("`by_name.{name}` was not tried: no span matches `{name}`"));
+        let told = format!("`by_name.{name}` was not tried: no span matches `{name}`");
+        verdict.warn(About::Names, told);
     } else {
         let nearest = index.instead_of(pattern);
         verdict.fail(format!("by_name.{name}"), format!("no span is named `{name}`"), nearest);

@@ -257,6 +257,11 @@ pub(super) fn is_timed(span: &Span) -> bool {
     span.end_ns >= span.start_ns
 }
 
+/// How long a span took, in nanoseconds.
+pub(super) fn took(span: &Span) -> i128 {
+    i128::from(span.end_ns) - i128::from(span.start_ns)
+}
+
 /// What to say of a span that is not timed.
 pub(super) const UNTIMED: &str = "never ended, or ended before it began";
 
@@ -311,10 +316,15 @@ fn parents(spans: &[&Span]) -> Vec<Option<usize>> {
 
 /// Trace sets for tests, as tables.
 #[cfg(test)]
-pub(super) mod table {
+pub(crate) mod table {
     use std::sync::Arc;
 
-    use clnrm_backends::{Attributes, Dropped, Event, SpanKind, Status, StatusCode, Value};
+    use std::time::Duration;
+
+    use clnrm_backends::{
+        Attributes, Dropped, Ended, Event, Outcome, Output, Signals, SpanKind, Status, StatusCode,
+        StepOutcome, Value,
+    };
     use expect_test::Expect;
 
     use super::*;
@@ -338,8 +348,9 @@ pub(super) mod table {
     /// One span a line, indented under its parent: `name start..end word…`, times in milliseconds.
     ///
     /// A word is a kind, `ok`, `error`, `error:message`, `lifecycle`, `orphan`, `!event`,
-    /// `key=value` or `resource.key=value`.
-    pub(in crate::judge) fn traces(table: &str) -> TraceSet {
+    /// `key=value` or `resource.key=value`. `id=1` is the id of the first line, and `dropped=1,2,3`
+    /// how many attributes, events and links were dropped.
+    pub(crate) fn traces(table: &str) -> TraceSet {
         let mut spans: Vec<Span> = Vec::new();
         let mut open: Vec<(usize, String)> = Vec::new();
         for line in table.lines().filter(|line| !line.trim().is_empty()) {
@@ -379,7 +390,14 @@ pub(super) mod table {
     }
 
     fn set(span: &mut Span, word: &str) {
-        if let Some((key, value)) = word.split_once('=') {
+        if let Some(number) = word.strip_prefix("id=") {
+            span.span_id = format!("{number:0>16}");
+        } else if let Some(counts) = word.strip_prefix("dropped=") {
+            let counts: Vec<u32> =
+                counts.split(',').map(|count| count.parse().expect("a number")).collect();
+            let [attributes, events, links] = counts[..] else { panic!("three numbers") };
+            span.dropped = Dropped { attributes, events, links };
+        } else if let Some((key, value)) = word.split_once('=') {
             match key.strip_prefix("resource.") {
                 Some(key) => Arc::make_mut(&mut span.resource).insert(key.to_owned(), parse(value)),
                 None => span.attributes.insert(key.to_owned(), parse(value)),
@@ -399,6 +417,30 @@ pub(super) mod table {
                 "orphan" => span.parent_id = Some("f".repeat(16)),
                 _ => panic!("the table has an unknown word `{word}`"),
             }
+        }
+    }
+
+    /// A run of one step that ended well and left these spans.
+    pub(crate) fn outcome(spans: Vec<Span>) -> Outcome {
+        Outcome {
+            steps: vec![StepOutcome {
+                ended: Ended::Code(0),
+                stdout: Output::default(),
+                stderr: Output::default(),
+                duration: Duration::ZERO,
+            }],
+            services: Vec::new(),
+            spans,
+            losses: Vec::new(),
+            outside: Vec::new(),
+            settled: Duration::ZERO,
+            signals: Signals::default(),
+            asides: Vec::new(),
+            incomplete: Vec::new(),
+            doubts: Vec::new(),
+            attempts: Some(0),
+            isolation: Vec::new(),
+            duration: Duration::ZERO,
         }
     }
 
@@ -424,7 +466,7 @@ pub(super) mod table {
             }
             text += &nearest.map_or(String::new(), |it| format!("\n  nearest: {it}"));
         }
-        warnings.iter().for_each(|warning| text += &format!("\nwarning: {warning}"));
+        warnings.iter().for_each(|warning| text += &format!("\nwarning: {}", warning.told));
         if text.contains('\n') {
             text.push('\n');
         }

@@ -15,9 +15,9 @@ use crate::expectation::{
 /// The expectations of the whole test.
 pub(super) fn read_all(root: &Table<'_>, test: &mut Test) {
     let expect = root.table(&["expect"]);
+    let mut allow_incomplete = false;
     if let Some(expect) = &expect {
-        test.allow_incomplete = allows_gaps(expect);
-        read(expect, None, test);
+        allow_incomplete = read(expect, None, test);
     }
     if let Some(table) = root.table(&["otel_validation"]) {
         otel_validation(&table, test);
@@ -39,14 +39,17 @@ pub(super) fn read_all(root: &Table<'_>, test: &mut Test) {
         assertions(&table, test);
     }
     for placed in &mut test.expectations {
-        placed.allow_incomplete |= test.allow_incomplete;
+        placed.allow_incomplete |= allow_incomplete;
+    }
+    for scenario in &mut test.scenarios {
+        scenario.allow_incomplete |= allow_incomplete;
     }
     // Those of the whole test first, in the order of the file otherwise.
     test.expectations.sort_by_key(|placed| placed.scenario.map_or(0, |scenario| scenario + 1));
 }
 
-/// One `expect` table.
-pub(super) fn read(expect: &Table<'_>, scenario: Option<usize>, test: &mut Test) {
+/// One `expect` table; gives whether it allows that evidence is missing.
+pub(super) fn read(expect: &Table<'_>, scenario: Option<usize>, test: &mut Test) -> bool {
     let all = allows_gaps(expect);
     let mut add = |table: &Table<'_>, read: &dyn Fn(&Table<'_>) -> Expectation| {
         let allow_incomplete = all || allows_gaps(table);
@@ -93,6 +96,7 @@ pub(super) fn read(expect: &Table<'_>, scenario: Option<usize>, test: &mut Test)
         expect.says_nothing(expect.path().clone(), "expects nothing");
     }
     expect.finish_expectation();
+    all
 }
 
 /// Whether an expectation is judged although something is known to be missing.

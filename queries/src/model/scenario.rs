@@ -35,6 +35,8 @@ pub(crate) struct Scenario {
     pub concurrent: bool,
     /// Whether it is expected that a step or service of it fails.
     pub expect_failure: bool,
+    /// Whether its run may lose spans without failing for that alone.
+    pub allow_incomplete: bool,
 }
 
 /// A command in a service's container, and how it must end.
@@ -118,6 +120,7 @@ pub(super) fn share_environment(test: &mut Test) {
     }
     let concurrent = scenarios.iter().all(|scenario| scenario.concurrent);
     let settle = scenarios.iter().filter_map(|scenario| scenario.settle).max();
+    let allow_incomplete = scenarios.iter().any(|scenario| scenario.allow_incomplete);
     let retries = scenarios.iter().map(|scenario| scenario.retries).max().unwrap_or(0);
     let network = scenarios.iter().find_map(|scenario| scenario.network);
     let allowed = scenarios.iter().flat_map(|scenario| scenario.allowed.clone()).collect();
@@ -140,6 +143,7 @@ pub(super) fn share_environment(test: &mut Test) {
         retries,
         concurrent,
         expect_failure,
+        allow_incomplete,
         ..Scenario::new(name, path)
     });
     for placed in &mut test.expectations {
@@ -177,7 +181,7 @@ fn read(table: &Table<'_>, test: &mut Test) -> Scenario {
         }
     }
     if let Some(expect) = table.table(&["expect"]) {
-        expect::read(&expect, Some(index), test);
+        scenario.allow_incomplete = expect::read(&expect, Some(index), test);
     }
     table.skip(&["description", "tags"]);
     scenario.network = super::service::network(table).map(|(network, _)| network);
@@ -490,6 +494,7 @@ impl Scenario {
             retries: 0,
             concurrent: false,
             expect_failure: false,
+            allow_incomplete: false,
         }
     }
 }

@@ -55,7 +55,7 @@ pub(super) fn failures(
         let subject = format!("scenario `{}`", scenario.name);
         failures.push(fail(&scenario.path.key("expect_failure"), subject, message, ""));
     }
-    for reason in outcome.incomplete.iter().filter(|_| !test.allow_incomplete) {
+    for reason in outcome.incomplete.iter().filter(|_| !scenario.allow_incomplete) {
         failures.push(fail(&scenario.path, "the run".to_owned(), reason.clone(), ""));
     }
     failures
