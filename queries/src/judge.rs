@@ -9,6 +9,8 @@ mod hermeticity;
 mod hosts;
 mod names;
 mod number;
+#[cfg(test)]
+mod oracle;
 mod order;
 mod span;
 mod status;

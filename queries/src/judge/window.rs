@@ -74,7 +74,8 @@ fn is_tolerated(index: &Index<'_>, inner: usize, outers: &[usize]) -> bool {
     let span = index.spans[inner];
     let covers = |place: usize| {
         let outer = index.spans[place];
-        outer.start_ns.saturating_sub(TOLERANCE_NS) <= span.start_ns
+        place != inner
+            && outer.start_ns.saturating_sub(TOLERANCE_NS) <= span.start_ns
             && outer.end_ns.saturating_add(TOLERANCE_NS) >= span.end_ns
     };
     // Parents may go round.
