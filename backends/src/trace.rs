@@ -24,7 +24,7 @@ pub struct Span {
     pub kind: SpanKind,
     /// Start, nanoseconds since the run began; negative when before it.
     pub start_ns: i64,
-    /// End, nanoseconds since the run began.
+    /// End, nanoseconds since the run began; before the start where the span never ended.
     pub end_ns: i64,
     /// Its status.
     pub status: Status,

@@ -187,10 +187,6 @@ fn moved(span: &Span, offset: i64) -> Span {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use clnrm_backends::{Ended, Output, Signals, StepOutcome};
-
     use super::*;
 
     fn span(source: Source, name: &str, id: &str, parent: Option<&str>) -> Span {
@@ -215,27 +211,8 @@ mod tests {
     /// Small numbers are ids as good as any.
     #[test]
     fn ids_of_the_code_under_test_are_never_ours() {
-        let mut outcome = Outcome {
-            steps: vec![StepOutcome {
-                ended: Ended::Code(0),
-                stdout: Output::default(),
-                stderr: Output::default(),
-                duration: Duration::ZERO,
-            }],
-            services: Vec::new(),
-            spans: vec![span(Source::Lifecycle, "clnrm.scenario", &"b".repeat(16), None)],
-            losses: Vec::new(),
-            outside: Vec::new(),
-            addresses: Vec::new(),
-            settled: Duration::ZERO,
-            signals: Signals::default(),
-            asides: Vec::new(),
-            incomplete: Vec::new(),
-            doubts: Vec::new(),
-            attempts: Some(0),
-            isolation: Vec::new(),
-            duration: Duration::ZERO,
-        };
+        let root = span(Source::Lifecycle, "clnrm.scenario", &"b".repeat(16), None);
+        let mut outcome = crate::judge::table::outcome(vec![root]);
         let id = |number: usize| format!("{number:016x}");
         for number in 0..20_usize {
             let parent = number.checked_sub(1).map(id);

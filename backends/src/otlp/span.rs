@@ -61,7 +61,7 @@ pub(super) fn span(span: otlp::Span, ids: Ids, origin: &Origin<'_>) -> Span {
         kind: kind(span.kind()),
         name: span.name,
         start_ns: nanoseconds(span.start_time_unix_nano),
-        end_ns: nanoseconds(span.end_time_unix_nano),
+        end_ns: end(span.end_time_unix_nano),
         status: status(span.status.unwrap_or_default()),
         attributes: attributes(span.attributes),
         resource: origin.resource.clone(),
@@ -146,6 +146,11 @@ fn status(status: otlp::Status) -> Status {
         otlp::status::StatusCode::Error => StatusCode::Error,
     };
     Status { code, message: status.message }
+}
+
+/// The end of a span; before every start where the span never ended.
+fn end(unix: u64) -> i64 {
+    if unix == 0 { i64::MIN } else { nanoseconds(unix) }
 }
 
 /// The last moment that fits for those beyond it, in the year 2262.

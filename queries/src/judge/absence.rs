@@ -15,8 +15,7 @@ pub(crate) fn fail_over_gaps(traces: &TraceSet, expectation: &Expectation, verdi
         let gap = traces.gaps.iter().find(|gap| concerns.contains(&gap.missing));
         let has_failed = verdict.failures.iter().any(|failure| failure.rule == rule);
         if let Some(gap) = gap.filter(|_| !has_failed) {
-            let message =
-                format!("this cannot be judged, because evidence is missing: {}", gap.told);
+            let message = format!("this cannot be said, because evidence is missing: {}", gap.told);
             let nearest = "`allow_incomplete = true` judges what has arrived".to_owned();
             verdict.fail(rule, message, Some(nearest));
         }

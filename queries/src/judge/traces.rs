@@ -433,6 +433,7 @@ pub(crate) mod table {
             spans,
             losses: Vec::new(),
             outside: Vec::new(),
+            addresses: Vec::new(),
             settled: Duration::ZERO,
             signals: Signals::default(),
             asides: Vec::new(),
