@@ -1,17 +1,24 @@
 //! Tells a span that is sent again from another span of the same id.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use super::span::Ids;
-use crate::trace::Span;
+use crate::trace::{Attributes, Span};
 
-/// The ids of the spans that are kept.
+/// The ids of the spans that are kept, and their resources.
 #[derive(Default)]
 pub(super) struct Repeats {
     /// The place of the first span of an id.
     first: HashMap<Key, u32>,
+    /// Its digest, once another span had its id.
+    first_digests: HashMap<Key, blake3::Hash>,
     /// Digests of the spans that differ from the first of their id.
     others: HashMap<Key, HashSet<blake3::Hash>>,
+    /// Each resource once, by its digest.
+    resources: HashMap<blake3::Hash, Arc<Attributes>>,
+    /// The resource that was asked for last.
+    last: Option<blake3::Hash>,
 }
 
 type Key = [u64; 3];
@@ -27,15 +34,31 @@ pub(super) enum Met<'a> {
 }
 
 impl Repeats {
+    /// The resource with these attributes, shared by all spans that have an equal one.
+    pub(super) fn resource(&mut self, attributes: Attributes) -> Arc<Attributes> {
+        if let Some(last) = self.last.take() {
+            // A resource of no span that is kept would stay for nothing.
+            let is_unused = |resource: &Arc<Attributes>| Arc::strong_count(resource) == 1;
+            if self.resources.get(&last).is_some_and(is_unused) {
+                self.resources.remove(&last);
+            }
+        }
+        // Writing to memory does not fail; if it did, resources would count as one.
+        let digest = blake3::hash(&postcard::to_stdvec(&attributes).unwrap_or_default());
+        self.last = Some(digest);
+        self.resources.entry(digest).or_insert_with(|| Arc::new(attributes)).clone()
+    }
+
     /// Compares a span with those kept under its id. Spans are equal when everything is that can
     /// be judged: what the span says, its resource and its dropped counts. Flags, links and the
     /// trace state cannot be.
-    pub(super) fn meet<'a>(&self, ids: Ids, span: &Span, kept: &'a [Span]) -> Met<'a> {
+    pub(super) fn meet<'a>(&mut self, ids: Ids, span: &Span, kept: &'a [Span]) -> Met<'a> {
         let Some(&first) = self.first.get(&ids.key()) else { return Met::New };
         let first = &kept[first as usize];
+        let of_first = *self.first_digests.entry(ids.key()).or_insert_with(|| digest(first));
         let digest = digest(span);
         let others = self.others.get(&ids.key());
-        if digest == self::digest(first) || others.is_some_and(|others| others.contains(&digest)) {
+        if digest == of_first || others.is_some_and(|others| others.contains(&digest)) {
             Met::Again
         } else {
             Met::Differs(first)
@@ -79,9 +102,11 @@ pub(super) fn sentence(first: &Span, second: &Span) -> String {
     )
 }
 
-/// By content, so that a value that is not a number is equal to itself.
+/// By content, so that a value that is not a number is equal to itself. Equal resources are one, and
+/// stay where they are.
 fn digest(span: &Span) -> blake3::Hash {
+    let resource = Arc::as_ptr(&span.resource).addr();
     // Writing to memory does not fail; if it did, spans would count as equal only by their names.
-    let text = postcard::to_stdvec(&(span, &*span.resource));
+    let text = postcard::to_stdvec(&(span, resource));
     blake3::hash(&text.unwrap_or_else(|_| span.name.clone().into_bytes()))
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
@@ -167,7 +167,7 @@ impl Held {
             let resource = resource_spans.resource.unwrap_or_default();
             let resource_bytes = resource.encoded_len();
             let resource_dropped = resource.dropped_attributes_count;
-            let resource = Arc::new(span::attributes(resource.attributes));
+            let resource = self.repeats.resource(span::attributes(resource.attributes));
             for scope_spans in resource_spans.scope_spans {
                 let scope = scope_spans.scope.unwrap_or_default();
                 let origin = Origin {

@@ -4,8 +4,8 @@ use crate::otlp::Inbox;
 
 /// The longest line that may be one, in bytes.
 const LONGEST: usize = 16 << 20;
-/// What every such line has in it.
-const MARK: &[u8] = b"\"resourceSpans\"";
+/// One of these is in every such line.
+const MARKS: [&[u8]; 2] = [b"\"resourceSpans\"", b"\"resource_spans\""];
 
 /// Looks for spans in a stream of output.
 pub(super) struct Lines {
@@ -40,7 +40,8 @@ impl Lines {
     pub(super) fn end(&mut self) {
         let Some(inbox) = &self.inbox else { return };
         let line = self.line.trim_ascii();
-        if line.starts_with(b"{") && line.windows(MARK.len()).any(|part| part == MARK) {
+        let has = |mark: &[u8]| line.windows(mark.len()).any(|part| part == mark);
+        if line.starts_with(b"{") && MARKS.into_iter().any(has) {
             if self.too_long {
                 inbox.tell("a line of spans on standard output is too long to be read");
             } else {

@@ -74,6 +74,19 @@ async fn the_resource_tells_spans_of_one_id_apart() {
 }
 
 #[tokio::test]
+async fn equal_resources_of_several_requests_are_one() {
+    let case = Case::new();
+    for id in [1, 2] {
+        let mut request = export(vec![span(id, "x")]);
+        let attributes = vec![number("a", f64::NAN)];
+        request.resource_spans[0].resource = Some(Resource { attributes, ..Resource::default() });
+        case.traces(PROTOBUF, &request.encode_to_vec()).await;
+    }
+    let spans = case.receiver.finish(SETTLE).await.spans;
+    assert!(std::sync::Arc::ptr_eq(&spans[0].resource, &spans[1].resource));
+}
+
+#[tokio::test]
 async fn many_spans_of_one_id_are_told_in_few_sentences() {
     let case = Case::new();
     let spans = (0..2000).map(|at| otlp::Span { end_time_unix_nano: at, ..span(1, "x") }).collect();
