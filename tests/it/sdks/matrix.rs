@@ -54,6 +54,7 @@ ports = [8000]
 name = "queue"
 service = "sdk"
 run = "PROGRAM /app/SERVER get http://localhost:8000/jobs/7"
+wait_for = { span = "process order", timeout = "20s" }
 
 [[expect.span]]
 name = "process order"
