@@ -1,5 +1,6 @@
 //! Renders templates; a file without template syntax is its own rendering.
 
+mod blocks;
 mod functions;
 mod generators;
 mod guard;

@@ -672,3 +672,19 @@ fn patterns_that_match_every_text_are_refused() {
         assert_eq!(of(pattern), Vec::<String>::new(), "{pattern}");
     }
 }
+
+#[test]
+fn variables_may_be_set_at_the_top_and_name_themselves() {
+    for text in [
+        "vars = { env = \"e\" }\nx = \"{{ env }}\"\n",
+        "vars.env = \"e\"\nx = \"{{ env }}\"\n",
+        "[\"vars\"]\nenv = \"e\"\n[a]\nx = \"{{ env }}\"\n",
+        "[vars]\nenv = \"{{ env | default(value='e') }}\"\n[a]\nx = \"{{ env }}\"\n",
+    ] {
+        let mut engine = engine(&[(FILE, text)]);
+        let rendered = engine.demand(&RENDERED, &[Unit::file(FILE)]).pop().unwrap().unwrap();
+        let text = rendered.as_ref().as_ref().map_or("", |text| &text.0).to_owned();
+        // The built-in `env` is the outer value of a variable that names itself.
+        assert!(text.contains("x = \"e\"") || text.contains("x = \"ci\""), "{text}: {rendered:?}");
+    }
+}

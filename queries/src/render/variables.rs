@@ -7,6 +7,7 @@ use std::ops::Range;
 use clnrm_engine::{Cx, Query, Unit};
 use serde_json::{Map, Value};
 
+use super::blocks::blocks;
 use crate::dialect::{Kind, Outline, SyntaxError, is_template};
 use crate::plan::facts;
 use crate::settings::SETTINGS;
@@ -105,13 +106,6 @@ pub(crate) fn typed(text: &str) -> Value {
     }
 }
 
-/// The headers of tables that are lifted.
-fn is_lifted(header: &str) -> bool {
-    let path = header.trim_matches(['[', ']']).trim();
-    let first = path.split('.').next().unwrap_or_default().trim();
-    matches!(first, "vars" | "matrix" | "template") || path == "determinism"
-}
-
 /// A stand-in for an expression within a string; its number and an end follow.
 const WITHIN: char = '\u{e010}';
 /// The same for one that is a whole value.
@@ -168,32 +162,6 @@ fn merge(all: &mut Map<String, Value>, more: Map<String, Value>) {
             (_, value) => drop(all.insert(key, value)),
         }
     }
-}
-
-/// The headers that are lifted, with the lines below them up to the next header or tag.
-fn blocks(text: &str) -> Vec<Range<usize>> {
-    let (mut blocks, mut open, mut offset) = (Vec::new(), None, 0);
-    for line in text.split_inclusive('\n') {
-        let start = line.trim_start();
-        let is_tag = start.starts_with("{{") || start.starts_with("{%");
-        if start.starts_with('[') || is_tag {
-            let header = line.split('#').next().unwrap_or(line).trim();
-            // An array goes on over lines, a header does not.
-            let is_header = header.ends_with(']')
-                && !header.contains([',', '"', '\'', '{', '='])
-                && header.len() > 2;
-            if let Some(start) = open.filter(|_| is_header || is_tag) {
-                blocks.push(start..offset);
-                open = None;
-            }
-            if is_header && is_lifted(header) {
-                open = Some(offset);
-            }
-        }
-        offset += line.len();
-    }
-    blocks.extend(open.map(|start| start..text.len()));
-    blocks
 }
 
 /// A block with stand-ins for its expressions, and which parts of it come from where.
@@ -311,6 +279,13 @@ impl Lifted {
             for (key, value) in self.table(table).clone() {
                 let mut reads = BTreeSet::new();
                 if self.reads(&value, &mut reads) {
+                    // One that names itself means what it is outside, or else its default.
+                    let own = (table, key.clone());
+                    if reads.contains(&own)
+                        && ((how.outside)(&key).is_some() || self.has_default(&key))
+                    {
+                        reads.remove(&own);
+                    }
                     self.table(table).remove(&key);
                     open.insert((table, key), (value, reads));
                 }
@@ -322,7 +297,10 @@ impl Lifted {
             let Some(key) = ready.map(|(key, _)| key.clone()) else { break };
             let (value, reads) = open.remove(&key).expect("it was just found");
             let mut known = self.clone();
-            for (_, name) in reads.iter().filter(|(_, name)| !self.vars.contains_key(name)) {
+            let own = (key.0, key.1.clone());
+            for (_, name) in
+                reads.iter().chain([&own]).filter(|(_, name)| !self.vars.contains_key(name))
+            {
                 known.vars.extend((how.outside)(name).map(|value| (name.clone(), value)));
             }
             let resolved = self.render(&value, &known, how.render)?;
@@ -335,6 +313,12 @@ impl Lifted {
             return Err(SyntaxError::new((how.place)(key), message).code("render/circle"));
         }
         Ok(())
+    }
+
+    /// Whether an expression that reads `name` says what it is where it is not set.
+    fn has_default(&self, name: &str) -> bool {
+        let reads = |text: &&String| names(text).contains(name);
+        self.expressions.iter().filter(reads).any(|text| text.contains("default"))
     }
 
     fn expression(&self, stand_in: &str) -> Option<&str> {
