@@ -79,8 +79,7 @@ fn of_run(test: &Test, scenario: &Scenario, outcome: &Outcome) -> Vec<Gap> {
 
 /// Spans whose parent is no span of the run, or several spans of one id.
 ///
-/// An id that the test itself sends, as in a `traceparent` header of a request, is the parent of no
-/// lost span.
+/// A context that the test itself sends, as in a `traceparent` header of a request, names no lost span.
 fn parents(test: &Test, scenario: &Scenario, spans: &[Span]) -> Vec<Gap> {
     let mut ids: HashMap<(&str, &str), usize> = HashMap::new();
     for span in spans {
@@ -92,7 +91,7 @@ fn parents(test: &Test, scenario: &Scenario, spans: &[Span]) -> Vec<Gap> {
         let names = match ids.get(&(span.trace_id.as_str(), parent)) {
             Some(1) => continue,
             Some(_) => &mut doubtful,
-            None if is_sent(test, scenario, parent) => continue,
+            None if is_sent(test, scenario, &span.trace_id, parent) => continue,
             None => &mut lost,
         };
         *names.entry(span.name.as_str()).or_insert(0) += 1;
@@ -107,13 +106,18 @@ fn parents(test: &Test, scenario: &Scenario, spans: &[Span]) -> Vec<Gap> {
     lost.into_iter().chain(doubtful).collect()
 }
 
-/// Whether the test's own commands or variables name this span.
-fn is_sent(test: &Test, scenario: &Scenario, id: &str) -> bool {
+/// Whether the test's own commands or variables name this span behind its trace, as the headers
+/// `traceparent`, `b3` and `uber-trace-id` do.
+fn is_sent(test: &Test, scenario: &Scenario, trace: &str, id: &str) -> bool {
     let of_services = test
         .services
         .iter()
         .flat_map(|service| service.argv.iter().flatten().chain(service.env.values()));
-    texts(scenario).chain(of_services).any(|text| text.to_ascii_lowercase().contains(id))
+    let contexts = ["-", ":"].map(|sign| format!("{trace}{sign}{id}"));
+    texts(scenario).chain(of_services).any(|text| {
+        let text = text.to_ascii_lowercase();
+        contexts.iter().any(|context| text.contains(context))
+    })
 }
 
 /// What the commands of a scenario say.
@@ -217,8 +221,9 @@ mod tests {
         let table = "a 0..9\n  c 1..2\nb 1..2 orphan";
         assert_eq!(told("true", table), [(Missing::Spans, sign)]);
         assert_eq!(told("true", "a 0..9\n  c 1..2"), []);
-        let sent = "curl -H \"traceparent: 00-11-FFFFFFFFFFFFFFFF-01\" localhost";
-        assert_eq!(told(sent, table), []);
+        let sent = format!("curl -H \"traceparent: 00-{}-FFFFFFFFFFFFFFFF-01\" x", "1".repeat(32));
+        assert_eq!(told(&sent, table), []);
+        assert_eq!(told("echo ffffffffffffffff", table).len(), 1, "an id alone is no context");
         // What clnrm gave as a parent has arrived.
         assert_eq!(told("true", "clnrm.step:a 0..9 lifecycle\n  b 1..2"), []);
     }

@@ -15,6 +15,7 @@ mod doctor;
 mod edits;
 mod engines;
 mod escape;
+mod evidence;
 mod fmt;
 mod forward;
 mod help;
