@@ -27,7 +27,7 @@ use crate::report::Locator;
 use crate::source::{SOURCE, Text};
 
 /// A file as it should be written: the root of `fmt`.
-pub static FORMATTED: Query<Formatted> = Query::new("formatted", 2, formatted).kept();
+pub static FORMATTED: Query<Formatted> = Query::new("formatted", 3, formatted).kept();
 
 /// See [`FORMATTED`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -106,11 +106,12 @@ fn trees(
     units.map(|unit| document::parse(&rendered(&unit)?.0)).collect()
 }
 
-/// What they say: the values without their order, and the test.
-fn meanings(trees: Vec<Tree>) -> Vec<(Tree, model::Test)> {
+/// What they say: the values without their order, and the test. As bytes, of which a NaN has the same
+/// as another.
+fn meanings(trees: Vec<Tree>) -> Vec<Vec<u8>> {
     let meanings = trees.into_iter().map(|tree| {
         let test = model::read(&tree);
-        (sorted(tree), test)
+        postcard::to_stdvec(&(sorted(tree), test)).expect("a test is plain data")
     });
     meanings.collect()
 }

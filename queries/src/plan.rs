@@ -243,9 +243,7 @@ impl Planner<'_> {
         let digest = match self.cx.tree(&volume.host) {
             Ok(Some(digest)) => digest.to_string(),
             Ok(None) => {
-                let message = format!("`{}` is mounted, but is not there", volume.host);
-                let problem = problem("plan/missing-volume", message);
-                self.problems.push(problem.hint("paths are relative to the workspace"));
+                self.problems.push(missing_volume(volume));
                 String::new()
             }
             Err(reason) => {
@@ -261,6 +259,13 @@ impl Planner<'_> {
             read_only: volume.read_only,
         }
     }
+}
+
+/// What is mounted and is not there.
+pub(crate) fn missing_volume(volume: &Volume) -> Problem {
+    let message = format!("`{}` is mounted, but is not there", volume.host);
+    let problem = Problem::error("plan/missing-volume", At::Key(volume.path.clone()), message);
+    problem.hint("paths are relative to the workspace")
 }
 
 /// The last step's end changes nothing about the run, so what is expected of it is no part of it.

@@ -52,7 +52,11 @@ const RULES: [Rule; 8] = [
 
 fn shape(cx: &Cx<'_>, unit: &Unit) -> Shape {
     match cx.get(&MODEL, unit).as_ref() {
-        Ok(test) => check(test),
+        Ok(test) => {
+            let mut shape = check(test);
+            shape.problems.extend(missing_volumes(cx, test));
+            shape
+        }
         Err(problem) => Shape {
             declared: looks_declared(cx, unit),
             name: String::new(),
@@ -61,6 +65,27 @@ fn shape(cx: &Cx<'_>, unit: &Unit) -> Shape {
             problems: vec![problem.clone()],
         },
     }
+}
+
+/// What is mounted from the workspace and is not there.
+fn missing_volumes(cx: &Cx<'_>, test: &Test) -> Vec<Problem> {
+    let volumes = test.services.iter().flat_map(|service| &service.volumes);
+    let is_missing = |host: &str| {
+        let path = host.trim_start_matches("./").trim_end_matches('/');
+        let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let is_plain =
+            !path.is_empty() && path.split('/').all(|part| !matches!(part, "" | "." | ".."));
+        is_plain
+            && match cx.list(folder) {
+                Ok(Some(listed)) => !listed.iter().any(|one| one.name.as_deref() == Ok(name)),
+                Ok(None) => true,
+                Err(_) => false,
+            }
+    };
+    volumes
+        .filter(|volume| is_missing(&volume.host))
+        .map(|volume| crate::plan::missing_volume(volume))
+        .collect()
 }
 
 /// Whether a file that cannot be read as TOML says, line by line, that it is a test.

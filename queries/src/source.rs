@@ -37,8 +37,17 @@ fn source(cx: &Cx<'_>, unit: &Unit) -> Source {
         Problem::error("source/not-utf8", At::Source(line, column), message)
             .hint("save the file as UTF-8")
     })?;
-    Ok(Text(text.strip_prefix('\u{feff}').unwrap_or(text).into()))
+    let text = text.strip_prefix(MARK).unwrap_or(text);
+    if text.starts_with(MARK) {
+        let message = "the file begins with two byte-order marks";
+        let problem = Problem::error("source/two-marks", At::Source(1, 1), message);
+        return Err(problem.hint("save it as UTF-8, with one or none"));
+    }
+    Ok(Text(text.into()))
 }
+
+/// The byte-order mark with which some editors begin a file.
+const MARK: char = '\u{feff}';
 
 fn unreadable(reason: &str) -> Problem {
     Problem::error("source/unreadable", At::File, format!("the file cannot be read: {reason}"))

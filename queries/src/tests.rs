@@ -171,7 +171,11 @@ fn values_have_types_and_bounds() {
             5:12 Error[parse/volume] this is no volume
                 write "./folder:/inside:ro"
             5:17 Error[shape/volume-target] `/proc` belongs to the container
+            5:17 Error[plan/missing-volume] `b` is mounted, but is not there
+                paths are relative to the workspace
             5:30 Error[shape/volume-target] `d` is no absolute path
+            5:30 Error[plan/missing-volume] `c` is mounted, but is not there
+                paths are relative to the workspace
             9:1 Error[parse/duration] this is no duration of at most a week
                 write it like "30s", "500ms", "2m" or "1h"
             10:1 Error[shape/span-name] an expected span needs a name

@@ -106,7 +106,8 @@ impl Sequence {
         self.failed = now_failed;
         for (node, why) in executed(seen) {
             // These may rest on an outcome that is not known yet, and are not remembered then.
-            if ["outcome", "traces", "verdict", "report"].contains(&node.query) {
+            if ["exporters", "gaps", "outcome", "traces", "verdict", "report"].contains(&node.query)
+            {
                 continue;
             }
             let forgotten = *why == Why::New && self.remembered.contains(node);

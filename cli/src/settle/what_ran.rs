@@ -83,6 +83,7 @@ fn an_expectation() {
             document tests/a.clnrm.toml
             expectation tests/a.clnrm.toml#0 (as before)
             expectation tests/a.clnrm.toml#1
+            gaps tests/a.clnrm.toml#0 (as before)
             lifecycle-named tests/a.clnrm.toml (as before)
             model tests/a.clnrm.toml
             plan tests/a.clnrm.toml#0 (as before)
@@ -105,6 +106,8 @@ fn a_command() {
             document tests/a.clnrm.toml
             expectation tests/a.clnrm.toml#0 (as before)
             expectation tests/a.clnrm.toml#1 (as before)
+            exporters tests/a.clnrm.toml#0 (as before)
+            gaps tests/a.clnrm.toml#0 (as before)
             lifecycle-named tests/a.clnrm.toml (as before)
             model tests/a.clnrm.toml
             outcome tests/a.clnrm.toml#0
@@ -129,17 +132,19 @@ fn a_mounted_file() {
     check(
         |lab| lab.files.write("data/note", "changed"),
         expect![[r#"
-        outcome tests/a.clnrm.toml#0
-        outcome tests/a.clnrm.toml#0
-        plan tests/a.clnrm.toml#0
-        report tests/a.clnrm.toml
-        report tests/a.clnrm.toml
-        traces tests/a.clnrm.toml
-        traces tests/a.clnrm.toml (as before)
-        verdict tests/a.clnrm.toml#0
-        verdict tests/a.clnrm.toml#1
-        1 runs
-    "#]],
+            exporters tests/a.clnrm.toml#0 (as before)
+            gaps tests/a.clnrm.toml#0 (as before)
+            outcome tests/a.clnrm.toml#0
+            outcome tests/a.clnrm.toml#0
+            plan tests/a.clnrm.toml#0
+            report tests/a.clnrm.toml
+            report tests/a.clnrm.toml
+            traces tests/a.clnrm.toml
+            traces tests/a.clnrm.toml (as before)
+            verdict tests/a.clnrm.toml#0
+            verdict tests/a.clnrm.toml#1
+            1 runs
+        "#]],
     );
 }
 
@@ -198,17 +203,19 @@ fn a_variable_that_is_read() {
     check(
         |lab| lab.files.set_env("WORD", Some("y")),
         expect![[r#"
-        document tests/b.clnrm.toml
-        model tests/b.clnrm.toml
-        outcome tests/b.clnrm.toml#0
-        outcome tests/b.clnrm.toml#0
-        plan tests/b.clnrm.toml#0
-        rendered tests/b.clnrm.toml
-        report tests/b.clnrm.toml
-        report tests/b.clnrm.toml
-        shape tests/b.clnrm.toml (as before)
-        1 runs
-    "#]],
+            document tests/b.clnrm.toml
+            exporters tests/b.clnrm.toml#0 (as before)
+            gaps tests/b.clnrm.toml#0 (as before)
+            model tests/b.clnrm.toml
+            outcome tests/b.clnrm.toml#0
+            outcome tests/b.clnrm.toml#0
+            plan tests/b.clnrm.toml#0
+            rendered tests/b.clnrm.toml
+            report tests/b.clnrm.toml
+            report tests/b.clnrm.toml
+            shape tests/b.clnrm.toml (as before)
+            1 runs
+        "#]],
     );
 }
 

@@ -107,6 +107,8 @@ struct Layout<'a> {
     /// Comments whose entry has not come yet.
     comments: Vec<&'a str>,
     is_blank_wanted: bool,
+    /// Whether the comment at the top of the file, which stays there, is over.
+    is_below_top: bool,
 }
 
 /// An entry as it is to be written.
@@ -118,7 +120,15 @@ struct Placed<'a> {
 
 impl<'a> Layout<'a> {
     fn add(&mut self, statement: Statement<'a>) {
+        let is_top = !self.is_below_top;
+        self.is_below_top |= match statement {
+            Statement::Comment(_) => false,
+            Statement::Blank => !self.out.is_empty(),
+            _ => true,
+        };
         match statement {
+            // A licence or a `#:schema`, whatever the order of what follows.
+            Statement::Comment(text) if is_top => self.line(text),
             Statement::Comment(text) => self.comments.push(text),
             Statement::Entry(text) => {
                 let keep = self.is_ordered || self.order == Order::AsWritten;

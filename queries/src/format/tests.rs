@@ -197,3 +197,36 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_first_comment_stays_first() {
+    check(
+        "#:schema ./clnrm.schema.json\n# A licence.\nversion = \"1\"\nname = \"n\"\n",
+        expect![[r#"
+            #:schema ./clnrm.schema.json
+            # A licence.
+            name = "n"
+            version = "1"
+        "#]],
+    );
+    check(
+        "# A licence.\n\n# first\nversion = \"1\"\nname = \"n\"\n",
+        expect![[r#"
+            # A licence.
+
+            name = "n"
+            # first
+            version = "1"
+        "#]],
+    );
+}
+
+#[test]
+fn a_value_that_is_no_number_is_the_same_as_itself() {
+    let tree = |text: &str| vec![document::parse(text).unwrap()];
+    assert_eq!(
+        super::meanings(tree("[vars]\nb = nan\na = 1\n")),
+        super::meanings(tree("[vars]\na = 1\nb = nan\n"))
+    );
+    assert_ne!(super::meanings(tree("b = nan\n")), super::meanings(tree("b = inf\n")));
+}
