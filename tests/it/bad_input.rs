@@ -575,7 +575,7 @@ run = "true"
             -- stdout
             FAIL  a.clnrm.toml  a  [TIME]
               a.clnrm.toml:4:1: scenario `s`, service `app`
-                service `app` was not ready within 300ms: port 80 does not accept a connection
+                service `app` was not ready within 300ms: port 80 does not accept a connection: nothing listens on any port
                 | starting
 
             0 passed, 1 failed in [TIME]

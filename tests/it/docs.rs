@@ -73,6 +73,7 @@ fn snippets_are_what_they_say() {
             continue;
         }
         let case = Case::empty();
+        case.write("target/release/app", "the program that is mounted");
         if text.starts_with("# clnrm.toml") {
             case.write("clnrm.toml", &text);
             case.write("t.clnrm.toml", completed(""));
@@ -92,6 +93,7 @@ fn snippets_are_what_they_say() {
 #[test]
 fn what_is_printed_is_accepted() {
     let case = Case::empty();
+    case.write("target/release/app", "the program that is mounted");
     let print = |arguments: &[&str]| {
         let ran = case.clnrm(arguments);
         assert_eq!((ran.exit, ran.stderr.as_str()), (Some(0), ""), "{arguments:?}");
