@@ -24,6 +24,7 @@ pub(super) fn judge(index: &Index<'_>, expected: &SpanExpectation, verdict: &mut
         .collect();
     let found = misses.iter().filter(|(_, misses)| misses.is_empty()).count() as u64;
     let nearest = || match misses.is_empty() {
+        true if expected.of_clnrm => index.instead_of_clnrm(&conditions.name),
         true => index.instead_of(&conditions.name),
         false => nearest_miss(&misses),
     };

@@ -225,6 +225,12 @@ impl<'a> Index<'a> {
         names::instead_of(pattern.text, &names::tally(seen.map(|span| span.name.as_str())))
     }
 
+    /// The same of clnrm's own spans.
+    pub(super) fn instead_of_clnrm(&self, pattern: &Pattern<'_>) -> Option<String> {
+        let own = self.spans.iter().filter(|span| span.source == Source::Lifecycle);
+        names::instead_of(pattern.text, &names::tally(own.map(|span| span.name.as_str())))
+    }
+
     /// When something happened, in milliseconds since the first span began.
     pub(super) fn ms(&self, at_ns: i64) -> f64 {
         let first = self.spans.first().map_or(0, |span| span.start_ns);

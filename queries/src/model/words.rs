@@ -8,6 +8,10 @@ use crate::document::Tree;
 const STEMS: [&str; 9] =
     ["assert", "ensure", "exit", "expect", "must", "should", "valid", "verif", "forbid"];
 
+/// Words by which people say what is to be seen.
+const WHOLE: [&str; 9] =
+    ["check", "checks", "contains", "matches", "output", "regex", "result", "stderr", "stdout"];
+
 /// Keys of expectations that mean nothing else, and where they belong.
 const KEYS: [(&str, &str); 46] = [
     ("acyclic", "[expect.graph]"),
@@ -155,7 +159,7 @@ fn asks(name: &str) -> bool {
         words.extend(letter.to_lowercase());
     }
     let mut words = words.split(|c: char| !c.is_alphanumeric());
-    words.any(|word| STEMS.iter().any(|stem| word.starts_with(stem)))
+    words.any(|word| WHOLE.contains(&word) || STEMS.iter().any(|stem| word.starts_with(stem)))
 }
 
 /// Whether a key within `value` is one of an expectation.
@@ -195,6 +199,9 @@ mod tests {
             "mustPass",
             "validates",
             "errors_totl",
+            "stdout_contains",
+            "output",
+            "checks",
             "Spans",
             "counts",
         ] {
@@ -216,7 +223,7 @@ mod tests {
     fn a_table_with_an_expectation_in_it_is_one() {
         let inner = |key: &str| Tree::Table(vec![(key.to_owned(), Tree::Integer(0))]);
         let outer = |key| Tree::Table(vec![("x".to_owned(), inner(key))]);
-        assert_eq!(meant("checks", &outer("errors_total"), &STEP), Some(Meant::Unclear));
-        assert_eq!(meant("checks", &outer("errors"), &STEP), None);
+        assert_eq!(meant("things", &outer("errors_total"), &STEP), Some(Meant::Unclear));
+        assert_eq!(meant("things", &outer("errors"), &STEP), None);
     }
 }
