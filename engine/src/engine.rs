@@ -204,6 +204,11 @@ impl Engine {
         self.session().world.looked_at()
     }
 
+    /// Whether the file of this name in a folder was looked at, and not forgotten since.
+    pub fn has_looked_at(&self, folder: &str, name: &str) -> bool {
+        self.session().world.has_looked_at(folder, name)
+    }
+
     fn look_again(&mut self, leaves: &[Leaf]) {
         self.session().world.forget(leaves);
         self.refresh(leaves);

@@ -280,6 +280,12 @@ impl World {
         (folders, trees)
     }
 
+    /// Whether the file of this name in a folder was looked at.
+    pub(crate) fn has_looked_at(&self, folder: &str, name: &str) -> bool {
+        let folder = self.folders.lock().expect("no holder panics").get(folder).cloned();
+        folder.is_some_and(|it| it.lock().expect("no holder panics").current(Some(name)).is_some())
+    }
+
     /// The trees that were looked at and have this path in them.
     pub(crate) fn trees_with(&self, path: &str) -> Vec<Leaf> {
         fn parts(path: &str) -> impl Iterator<Item = Component<'_>> {

@@ -279,6 +279,105 @@ fn files_come_and_go_and_break() {
     assert_eq!(watching.end(), Some(130));
 }
 
+/// Tests that read through links: a library that is one, a mounted file, a mounted folder, and a
+/// folder in the middle of a path; the last leads out of the workspace.
+const LINKED: &str = r#"
+//- /library.clnrm.toml.tera
+{% import "_l.toml.tera" as l %}
+[meta]
+name = "library"
+version = "1"
+[[scenario]]
+name = "s"
+{{ l::run() }}
+
+//- /mounts.clnrm.toml
+[meta]
+name = "mounts"
+version = "1"
+[services.app]
+volumes = ["./file:/file:ro", "./folder:/folder:ro", "./current/app:/app:ro", "./out/in:/in:ro"]
+[[scenario]]
+name = "s"
+service = "app"
+run = "cat /file /folder/note /app/note /in/note"
+
+//- /lib/real.toml.tera
+{% macro run() %}run = "true"{% endmacro %}
+//- /files/v1
+1
+//- /folders/v1/note
+1
+//- /folders/v2/note
+2
+//- /releases/1/app/note
+1
+//- /releases/2/app/note
+2
+"#;
+
+/// Saves what links lead to, and has links lead elsewhere; each is told of.
+fn behind_links(args: &[&str], how: Save) {
+    let case = Case::new(LINKED);
+    let link = |target: &str, path: &str| {
+        let path = case.root().join(path);
+        let swap = path.with_extension("swap");
+        std::os::unix::fs::symlink(target, &swap).unwrap();
+        fs::rename(swap, path).unwrap();
+    };
+    link("lib/real.toml.tera", "_l.toml.tera");
+    link("files/v1", "file");
+    link("folders/v1", "folder");
+    link("releases/1", "current");
+    let outside = case.beside("target");
+    fs::create_dir_all(outside.join("in")).unwrap();
+    fs::write(outside.join("in/note"), "1").unwrap();
+    link(outside.to_str().unwrap(), "out");
+    let (watching, first) = Watching::start(&case, args);
+    assert_eq!(first["summary"]["passed"], 2, "{first}");
+    let is_told = |name: &str, what: &str| {
+        let event = watching.next();
+        let expected = (vec![format!("{name} passed")], 1);
+        assert_eq!((told(&event), started(&event)), expected, "{what}: {event}");
+    };
+    let library = case.read("lib/real.toml.tera").replace("true", "true 2");
+    how(&case, "lib/real.toml.tera", &library);
+    is_told("library.clnrm.toml.tera", "a library");
+    let mounts = "mounts.clnrm.toml";
+    let mut number = 10;
+    let mut save = |path: &str| {
+        number += 1;
+        how(&case, path, &number.to_string());
+        is_told(mounts, path);
+    };
+    save("files/v1");
+    save("folders/v1/note");
+    save("releases/1/app/note");
+    save("../target/in/note");
+    link("folders/v2", "folder");
+    is_told(mounts, "a link to another folder");
+    save("folders/v2/note");
+    link("releases/2", "current");
+    is_told(mounts, "another link in the middle of a path");
+    save("releases/2/app/note");
+    // What nobody reads is told of by nobody.
+    case.write("folders/v3/note", "3");
+    case.write("files/v2", "2");
+    fs::write(case.beside("other"), "2").unwrap();
+    assert_eq!(watching.rest(QUIET), [] as [Value; 0]);
+    assert_eq!(watching.end(), Some(130));
+}
+
+#[test]
+fn what_links_lead_to_is_watched() {
+    behind_links(&[], saves()[0].1);
+}
+
+#[test]
+fn what_links_lead_to_is_looked_at_where_nobody_tells() {
+    behind_links(&["--poll"], saves()[1].1);
+}
+
 #[test]
 fn of_a_burst_the_last_counts() {
     let case = Case::new(FIXTURE);

@@ -21,7 +21,7 @@ use crate::known::{Detail, KnownReport};
 use crate::printer::{self, Revision, RunSummary};
 use crate::select::{Filter, select};
 use crate::settle::{Again, Settle, Settled};
-use crate::watcher::Watcher;
+use crate::watcher::{Looked, Watcher};
 use crate::why::{Reasons, explain};
 use crate::workspace::{LazyBackend, Workspace};
 
@@ -358,8 +358,9 @@ impl Watch<'_> {
     /// Watches what was looked at. What changed before that comes in as a change.
     fn watch(&self, engine: &Engine) {
         let (folders, trees) = engine.looked_at();
-        let [folders, trees] = [&folders, &trees].map(|all| all.iter().map(|path| &**path));
-        if self.watcher.borrow_mut().watch(folders, trees, printer::warn) {
+        let has = |folder: &str, name: &str| engine.has_looked_at(folder, name);
+        let looked = Looked { folders: &folders, trees: &trees, has: &has };
+        if self.watcher.borrow_mut().watch(&looked, printer::warn) {
             let _ = self.inbox.sender().send(Happening::Changed(Changes::anywhere()));
         }
     }
