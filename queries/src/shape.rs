@@ -84,7 +84,7 @@ fn missing_volumes(cx: &Cx<'_>, test: &Test) -> Vec<Problem> {
     };
     volumes
         .filter(|volume| is_missing(&volume.host))
-        .map(|volume| crate::plan::missing_volume(volume))
+        .map(crate::plan::missing_volume)
         .collect()
 }
 
