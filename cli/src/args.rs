@@ -110,6 +110,9 @@ pub(crate) struct RunArgs {
     /// Go on, and run what a change of a file concerns: `clnrm watch`.
     #[arg(long, conflicts_with_all = ["frozen", "keep", "shard", "force", "fail_fast", "dry_run"])]
     pub(crate) watch: bool,
+    /// Take what clnrm does not know for an error, and run nothing when there is any.
+    #[arg(long, conflicts_with = "watch")]
+    pub(crate) strict: bool,
     /// Check the tests, and run nothing: `clnrm dry-run`.
     #[arg(long, conflicts_with_all = ["force", "frozen", "reuse_failures", "backend", "jobs"])]
     pub(crate) dry_run: bool,

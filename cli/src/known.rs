@@ -71,6 +71,12 @@ impl Deny {
         if denied { Severity::Error } else { diagnostic.severity }
     }
 
+    /// Diagnostics, each as bad as it is taken to be.
+    pub(crate) fn taken(self, diagnostics: &[Diagnostic]) -> Vec<Diagnostic> {
+        let taken = |one: &Diagnostic| Diagnostic { severity: self.severity(one), ..one.clone() };
+        diagnostics.iter().map(taken).collect()
+    }
+
     /// Whether nothing is said against a test that counts as an error.
     pub(crate) fn is_sound(self, check: &Check<&str>) -> bool {
         check.diagnostics.iter().all(|one| self.severity(one) < Severity::Error)

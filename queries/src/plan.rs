@@ -79,7 +79,7 @@ impl Planner<'_> {
             .filter(|service| service.outside.is_none())
             .map(|service| self.service(service))
             .collect();
-        if scenario.steps.iter().any(|step| step.service.is_none() && step.awaits.is_none()) {
+        if needs_default_service(scenario) {
             services.push(self.default_service(scenario));
         }
         for service in &mut services {
@@ -214,11 +214,7 @@ impl Planner<'_> {
         let problem = match answer {
             Ok(Some(image)) => return image,
             Ok(None) => match reference.strip_prefix("oci:") {
-                Some(path) => {
-                    let message = format!("there is no image at `{path}`");
-                    let problem = Problem::error("image/unavailable", at, message);
-                    problem.hint("the path of an archive or folder, from the workspace on")
-                }
+                Some(path) => missing_image(path, at),
                 None => {
                     let message =
                         format!("the {backend} backend does not have the image `{reference}`");
@@ -259,6 +255,18 @@ impl Planner<'_> {
             read_only: volume.read_only,
         }
     }
+}
+
+/// Whether a step of a scenario runs in a container of the default image.
+pub(crate) fn needs_default_service(scenario: &Scenario) -> bool {
+    scenario.steps.iter().any(|step| step.service.is_none() && step.awaits.is_none())
+}
+
+/// An image in a file that is not there.
+pub(crate) fn missing_image(path: &str, at: At) -> Problem {
+    let message = format!("there is no image at `{path}`");
+    let problem = Problem::error("image/unavailable", at, message);
+    problem.hint("the path of an archive or folder, from the workspace on")
 }
 
 /// What is mounted and is not there.

@@ -43,7 +43,7 @@ pub use self::variables::Origin;
 pub(crate) use self::variables::PROJECT_VARIABLE;
 
 /// The TOML text of a file, or of a cell of its matrix, which the unit's part names.
-pub static RENDERED: Query<Rendered> = Query::new("rendered", 2, rendered);
+pub static RENDERED: Query<Rendered> = Query::new("rendered", 3, rendered);
 
 /// See [`RENDERED`].
 pub type Rendered = Result<Text, Problem>;

@@ -3,6 +3,7 @@
 mod bounds;
 mod commands;
 mod kinds;
+mod missing;
 mod names;
 mod order;
 mod patterns;
@@ -19,7 +20,7 @@ use crate::source::SOURCE;
 pub(crate) use self::services::start_order;
 
 /// What the shape check has to say of a file.
-pub(crate) static SHAPE: Query<Shape> = Query::new("shape", 4, shape);
+pub(crate) static SHAPE: Query<Shape> = Query::new("shape", 5, shape);
 
 /// See [`SHAPE`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -54,7 +55,7 @@ fn shape(cx: &Cx<'_>, unit: &Unit) -> Shape {
     match cx.get(&MODEL, unit).as_ref() {
         Ok(test) => {
             let mut shape = check(test);
-            shape.problems.extend(missing_volumes(cx, test));
+            shape.problems.extend(missing::check(cx, test));
             shape
         }
         Err(problem) => Shape {
@@ -65,27 +66,6 @@ fn shape(cx: &Cx<'_>, unit: &Unit) -> Shape {
             problems: vec![problem.clone()],
         },
     }
-}
-
-/// What is mounted from the workspace and is not there.
-fn missing_volumes(cx: &Cx<'_>, test: &Test) -> Vec<Problem> {
-    let volumes = test.services.iter().flat_map(|service| &service.volumes);
-    let is_missing = |host: &str| {
-        let path = host.trim_start_matches("./").trim_end_matches('/');
-        let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
-        let is_plain =
-            !path.is_empty() && path.split('/').all(|part| !matches!(part, "" | "." | ".."));
-        is_plain
-            && match cx.list(folder) {
-                Ok(Some(listed)) => !listed.iter().any(|one| one.name.as_deref() == Ok(name)),
-                Ok(None) => true,
-                Err(_) => false,
-            }
-    };
-    volumes
-        .filter(|volume| is_missing(&volume.host))
-        .map(crate::plan::missing_volume)
-        .collect()
 }
 
 /// Whether a file that cannot be read as TOML says, line by line, that it is a test.

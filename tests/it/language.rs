@@ -477,7 +477,10 @@ contains = ["b["]
 fn two_calls_of_any_macro_make_a_valid_file() {
     let calls = [
         ("span", r#""a", "server", {"k": 1}"#, r#""b", "client""#),
+        ("span", r#""a""#, r#""b", attrs={"k": 1}"#),
+        ("span_exists", r#""a""#, r#""b""#),
         ("lifecycle", r#""one""#, r#""two""#),
+        ("multi_lifecycle", r#"["one", "two"]"#, r#"["three"]"#),
         ("edges", r#"[["a", "b"]]"#, r#"[["a", "c"], ["a", "d"]]"#),
         ("window", r#""a", "b""#, r#""a", "c""#),
         ("count", r#""server", 1, 2"#, r#""client", 0, 0"#),

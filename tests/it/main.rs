@@ -4,6 +4,7 @@
 //! packages or the corpus say on standard error that they did not run where these are missing;
 //! with `CI=true` a missing engine is a failure.
 
+mod agree;
 mod bad_input;
 mod broken_machine;
 mod case;

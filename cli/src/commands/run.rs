@@ -7,16 +7,17 @@ use std::time::Instant;
 
 use anyhow::Context;
 use clnrm_backends::{Backend, BackendError, Cancel, Choice, Kept, Published};
-use clnrm_engine::{Engine, Stopped};
+use clnrm_engine::{Engine, Stopped, Unit};
 use clnrm_queries::{
-    Diagnostic, PLAN, SETTINGS, ScenarioReport, Settings, Severity, State, numbered, settings_unit,
+    CHECK, Diagnostic, PLAN, SETTINGS, ScenarioReport, Settings, Severity, State, numbered,
+    settings_unit,
 };
 
 use crate::args::{BackendArg, DryRunArgs, RunArgs, RunnerArgs};
 use crate::exit::Exit;
 use crate::inbox::Inbox;
 use crate::interrupt;
-use crate::known::KnownReport;
+use crate::known::{Deny, KnownReport, expanded};
 use crate::printer::{self, RunSummary, Stats, Verbosity};
 use crate::select::{Filter, select};
 use crate::settle::{Again, Settle, Settled};
@@ -31,7 +32,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
     if args.dry_run {
         return super::dry_run::run(&DryRunArgs {
             paths: args.paths.clone(),
-            strict: false,
+            strict: args.strict,
             check: args.common.check(),
         });
     }
@@ -56,10 +57,13 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
     }
     let settings = settings(&mut engine)?;
     backend.choose(choice(args.runner.backend, &settings), args.runner.pull);
-    if settings.diagnostics.iter().any(|d| d.severity == Severity::Error) {
+    let deny = if args.strict { Deny::Unknown } else { Deny::Nothing };
+    let mut against = deny.taken(&settings.diagnostics);
+    against.extend(denied(&mut engine, &selection.units, deny));
+    if against.iter().any(|one| one.severity == Severity::Error) {
         // Whatever they were to say, nothing is run without it.
-        let nothing = Settled::default();
-        let summary = summarise(&engine, nothing, &settings, &backend, began);
+        let nothing = summarise(&engine, Settled::default(), &settings, &backend, began);
+        let summary = RunSummary { diagnostics: against, ..nothing };
         printer::run(&summary, args.common.format);
         return Ok(Exit::Diagnostics);
     }
@@ -120,6 +124,19 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
     }
     let written = super::finish(&mut engine, "run");
     Ok(exit.max(selection.exit()).max(written).max(removed(backend_in_use)))
+}
+
+/// The errors of tests, if some of them are errors only by `deny`.
+fn denied(engine: &mut Engine, units: &[Unit], deny: Deny) -> Vec<Diagnostic> {
+    if deny == Deny::Nothing {
+        return Vec::new();
+    }
+    let cells = expanded(engine, units, |_| false);
+    let checks = engine.demand(&CHECK, cells.as_deref().unwrap_or(units));
+    let told = || checks.iter().flatten().flat_map(|check| &check.diagnostics);
+    let is_denied = told().any(|one| deny.severity(one) > one.severity);
+    let errors = told().filter(|one| is_denied && deny.severity(one) == Severity::Error);
+    errors.map(|one| Diagnostic { severity: Severity::Error, ..one.clone() }).collect()
 }
 
 /// Keeps the first scenario that failed up until Ctrl-C.

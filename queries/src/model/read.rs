@@ -160,6 +160,11 @@ impl<'a> Table<'a> {
         self.problem(problem.hint("say what is expected, or take it out"));
     }
 
+    /// Something that another part of a file says.
+    pub(super) fn misplaced(&self, path: KeyPath, message: &str, hint: &str) {
+        self.problem(Problem::error("parse/misplaced", At::Key(path), message).hint(hint));
+    }
+
     /// An argument vector: a list of strings, or one string split like a shell does.
     pub(super) fn argv(&self, keys: &[&'static str]) -> Option<Vec<String>> {
         if let Some((Tree::String(text), path)) = self.value(keys) {

@@ -142,9 +142,22 @@ fn read(id: &str, table: &Table<'_>) -> Service {
         Some(name) => drop(service.image.get_or_insert(name.to_owned())),
     }
     waits(table, &mut service);
+    limits(table);
     table.skip(&["description", "name"]);
     table.finish();
     service
+}
+
+/// What every container may use is said once. Files of 0.6.0 have `resources`, which said nothing.
+fn limits(table: &Table<'_>) {
+    const HINT: &str = "`[limits]` at the top sets the limits of every container";
+    if let Some((_, path)) = table.value(&["limits"]) {
+        table.misplaced(path, "a service has no `limits` of its own", HINT);
+    }
+    if let Some((_, path)) = table.value(&["resources"]) {
+        let message = "not supported yet: `resources` is left out";
+        table.problem(Problem::warning("left-out", At::Key(path), message).hint(HINT));
+    }
 }
 
 /// Where a service outside is: `endpoint` or `url`.

@@ -106,12 +106,13 @@ type Arguments = HashMap<String, Value>;
 type Outcome = std::result::Result<(), String>;
 
 /// The parameters of functions, in the order in which they may be given without names.
-const PARAMETERS: [(&str, &[&str]); 16] = [
+const PARAMETERS: [(&str, &[&str]); 17] = [
     ("env", &["name", "default"]),
     ("get_env", &["name", "default"]),
     ("get_random", &["start", "end"]),
     ("now", &["timestamp", "utc"]),
     ("now_rfc3339", &[]),
+    ("now_unix", &[]),
     ("pick", &["from", "seed"]),
     ("range", &["end", "start", "step_by"]),
     ("seq", &["end", "start", "step"]),
@@ -226,11 +227,11 @@ fn register_world(tera: &mut Tera, session: &Session) {
             })
         });
     }
-    for name in ["now_rfc3339", "now"] {
+    for name in ["now_rfc3339", "now", "now_unix"] {
         let session = session.clone();
         tera.register_function(name, move |arguments: &Arguments| {
             let clock = session.state().clock.clone();
-            if arguments.get("timestamp") != Some(&Value::Bool(true)) {
+            if name != "now_unix" && arguments.get("timestamp") != Some(&Value::Bool(true)) {
                 return Ok(Value::String(clock));
             }
             let time: jiff::Timestamp = clock.parse().map_err(Error::msg)?;

@@ -66,8 +66,9 @@ const SIMPLE: [(&str, Simple); 31] = [
 ];
 
 /// Those that take more.
-const OTHERS: [(&str, Generator); 8] = [
+const OTHERS: [(&str, Generator); 9] = [
     ("fake_int", integer),
+    ("fake_int_range", integer),
     ("get_random", integer_below),
     ("fake_float", float),
     ("fake_string", string),
@@ -97,7 +98,7 @@ impl<T: Fn(&mut Random, &Arguments) -> Result<Value, String> + Send + Sync> Gene
 /// The names of a generator's parameters.
 pub(super) fn parameters(generator: &str) -> Option<&'static [&'static str]> {
     match generator {
-        "fake_int" | "fake_float" => return Some(&["min", "max", "seed"]),
+        "fake_int" | "fake_int_range" | "fake_float" => return Some(&["min", "max", "seed"]),
         "fake_string" => return Some(&["length", "seed"]),
         "fake_words" => return Some(&["count", "seed"]),
         _ => {}
