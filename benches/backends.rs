@@ -77,7 +77,10 @@ fn main() -> ExitCode {
         let (one, ten) = (steps_in(backend, IMAGE, 1), steps_in(backend, IMAGE, 10));
         row("Podman, ten steps in one container", ten, Some(("one step", one)), "+ 15 ms");
     }
-    row("sandbox, two services with readiness", services(&sandbox), None, "20 ms");
+    let [one, settled] = [Duration::ZERO, SETTLE].map(|settle| services(&sandbox, settle));
+    row("sandbox, two services with readiness", one, None, "20 ms");
+    let beside = Some(("spans not judged", one));
+    row("sandbox, the same where their spans are judged", settled, beside, "+ 60 ms");
     // In a process of its own, whose memory is looked at.
     let own = std::env::current_exe().expect("this program has a path");
     let status = Command::new(own).arg(RECEIVE).status().expect("it can be started");
@@ -85,6 +88,8 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// How long services get to export their spans, by default.
+const SETTLE: Duration = Duration::from_millis(40);
 /// The argument for [`receive`].
 const RECEIVE: &str = "receive-spans";
 /// Requests, and the spans in each.
@@ -249,8 +254,9 @@ fn steps_in(backend: &dyn Backend, image: &str, count: usize) -> Duration {
 }
 
 /// Two that listen, and a step that asks the second.
-fn services(sandbox: &Sandbox) -> Duration {
+fn services(sandbox: &Sandbox, settle: Duration) -> Duration {
     let mut action = action(sandbox, "host", 1);
+    action.settle = settle;
     action.services.push(action.services[0].clone());
     for (service, port) in action.services.iter_mut().zip([7001, 7002]) {
         service.name = format!("on{port}");

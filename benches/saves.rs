@@ -172,9 +172,22 @@ fn measure(root: &Path, tests: usize, backend: &str, aim: &str) {
         edit(&mut watching, text(&format!("true # {backend} {last}"), expected))
     });
     let judged: Vec<Duration> = judged.collect();
+    let with_service = |settle: &str, number: usize| {
+        let service = "[services.s]\nargs = [\"sleep\", \"100\"]\n";
+        let run = text(&format!("true # {settle} {number}"), "clnrm.step:s");
+        run.replace("[[scenario]]", &format!("{service}[[scenario]]\nsettle = \"{settle}\""))
+    };
+    let settled = ["0s", "40ms"].map(|settle| {
+        let runs = (0..EDITS).map(|number| edit(&mut watching, with_service(settle, number)));
+        (settle, runs.collect::<Vec<Duration>>())
+    });
     let first = format!("the first query, which reads the file, with {backend}");
     row(tests, &first, reads, if backend == "sandbox" { "2 / 4" } else { "" });
     row(tests, &format!("a run in {backend}"), runs, aim);
+    for (settle, runs) in settled {
+        let work = format!("a run in {backend} with a service that has {settle} to export");
+        row(tests, &work, runs, "+ 60 ms");
+    }
     let aim = if backend == "sandbox" { "15 / 30" } else { "" };
     row(tests, "an expectation, judged by what is known", judged, aim);
     // What was learned is written down first.

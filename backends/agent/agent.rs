@@ -174,10 +174,13 @@ impl Agent {
                     sys::kill(-pid, sys::SIGKILL);
                 }
             }
-            Request::Connect { id, port, get } => {
+            Request::Connect { id, port, get, wanted } => {
                 let agent = self.clone();
                 let started = on_thread(move || {
-                    agent.reply(&Reply::Connected { id, status: relay::connect(port, &get) });
+                    agent.reply(&Reply::Connected {
+                        id,
+                        status: relay::connect(port, &get, wanted),
+                    });
                 });
                 if !started {
                     self.reply(&Reply::Connected { id, status: 0 });

@@ -135,11 +135,17 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const MOST_READ: usize = 1 << 20;
 
 /// Whether a port of the loopback accepts a connection and, when `get` names a path, the status
-/// it answers a GET with; 0 is no.
-pub(super) fn connect(port: u16, get: &str) -> u16 {
+/// it answers a GET with, the `wanted` one if either address does; 0 is no.
+pub(super) fn connect(port: u16, get: &str, wanted: u16) -> u16 {
     // As `localhost` means both, in `/etc/hosts`.
-    let both = ["127.0.0.1", "::1"].map(|address| ask(address, port, get));
-    both.into_iter().max().unwrap_or(0)
+    match ask("127.0.0.1", port, get) {
+        status if status == wanted => status,
+        status => match ask("::1", port, get) {
+            0 => status,
+            other if other == wanted || status == 0 => other,
+            _ => status,
+        },
+    }
 }
 
 fn ask(address: &str, port: u16, get: &str) -> u16 {

@@ -9,8 +9,8 @@ pub(crate) enum Request {
     Spawn(Spawn),
     /// Kill a process and all of its group.
     Kill { id: u32 },
-    /// Try a port of the loopback; with a path, send it a GET.
-    Connect { id: u32, port: u16, get: String },
+    /// Try a port of the loopback; with a path, send it a GET that is to be answered with a status.
+    Connect { id: u32, port: u16, get: String, wanted: u16 },
     /// Carry connections to an address of the loopback outside, with this number of their target.
     Listen { id: u32, at: u32, port: u16, target: u32 },
     /// Carry what comes over a new connection to the host, with this number, to a port of the loopback.
@@ -82,8 +82,9 @@ impl Request {
                 pairs.fold(frame, |frame, (key, value)| frame.text(key).text(value)).end()
             }
             Request::Kill { id } => Frame::new(2).number(*id).end(),
-            Request::Connect { id, port, get } => {
-                Frame::new(3).number(*id).number((*port).into()).text(get).end()
+            Request::Connect { id, port, get, wanted } => {
+                let frame = Frame::new(3).number(*id).number((*port).into()).text(get);
+                frame.number((*wanted).into()).end()
             }
             Request::Stop { grace_ms } => Frame::new(4).number(*grace_ms).end(),
             Request::Listen { id, at, port, target } => {
@@ -115,6 +116,7 @@ impl Request {
                 id: fields.number()?,
                 port: fields.number()?.try_into().ok()?,
                 get: fields.text()?,
+                wanted: fields.number()?.try_into().ok()?,
             },
             4 => Request::Stop { grace_ms: fields.number()? },
             5 => Request::Listen {

@@ -92,11 +92,17 @@ impl Link {
         self.ask(&Request::Kill { id: process }).await
     }
 
-    /// Whether a port of the cell's loopback answers; with a path, with which HTTP status.
-    pub(crate) async fn connect(&self, port: u16, get: &str) -> Result<Option<u16>, Lost> {
+    /// Whether a port of the cell's loopback answers; with a path, with which HTTP status: the
+    /// `wanted` one, if it does on one of the loopback's two addresses.
+    pub(crate) async fn connect(
+        &self,
+        port: u16,
+        get: &str,
+        wanted: u16,
+    ) -> Result<Option<u16>, Lost> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let mut replies = self.expect(id);
-        self.ask(&Request::Connect { id, port, get: get.to_owned() }).await?;
+        self.ask(&Request::Connect { id, port, get: get.to_owned(), wanted }).await?;
         match replies.recv().await {
             Some(Reply::Connected { status: 0, .. }) => Ok(None),
             Some(Reply::Connected { status, .. }) => Ok(Some(status)),

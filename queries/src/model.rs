@@ -128,10 +128,11 @@ pub(crate) fn read(tree: &Tree) -> Test {
     // Read where templates are rendered; no part of the test itself.
     root.skip(&["vars", "author", "description", "version"]);
     if let Some(template) = root.table(&["template"]) {
+        axes(&template);
         template.skip(&["matrix", "otel", "vars"]);
         template.finish();
     }
-    root.skip(&["matrix"]);
+    axes(&root);
     test.network = service::network(&root).map(|(network, _)| network);
     let policy = scenario::policy(&root);
     test.time_limit = test.time_limit.or(policy.time_limit);
@@ -145,6 +146,24 @@ pub(crate) fn read(tree: &Tree) -> Test {
     root.finish();
     test.problems.extend(problems.take());
     test
+}
+
+/// `[matrix]`, which is read where templates are rendered: every axis is a list of values.
+fn axes(table: &Table<'_>) {
+    let Some(matrix) = table.table(&["matrix"]) else { return };
+    for (name, value, path) in matrix.entries() {
+        let is_list = match value {
+            Tree::Array(items) => !items.is_empty(),
+            // What a template wrote within quotes.
+            Tree::String(text) => text.starts_with('[') && text.trim() != "[]",
+            _ => false,
+        };
+        if !is_list {
+            let message = format!("the axis `{name}` is no list with values, so it makes no tests");
+            let problem = Problem::error("parse/matrix", At::Key(path), message);
+            table.problem(problem.hint("write `name = [1, 2]`"));
+        }
+    }
 }
 
 /// What makes any TOML file a test.

@@ -18,8 +18,12 @@ pub(crate) fn steps_succeeded(scenario: &Scenario, outcome: &Outcome) -> bool {
 
 /// Why a scenario that must fail did not: no step failed by itself, with every service ready.
 pub(crate) fn missing_failure(scenario: &Scenario, outcome: &Outcome) -> Option<String> {
-    if let Some(reason) = outcome.services.iter().find_map(|service| service.failed.as_ref()) {
-        return Some(format!("expected a step to fail, but {reason}"));
+    if let Some(reason) = outcome.services.iter().find_map(service_failure) {
+        return Some(format!("expected a step to fail, but a service did: {reason}"));
+    }
+    // A limit that was met, say, of memory or processes.
+    if let Some(doubt) = outcome.doubts.first() {
+        return Some(format!("expected a step to fail by itself, but {doubt}"));
     }
     for (step, ended) in ends(scenario, outcome) {
         let why = match ended {

@@ -658,7 +658,16 @@ fn a_scenario_with_run_takes_the_keys_of_a_step() {
 
 #[test]
 fn commands_that_do_nothing_are_refused() {
-    for command in ["\"\"", "\" \\n\"", "\"# todo\"", "[]", "[\"\"]", "[\"sh\", \"-c\", \"\"]"] {
+    for command in [
+        "\"\"",
+        "\" \\n\"",
+        "\"# todo\"",
+        "[]",
+        "[\"\"]",
+        "[\"sh\", \"-c\", \"\"]",
+        "[\"sh\"]",
+        "[\"sh\", \"-e\", \"-c\", \"# x\"]",
+    ] {
         let steps = format!("steps = [{{ command = {command} }}]");
         assert_eq!(codes_with(&steps), ["shape/no-command"], "{command}");
     }
@@ -690,5 +699,45 @@ fn variables_may_be_set_at_the_top_and_name_themselves() {
         let text = rendered.as_ref().as_ref().map_or("", |text| &text.0).to_owned();
         // The built-in `env` is the outer value of a variable that names itself.
         assert!(text.contains("x = \"e\"") || text.contains("x = \"ci\""), "{text}: {rendered:?}");
+    }
+}
+
+#[test]
+fn empty_lists_and_axes_are_refused() {
+    let codes = |lines: &str| {
+        let text =
+            format!("{lines}\n[meta]\nname = \"t\"\n[[scenario]]\nname = \"s\"\nrun = \"true\"\n");
+        let test = crate::model::read_text(&text);
+        crate::shape::check(&test).problems.into_iter().map(|it| it.code).collect::<Vec<_>>()
+    };
+    for lines in [
+        "[expect]\nspan = []",
+        "[expect]\nallow_incomplete = true",
+        "[expect]",
+        "[assertions]",
+        "[[expect.window]]\nmin_span_count = 0",
+    ] {
+        assert_eq!(codes(lines), ["shape/empty-expectation"], "{lines}");
+    }
+    for lines in
+        ["[matrix]\nn = []", "[matrix]\nn = 5", "[matrix]\nn = {}", "[template.matrix]\nn = \"x\""]
+    {
+        assert_eq!(codes(lines), ["parse/matrix"], "{lines}");
+    }
+    assert_eq!(codes("[matrix]\nn = [1]"), Vec::<String>::new());
+}
+
+#[test]
+fn waits_that_wait_for_nothing_are_refused() {
+    for (lines, expected) in [
+        ("run = \"true\"\nwait_for = []", vec!["parse/wait"]),
+        ("run = \"true\"\nwait_for = { span = \"\" }", vec!["parse/wait"]),
+        ("run = \"true\"\nwait_for = { span = \"x\", count = 0 }", vec!["parse/wait"]),
+        ("steps = [{ wait_for = [{ span = \"a\" }, { span = \"b\" }] }]", vec!["parse/wait"]),
+        ("steps = [{ command = \"a\", wait_for = { span = \"b\" } }]", vec!["parse/wait"]),
+        ("run = \"true\"\nwait_for = [{ span = \"a\" }, { span = \"b\" }]", vec![]),
+        ("steps = [{ wait_for = { span = \"b\" } }]", vec![]),
+    ] {
+        assert_eq!(codes_with(lines), expected, "{lines}");
     }
 }

@@ -159,7 +159,7 @@ impl Service {
     async fn until_answered(&self, port: u16, path: &str, status: u16) -> Result<(), Lost> {
         let [mut pause, longest] = TRIES;
         loop {
-            let answered = self.link.connect(port, path).await?;
+            let answered = self.link.connect(port, path, status).await?;
             self.state.lock().expect("no holder panics").answered = answered;
             if answered == Some(status) {
                 return Ok(());
@@ -236,6 +236,11 @@ impl Service {
             }
             Readiness::Port(_) | Readiness::Http { .. } => {
                 let ports = self.link.listening().await?;
+                if let Readiness::Http { port, .. } = condition
+                    && ports.contains(port)
+                {
+                    return Ok(format!("{unmet}: it accepts connections and does not answer"));
+                }
                 let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
                 match ports.is_empty() {
                     true => "nothing listens on any port".to_owned(),

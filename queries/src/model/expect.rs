@@ -50,6 +50,7 @@ pub(super) fn read_all(root: &Table<'_>, test: &mut Test) {
 
 /// One `expect` table; gives whether it allows that evidence is missing.
 pub(super) fn read(expect: &Table<'_>, scenario: Option<usize>, test: &mut Test) -> bool {
+    let before = test.expectations.len();
     let all = allows_gaps(expect);
     let mut add = |table: &Table<'_>, read: &dyn Fn(&Table<'_>) -> Expectation| {
         let allow_incomplete = all || allows_gaps(table);
@@ -92,7 +93,11 @@ pub(super) fn read(expect: &Table<'_>, scenario: Option<usize>, test: &mut Test)
         }
         table.finish_expectation();
     }
-    if expect.entries().all(|(name, ..)| name == "allow_incomplete") {
+    // An unknown or a wrong entry is told by itself.
+    let is_empty = |value: &Tree| matches!(value, Tree::Array(items) if items.is_empty());
+    let says_nothing =
+        expect.entries().all(|(name, value, _)| name == "allow_incomplete" || is_empty(value));
+    if test.expectations.len() == before && says_nothing {
         expect.says_nothing(expect.path().clone(), "expects nothing");
     }
     expect.finish_expectation();
@@ -123,6 +128,12 @@ fn windows(table: &Table<'_>) -> Vec<(KeyPath, WindowExpectation)> {
         },
         min_spans: table.count(&["min_span_count"]),
     };
+    if window.min_spans == Some(0) {
+        table.says_nothing(table.path().key("min_span_count"), "holds of every number");
+    }
+    if window.duration_ms.max == Some(f64::INFINITY) {
+        table.says_nothing(table.path().key("max_duration_ms"), "holds of every duration");
+    }
     table.skip(&["description", "name"]);
     let mut windows = Vec::new();
     if window != WindowExpectation::default() {
@@ -234,6 +245,9 @@ fn otel_validation(table: &Table<'_>, test: &mut Test) {
 
 /// `[assertions]`: those that are known are judged, any other fails.
 fn assertions(table: &Table<'_>, test: &mut Test) {
+    if table.entries().next().is_none() {
+        table.says_nothing(table.path().clone(), "expects nothing");
+    }
     let mut add = |key: &str, expectation| {
         let path = table.path().key(key);
         test.expectations.push(Placed::new(path, expectation));
@@ -316,7 +330,7 @@ fn span(table: &Table<'_>) -> SpanExpectation {
         duration_ms: table.table(&["duration_ms"]).map(|range| {
             let read = Range { min: range.number(&["min"]), max: range.number(&["max"]) };
             range.finish_expectation();
-            if read.max.is_none() && read.min.is_none_or(|min| min <= 0.0) {
+            if read.max.is_none_or(f64::is_infinite) && read.min.is_none_or(|min| min <= 0.0) {
                 range.says_nothing(range.path().clone(), "holds of every duration");
             }
             read

@@ -310,7 +310,7 @@ fn wait_for(table: &Table<'_>) -> Vec<(Awaited, Duration, KeyPath)> {
         let limit = wait.limit().unwrap_or(AWAITED_WITHIN);
         wait.finish_expectation();
         let at = || At::Key(wait.path().clone());
-        if span.is_none() {
+        if span.as_ref().is_none_or(|span| span.trim().is_empty()) {
             let problem =
                 Problem::error("parse/wait", at(), "it does not say which span to wait for");
             wait.problem(problem.hint("write `wait_for = { span = \"…\" }`"));
@@ -320,7 +320,12 @@ fn wait_for(table: &Table<'_>) -> Vec<(Awaited, Duration, KeyPath)> {
         }
         Some((Awaited { span: span?, count }, limit, wait.path().clone()))
     };
-    table.tables(&["wait_for"]).into_iter().filter_map(read).collect()
+    let waits = table.tables(&["wait_for"]);
+    if waits.is_empty() && table.has("wait_for") {
+        let at = At::Key(table.path().key("wait_for"));
+        table.problem(Problem::error("parse/wait", at, "there is nothing to wait for"));
+    }
+    waits.into_iter().filter_map(read).collect()
 }
 
 /// The keys that say how a step must end and what it must write, in the order of [`expected`].
@@ -425,7 +430,18 @@ fn step(table: &Table<'_>, default_name: &str) -> Option<Step> {
         ..expected(table, Step::new(&name, table.path().clone(), Vec::new()))
     };
     table.skip(&["description", "depends_on"]);
-    let wait = if argv.is_none() { wait_for(table).pop() } else { None };
+    let waits = wait_for(table);
+    if let [_, (.., second), ..] = &waits[..] {
+        let message = "a step waits for spans of one name";
+        let problem = Problem::error("parse/wait", At::Key(second.clone()), message);
+        table.problem(problem.hint("make a step of each, or wait for them on the scenario"));
+    }
+    if !waits.is_empty() && argv.is_some() {
+        let at = At::Key(table.path().key("wait_for"));
+        let problem = Problem::error("parse/wait", at, "a step runs a command or waits, not both");
+        table.problem(problem.hint("make two steps of it, or wait on the scenario"));
+    }
+    let wait = waits.into_iter().next().filter(|_| argv.is_none());
     table.finish();
     if let Some((awaits, limit, path)) = wait {
         let (awaits, command_path) = (Some(awaits), path);

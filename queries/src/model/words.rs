@@ -5,12 +5,29 @@ use crate::diagnostic::nearest;
 use crate::document::Tree;
 
 /// Beginnings of words by which people ask for something.
-const STEMS: [&str; 9] =
-    ["assert", "ensure", "exit", "expect", "must", "should", "valid", "verif", "forbid"];
+const STEMS: [&str; 12] = [
+    "assert",
+    "criteri",
+    "ensure",
+    "exit",
+    "expect",
+    "forbid",
+    "invariant",
+    "must",
+    "postcondition",
+    "should",
+    "valid",
+    "verif",
+];
+
+/// Such words, of which a misspelling is one too.
+const ASKING: [&str; 6] = ["assert", "assertion", "expect", "expected", "expects", "should"];
 
 /// Words by which people say what is to be seen.
-const WHOLE: [&str; 9] =
-    ["check", "checks", "contains", "matches", "output", "regex", "result", "stderr", "stdout"];
+const WHOLE: [&str; 12] = [
+    "check", "checks", "contains", "fails", "matches", "output", "regex", "result", "stderr",
+    "stdout", "succeeds", "success",
+];
 
 /// Keys of expectations that mean nothing else, and where they belong.
 const KEYS: [(&str, &str); 46] = [
@@ -159,7 +176,12 @@ fn asks(name: &str) -> bool {
         words.extend(letter.to_lowercase());
     }
     let mut words = words.split(|c: char| !c.is_alphanumeric());
-    words.any(|word| WHOLE.contains(&word) || STEMS.iter().any(|stem| word.starts_with(stem)))
+    words.any(|word| {
+        let is_near = |asking: &&str| strsim::damerau_levenshtein(word, asking) <= 1;
+        WHOLE.contains(&word)
+            || STEMS.iter().any(|stem| word.starts_with(stem))
+            || ASKING.iter().any(is_near)
+    })
 }
 
 /// Whether a key within `value` is one of an expectation.
@@ -200,6 +222,8 @@ mod tests {
             "validates",
             "errors_totl",
             "stdout_contains",
+            "exepcted",
+            "asert",
             "output",
             "checks",
             "Spans",

@@ -51,7 +51,9 @@ pub(super) fn blocks(text: &str) -> Vec<Range<usize>> {
 /// not.
 fn is_header(line: &str) -> bool {
     let header = line.split('#').next().unwrap_or(line).trim();
+    let is_number = header.trim_matches(['[', ']']).bytes().all(|byte| byte.is_ascii_digit());
     header.ends_with(']')
+        && !is_number
         && !header.contains([',', '{', '='])
         && header.len() > 2
         && (!header.contains(['"', '\'']) || is_lifted(line))

@@ -39,11 +39,18 @@ pub(super) fn check(test: &Test, problems: &mut Vec<Problem>) {
 
 /// Whether a command is nothing but blanks and comments of a shell.
 fn does_nothing(step: &Step) -> bool {
-    let script = match &step.argv[..] {
-        [shell, flag, script] if shell.ends_with("sh") && flag.ends_with('c') => script,
-        argv => return argv.iter().all(|word| word.trim().is_empty()),
+    let words: Vec<&str> = step.argv.iter().map(|word| word.trim()).collect();
+    let program = |word: &str| word.rsplit('/').next().unwrap_or_default().to_owned();
+    let is_shell = |word: &&str| ["sh", "bash", "dash", "ash"].contains(&&*program(word));
+    let Some(shell) = words.iter().position(|word| is_shell(&word)) else {
+        return words.iter().all(|word| word.is_empty());
     };
-    script.lines().map(str::trim).all(|line| line.is_empty() || line.starts_with('#'))
+    let rest = &words[shell + 1..];
+    // Without a script a shell reads its input, which is empty.
+    let Some(script) = rest.iter().find(|word| !word.starts_with(['-', '+'])) else { return true };
+    let is_text = rest.iter().any(|word| word.starts_with('-') && word.ends_with('c'));
+    let says_nothing = |line: &str| matches!(line, "" | "\\") || line.starts_with('#');
+    is_text && script.lines().map(str::trim).all(says_nothing)
 }
 
 /// Refuses a pattern that finds itself in every text: it matches an empty one, and not because of
