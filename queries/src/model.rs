@@ -24,7 +24,7 @@ pub(crate) use self::scenario::{Exit, Scenario, Step};
 pub(crate) use self::service::{Service, Volume, Wait};
 
 /// The test in a file, or why there is none.
-pub(crate) static MODEL: Query<Model> = Query::new("model", 5, model);
+pub(crate) static MODEL: Query<Model> = Query::new("model", 6, model);
 
 /// See [`MODEL`].
 pub(crate) type Model = Result<Test, Problem>;

@@ -8,6 +8,7 @@ use clnrm_engine::{Engine, Memory, Options, Unit};
 use expect_test::{Expect, expect};
 use proptest::prelude::*;
 
+use crate::diagnostic::Problem;
 use crate::{CHECK, PLAN, QUERIES, RENDERED, facts};
 
 const FILE: &str = "tests/t.clnrm.toml";
@@ -249,8 +250,8 @@ fn templates_see_functions_and_their_own_variables() {
 
 #[test]
 fn the_clock_of_a_template_is_the_one_of_its_test() {
-    let text =
-        "[determinism]  # frozen\nfreeze_clock = \"2030-01-02T03:04:05Z\"\n\n{{ now_rfc3339() }}\n";
+    let text = "[determinism]  # frozen\nfreeze_clock = \"2030-01-02T03:04:05Z\"\n\n{{ now_rfc3339() }}\n\
+         {{ now_unix() }} {{ fake_int_range(7, 7) }}\n";
     render(
         &[("t.toml.tera", text)],
         expect![[r#"
@@ -258,6 +259,7 @@ fn the_clock_of_a_template_is_the_one_of_its_test() {
         freeze_clock = "2030-01-02T03:04:05Z"
 
         2030-01-02T03:04:05Z
+        1893553445 7
     "#]],
     );
 }
@@ -654,6 +656,91 @@ fn a_scenario_with_run_takes_the_keys_of_a_step() {
     assert_eq!((step.attempts, step.stdout_contains.as_deref()), (2, Some("c")));
     let own = "steps = [{ command = \"a\" }]";
     assert_eq!(codes_with(&format!("{own}\n{keys}")), vec!["parse/misplaced"; 6]);
+}
+
+/// The expectations of a test with these lines at its end, and what is told of it.
+fn expected_by(lines: &str) -> (Vec<crate::expectation::Expectation>, Vec<String>) {
+    let text = format!("[meta]\nname = \"t\"\n[[scenario]]\nname = \"s\"\nrun = \"x\"\n{lines}\n");
+    let test = crate::model::read_text(&text);
+    let problems = crate::shape::check(&test).problems.into_iter();
+    let told = |problem: Problem| {
+        format!(
+            "{:?} [{}] {}; {}",
+            problem.severity,
+            problem.code,
+            problem.message,
+            problem.hint.unwrap_or_default()
+        )
+    };
+    (test.expectations.into_iter().map(|it| it.expectation).collect(), problems.map(told).collect())
+}
+
+#[test]
+fn words_of_later_files_mean_what_the_words_of_expect_mean() {
+    for (later, own) in [
+        ("count = 2", "count = 2"),
+        ("count = { min = 1, max = 3 }", "count = { gte = 1, lte = 3 }"),
+        ("parent = \"p\"", "parent = \"p\""),
+        ("max_duration_ms = 5", "duration_ms = { max = 5 }"),
+        ("min_duration_ms = 1\nmax_duration_ms = 5.5", "duration_ms = { min = 1, max = 5.5 }"),
+        ("required_attributes = [\"a.b\"]", "attrs.all = { \"a.b\" = { exists = true } }"),
+        ("required_attributes = \"a\"", "attrs.all = { a = { exists = true } }"),
+        ("required_attributes = { a = 1 }", "attrs.all = { a = 1 }"),
+        (
+            "attributes = { a = 1 }\nrequired_attributes = [\"a\", \"b\"]",
+            "attrs.all = { a = 1, b = { exists = true } }",
+        ),
+    ] {
+        let later =
+            expected_by(&format!("[[otel_validation.expected_spans]]\nname = \"n\"\n{later}"));
+        let own = expected_by(&format!("[[expect.span]]\nname = \"n\"\n{own}"));
+        assert_eq!(later, own);
+        assert_eq!((later.0.len(), later.1), (1, Vec::new()));
+    }
+}
+
+#[test]
+fn other_words_of_later_files_are_refused_by_name() {
+    let spans = "[[otel_validation.expected_spans]]\nname = \"n\"\n";
+    let mut told = String::new();
+    for lines in [
+        "[[expect.output]]\npattern = \"a\"",
+        "[expect.output]\npattern = \"a\"",
+        "[[scenario.expect.output]]\npattern = \"a\"",
+        "[[expect.status]]\nexit_code = 0",
+        "[expect.status]\nexit_code = 0",
+        "[expect.temporal]\nmax_gap_ms = 1",
+        "[[expect.temporal]]\nbefore = \"a\"",
+        "[otel_validation.temporal_constraints]\na = 1",
+        &format!("{spans}duration_constraints = {{ max = 1 }}"),
+        &format!("{spans}required_attributes = []"),
+        &format!("{spans}required = false\ncount = 1"),
+        &format!("{spans}attributes = {{ a = 1 }}\nrequired_attributes = {{ a = 2 }}"),
+        "[services.a]\nlimits = { memory_mb = 1 }",
+        "[services.a]\nresources = { memory_limit = \"1G\" }",
+    ] {
+        let problems = expected_by(lines).1;
+        assert!(!problems.is_empty(), "{lines}");
+        told += &(problems.join("\n") + "\n");
+    }
+    expect![[r#"
+        Error [parse/misplaced] `expect.output` is no expectation of clnrm; write `expected_output_regex` on the step whose output it is
+        Error [parse/misplaced] `expect.output` is no expectation of clnrm; write `expected_output_regex` on the step whose output it is
+        Error [parse/misplaced] `expect.output` is no expectation of clnrm; write `expected_output_regex` on the step whose output it is
+        Error [parse/misplaced] `expect.status` is one table, not a list; `[expect.status]` is about spans; write `expected_exit_code` on the step for an exit code
+        Error [parse/misplaced] spans have no `exit_code`; `[expect.status]` is about spans; write `expected_exit_code` on the step for an exit code
+        Error [parse/misplaced] `expect.temporal` is no expectation of clnrm; write `must_precede` in `[expect.order]`, or a `[[expect.window]]`
+        Error [parse/misplaced] `expect.temporal` is no expectation of clnrm; write `must_precede` in `[expect.order]`, or a `[[expect.window]]`
+        Error [parse/unknown-expectation] unknown key `temporal_constraints`; it belongs in [[expect.span]] or [[expect.window]], each limit as a key
+        Error [shape/empty-expectation] `otel_validation` expects nothing; say what is expected, or take it out
+        Error [parse/unknown-expectation] unknown key `duration_constraints`; it belongs in [[expect.span]] or [[expect.window]], each limit as a key
+        Error [shape/empty-expectation] `otel_validation.expected_spans[0].required_attributes` names nothing; say what is expected, or take it out
+        Error [shape/empty-expectation] `otel_validation.expected_spans[0]` expects nothing when it is not required; say what is expected, or take it out
+        Error [shape/empty-expectation] `otel_validation` expects nothing; say what is expected, or take it out
+        Error [parse/twice] `attributes` has `a` too; keep one of them
+        Error [parse/misplaced] a service has no `limits` of its own; `[limits]` at the top sets the limits of every container
+        Warning [left-out] not supported yet: `resources` is left out; `[limits]` at the top sets the limits of every container
+    "#]].assert_eq(&told);
 }
 
 #[test]

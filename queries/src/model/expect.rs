@@ -1,5 +1,7 @@
 //! `[expect.*]`
 
+mod otel_validation;
+
 use std::collections::BTreeMap;
 
 use super::read::Table;
@@ -20,7 +22,7 @@ pub(super) fn read_all(root: &Table<'_>, test: &mut Test) {
         allow_incomplete = read(expect, None, test);
     }
     if let Some(table) = root.table(&["otel_validation"]) {
-        otel_validation(&table, test);
+        otel_validation::read(&table, test);
     }
     match root.value(&["assertions"]) {
         Some((Tree::Array(_), path)) => unchecked(root, "assertions", path, test),
@@ -70,7 +72,9 @@ pub(super) fn read(expect: &Table<'_>, scenario: Option<usize>, test: &mut Test)
     for table in ["counts", "count"].iter().filter_map(|name| expect.table(&[*name])) {
         add(&table, &|table| Expectation::Counts(counts(table)));
     }
-    if let Some(table) = expect.table(&["status"]) {
+    if let Some((Tree::Array(_), path)) = expect.value(&["status"]) {
+        expect.misplaced(path, "`expect.status` is one table, not a list", OF_STATUS);
+    } else if let Some(table) = expect.table(&["status"]) {
         add(&table, &|table| Expectation::Status(status(table)));
     }
     for table in expect.tables(&["window", "windows"]) {
@@ -93,6 +97,11 @@ pub(super) fn read(expect: &Table<'_>, scenario: Option<usize>, test: &mut Test)
         }
         table.finish_expectation();
     }
+    for (key, hint) in OF_LATER_FILES {
+        if let Some((_, path)) = expect.value(&[key]) {
+            expect.misplaced(path, &format!("`expect.{key}` is no expectation of clnrm"), hint);
+        }
+    }
     // An unknown or a wrong entry is told by itself.
     let is_empty = |value: &Tree| matches!(value, Tree::Array(items) if items.is_empty());
     let says_nothing =
@@ -103,6 +112,16 @@ pub(super) fn read(expect: &Table<'_>, scenario: Option<usize>, test: &mut Test)
     expect.finish_expectation();
     all
 }
+
+/// Tables of later files of this format, and what says the same.
+const OF_LATER_FILES: [(&str, &str); 2] = [
+    ("output", "write `expected_output_regex` on the step whose output it is"),
+    ("temporal", "write `must_precede` in `[expect.order]`, or a `[[expect.window]]`"),
+];
+
+/// What says how a step ends.
+const OF_STATUS: &str =
+    "`[expect.status]` is about spans; write `expected_exit_code` on the step for an exit code";
 
 /// Whether an expectation is judged although something is known to be missing.
 fn allows_gaps(table: &Table<'_>) -> bool {
@@ -178,68 +197,6 @@ fn hermeticity(table: &Table<'_>, services: Vec<String>) -> HermeticityExpectati
         services,
         resource_must_match,
         forbid_keys,
-    }
-}
-
-/// `[otel_validation]`, an older way to say some of this.
-fn otel_validation(table: &Table<'_>, test: &mut Test) {
-    let enabled = table.boolean(&["enabled"]).unwrap_or(true);
-    let spans = table.boolean(&["validate_spans"]).unwrap_or(true);
-    let traces = table.boolean(&["validate_traces"]).unwrap_or(true);
-    let mut found = Vec::new();
-    for table in table.tables(&["expected_spans"]) {
-        let name = table.string(&["name"]).unwrap_or_default();
-        let required = table.boolean(&["required"]).unwrap_or(true);
-        let kind = table.string(&["kind"]).map(|kind| kind.to_lowercase());
-        let attributes_all = predicates(&table, "attributes");
-        table.finish_expectation();
-        let span = SpanExpectation { name, kind, attributes_all, ..Default::default() };
-        if spans && required {
-            found.push((table.path().clone(), Expectation::Span(span)));
-        }
-    }
-    for table in table.tables(&["expected_traces"]) {
-        let names = table.names(&["span_names"]).unwrap_or_default();
-        let complete = table.boolean(&["complete"]).unwrap_or(true);
-        let must_include = pairs(&table, "parent_child");
-        table.finish_expectation();
-        let names = match (complete, names.len()) {
-            (true, _) | (false, 0 | 1) => names,
-            // One of them is enough.
-            _ => vec![format!("{{{}}}", names.join(","))],
-        };
-        let path = table.path();
-        let span = |name| Expectation::Span(SpanExpectation { name, ..Default::default() });
-        let spans = names.into_iter().map(|name| (path.clone(), span(name)));
-        let graph = GraphExpectation { must_include, ..Default::default() };
-        let graph = (graph != GraphExpectation::default())
-            .then(|| (path.clone(), Expectation::Graph(graph)));
-        if traces {
-            found.extend(spans.chain(graph));
-        }
-    }
-    for (key, read) in [
-        ("expect_counts", (|table| Expectation::Counts(counts(table))) as fn(&Table<'_>) -> _),
-        ("expect_order", |table| Expectation::Order(order(table))),
-        ("expect_status", |table| Expectation::Status(status(table))),
-        ("expect_graph", |table| Expectation::Graph(graph(table))),
-    ] {
-        if let Some(table) = table.table(&[key]) {
-            found.push((table.path().clone(), read(&table)));
-        }
-    }
-    if let Some(table) = table.table(&["expect_hermeticity"]) {
-        let expectation = Expectation::Hermeticity(hermeticity(&table, hosts(test)));
-        table.finish_expectation();
-        found.push((table.path().clone(), expectation));
-    }
-    table.finish_expectation();
-    if enabled && found.is_empty() {
-        table.says_nothing(table.path().clone(), "expects nothing");
-    }
-    if enabled {
-        let placed = |(path, expectation)| Placed::new(path, expectation);
-        test.expectations.extend(found.into_iter().map(placed));
     }
 }
 
@@ -559,6 +516,9 @@ fn status(table: &Table<'_>) -> StatusExpectation {
         }
     }
     let all = table.value(&["all"]).and_then(|(value, path)| one_status(table, value, path));
+    if let Some((_, path)) = table.value(&["exit_code"]) {
+        table.misplaced(path, "spans have no `exit_code`", OF_STATUS);
+    }
     table.finish_expectation();
     StatusExpectation { all, by_name }
 }

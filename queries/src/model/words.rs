@@ -142,6 +142,9 @@ pub(super) fn meant(name: &str, value: &Tree, known: &[&'static str]) -> Option<
     if PARTS.contains(&lower.as_str()) {
         return Some(Meant::Elsewhere("a table of [expect]"));
     }
+    if lower.ends_with("_constraints") {
+        return Some(Meant::Elsewhere("[[expect.span]] or [[expect.window]], each limit as a key"));
+    }
     // A key of this table is meant first.
     let near = nearest(&lower, known.iter().copied());
     let near = near.or_else(|| nearest(&lower, KEYS.iter().map(|(key, _)| *key)));
@@ -224,6 +227,7 @@ mod tests {
             "stdout_contains",
             "exepcted",
             "asert",
+            "temporal_constraints",
             "output",
             "checks",
             "Spans",

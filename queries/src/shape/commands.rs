@@ -42,7 +42,7 @@ fn does_nothing(step: &Step) -> bool {
     let words: Vec<&str> = step.argv.iter().map(|word| word.trim()).collect();
     let program = |word: &str| word.rsplit('/').next().unwrap_or_default().to_owned();
     let is_shell = |word: &&str| ["sh", "bash", "dash", "ash"].contains(&&*program(word));
-    let Some(shell) = words.iter().position(|word| is_shell(word)) else {
+    let Some(shell) = words.iter().position(is_shell) else {
         return words.iter().all(|word| word.is_empty());
     };
     let rest = &words[shell + 1..];
