@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::{
@@ -30,7 +31,7 @@ pub struct Bench<'a> {
     /// The image to use.
     pub image: Image,
     /// A folder of the workspace with a file `data/note` that reads `from the workspace`.
-    pub workspace: &'a std::path::Path,
+    pub workspace: &'a Path,
     /// Whether whoever runs it may set limits.
     pub privileged: bool,
 }
@@ -300,6 +301,19 @@ pub fn cases() -> Vec<Case> {
             let outcome = b.run(&action)?;
             b.same(outcome.steps[0].stdout.text(), "nameserver 127.0.53.1\n")?;
             b.holds(outcome.attempts.is_some_and(|count| count >= 3), "they are counted")
+        }),
+        real("attempts to get out by IPv6 are counted, too", |b| {
+            if !Path::new("/proc/sys/net/ipv6").exists() {
+                return Ok(());
+            }
+            let attempts = |address: &str| {
+                let ask = format!("busybox nc -w 1 {address} 80 </dev/null; true");
+                let outcome = b.run(&b.action(&[&["sh", "-c", &ask]]))?;
+                Ok::<_, String>(outcome.attempts)
+            };
+            b.same(attempts("::1")?, Some(0))?;
+            let outside = attempts("2001:db8::1")?;
+            b.holds(outside.is_some_and(|count| count >= 1), &format!("{outside:?} were counted"))
         }),
         real("without a network they do not", |b| {
             let mut action = b.two_servers([7001, 7002]);

@@ -354,6 +354,7 @@ fn the_graph_is_printed() {
         shape a.clnrm.toml.tera
           clnrm itself
           model a.clnrm.toml.tera
+          settings
         source a.clnrm.toml.tera
           clnrm itself
           file a.clnrm.toml.tera

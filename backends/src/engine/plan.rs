@@ -93,11 +93,17 @@ impl Plan<'_> {
         self.facts.as_root.then(|| "DAC_OVERRIDE".to_owned()).into_iter().collect()
     }
 
-    /// Settings of the kernel: no capability is needed to listen on any port, as in the sandbox.
+    /// Settings of the kernel: no capability is needed to listen on any port, as in the sandbox, and
+    /// IPv6 is there, without which Docker's kernel counts no attempt to get out by it.
     pub(crate) fn sysctls(&self) -> Vec<(String, String)> {
-        let own_network = self.joins.is_none();
-        let any_port = || ("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned());
-        own_network.then(any_port).into_iter().collect()
+        if self.joins.is_some() {
+            return Vec::new();
+        }
+        let mut settings = vec!["net.ipv4.ip_unprivileged_port_start"];
+        if Path::new("/proc/sys/net/ipv6").exists() {
+            settings.push("net.ipv6.conf.all.disable_ipv6");
+        }
+        settings.into_iter().map(|name| (name.to_owned(), "0".to_owned())).collect()
     }
 
     /// Who it belongs to.
