@@ -10,8 +10,13 @@ use std::thread;
 /// The first three parts of the addresses on which agents listen; the last one is the container's.
 pub(crate) const NETWORK: [u8; 3] = [127, 0, 53];
 const PORT: u16 = 53;
-/// Names of a container that are told; a program that asks for more is told of by these.
+/// Names of a container that are told, and what is told in place of more.
 const MOST: usize = 256;
+const MORE: &str = "more than 256 names";
+/// What is told where nothing can be, so that nobody takes silence for proof.
+const DEAF: &str = "unknown names: port 53 of the container was taken";
+/// The loopback's address, backwards, as its name is asked for.
+const LOOPBACK: &str = "1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.ip6.arpa";
 
 const HEADER: usize = 12;
 const TYPE_A: u16 = 1;
@@ -28,17 +33,22 @@ const NO_SUCH_NAME: u8 = 3;
 /// told each name that is not there, once, with the socket that asked.
 pub(super) fn start(unknown: impl Fn(SocketAddr, String) + Send + 'static) {
     let Some(address) = own_address() else { return };
-    let Ok(socket) = UdpSocket::bind((address, PORT)) else { return };
+    let Ok(socket) = UdpSocket::bind((address, PORT)) else {
+        return unknown((address, PORT).into(), DEAF.to_owned());
+    };
     thread::spawn(move || {
         let mut told = HashSet::new();
         let mut message = [0; 1500];
-        while let Ok((length, from)) = socket.recv_from(&mut message) {
+        loop {
+            let Ok((length, from)) = socket.recv_from(&mut message) else { continue };
             let Some(question) = Question::read(&message[..length]) else { continue };
             let addresses = addresses(&question.name);
-            let is_new = told.len() < MOST && !told.contains(&question.name);
+            let is_new = told.len() <= MOST && !told.contains(&question.name);
             if addresses.is_none() && is_new && !is_reverse_of_own(&question.name) {
+                let is_one_more = told.len() == MOST;
                 told.insert(question.name.clone());
-                unknown(from, question.name.clone());
+                let name = if is_one_more { MORE.to_owned() } else { question.name.clone() };
+                unknown(from, name);
             }
             let _ = socket.send_to(&question.answer(addresses.as_deref()), from);
         }
@@ -72,7 +82,7 @@ fn addresses(name: &str) -> Option<Vec<IpAddr>> {
 /// Whether this asks for the name of a loopback address, or of one that `/etc/hosts` has.
 fn is_reverse_of_own(name: &str) -> bool {
     let Some(parts) = name.strip_suffix(".in-addr.arpa") else {
-        return name.ends_with(".ip6.arpa");
+        return name == LOOPBACK;
     };
     let address: Vec<&str> = parts.rsplit('.').collect();
     let address = address.join(".");

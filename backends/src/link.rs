@@ -17,7 +17,7 @@ use crate::agent::wire::{Reply, Request, Spawn, UNTOLD};
 use crate::outcome::Ended;
 
 /// Names that are kept of a container.
-const MOST_NAMES: usize = 256;
+const MOST_NAMES: usize = 1024;
 /// Replies that concern no process go to this id.
 const AGENT: u32 = 0;
 

@@ -43,8 +43,8 @@ const PEERS: [&str; 26] = [
 /// Those that are no peer of a SERVER span: they name the server itself, by the host it was asked for,
 /// or its client, which is inside the test.
 fn is_own(span: &Span, key: &str) -> bool {
-    let of_connection = !key.starts_with("db.") && !key.starts_with("messaging.");
-    span.kind == SpanKind::Server && of_connection && !key.contains("bootstrap")
+    const OF_CONNECTION: [&str; 6] = ["http.", "net.", "network.", "peer.", "server.", "url."];
+    span.kind == SpanKind::Server && OF_CONNECTION.iter().any(|prefix| key.starts_with(prefix))
 }
 
 pub(super) fn judge(index: &Index<'_>, expected: &HermeticityExpectation, verdict: &mut Verdict) {
@@ -339,6 +339,7 @@ mod tests {
         assert!(peers_of("a 0..1 client server.address=shop.example.com"));
         assert!(peers_of("a 0..1 server.address=shop.example.com"));
         assert!(peers_of("a 0..1 server db.connection_string=postgres://evil.example.com/x"));
+        assert!(peers_of("a 0..1 server upstream_address=evil.example.com"));
     }
 
     #[test]

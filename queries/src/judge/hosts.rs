@@ -19,12 +19,14 @@ const WITHOUT_HOST: [&str; 12] = [
 ];
 
 /// Keys of a connection string whose value is a host.
-const KEYS: [&str; 10] = [
+const KEYS: [&str; 12] = [
     "addr",
     "address",
     "data source",
     "datasource",
     "host",
+    "host name",
+    "hostname",
     "hostaddr",
     "network address",
     "networkaddress",
@@ -35,6 +37,14 @@ const KEYS: [&str; 10] = [
 /// Every host that `value` names, in lower case.
 pub(super) fn hosts(value: &str) -> Vec<String> {
     let value = value.trim();
+    // `//host/path` is a URL without its scheme.
+    if let Some(rest) = value.strip_prefix("//") {
+        return of_url("", rest);
+    }
+    // `user:word@tcp(host:port)/name`
+    if let Some((_, rest)) = value.split_once("@tcp(") {
+        return list(rest.split(')').next().unwrap_or_default());
+    }
     // A path of a socket has no host.
     if value.is_empty() || value.starts_with(['/', '@', '\0']) {
         return Vec::new();
@@ -46,9 +56,17 @@ pub(super) fn hosts(value: &str) -> Vec<String> {
         // `jdbc:oracle:thin:@host:1521:name`
         return list(rest.trim_start_matches("//"));
     }
-    if value.contains('=') {
+    // `host:port,password=…`: hosts, with options behind them.
+    let items: Vec<&str> = value.split(',').collect();
+    let has_options = items[1..].iter().any(|item| item.contains('='));
+    if has_options && !items[0].contains(['=', ';', ' ']) {
+        let named: Vec<&str> = items.into_iter().filter(|item| !item.contains('=')).collect();
+        return list(&named.join(","));
+    }
+    if value.split('/').next().is_some_and(|first| first.contains('=')) {
         return of_pairs(value);
     }
+    let value = ["ipv4:", "ipv6:"].iter().find_map(|it| value.strip_prefix(it)).unwrap_or(value);
     let scheme = value.split(':').next().unwrap_or_default().to_lowercase();
     let is_scheme =
         value.contains(':') && (WITHOUT_HOST.contains(&scheme.as_str()) || scheme == "jdbc");
@@ -61,6 +79,8 @@ fn of_url(scheme: &str, rest: &str) -> Vec<String> {
     if WITHOUT_HOST.contains(&scheme.as_str()) {
         return Vec::new();
     }
+    // `dns:///host:port` names the host behind an empty authority.
+    let rest = if scheme == "dns" { rest.trim_start_matches('/') } else { rest };
     let end = rest.find(['/', '?', '#', ';']).unwrap_or(rest.len());
     let (authority, path) = rest.split_at(end);
     let mut hosts = list(authority.rsplit_once('@').map_or(authority, |(_, hosts)| hosts));
@@ -185,6 +205,14 @@ mod tests {
             ("file:///etc/passwd", &[]),
             ("urn:isbn:1", &[]),
             ("about:blank", &[]),
+            ("root:pw@tcp(evil.example.com:3306)/x?parseTime=true", &["evil.example.com"]),
+            ("root:pw@tcp(localhost:3306)/x", &["localhost"]),
+            ("evil.example.com:6379,password=x,ssl=True", &["evil.example.com"]),
+            ("Host Name=evil.example.com;Port=1", &["evil.example.com"]),
+            ("dns:///evil.example.com:443", &["evil.example.com"]),
+            ("ipv4:127.0.0.1:443", &["127.0.0.1"]),
+            ("evil.example.com/a?b=c", &["evil.example.com"]),
+            ("//evil.example.com/x", &["evil.example.com"]),
         ] {
             assert_eq!(hosts(value), expected, "{value}");
         }
