@@ -27,7 +27,7 @@ use crate::report::Locator;
 use crate::source::{SOURCE, Text};
 
 /// A file as it should be written: the root of `fmt`.
-pub static FORMATTED: Query<Formatted> = Query::new("formatted", 3, formatted).kept();
+pub static FORMATTED: Query<Formatted> = Query::new("formatted", 4, formatted).kept();
 
 /// See [`FORMATTED`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -230,3 +230,17 @@ fn a_value_that_is_no_number_is_the_same_as_itself() {
     );
     assert_ne!(super::meanings(tree("b = nan\n")), super::meanings(tree("b = inf\n")));
 }
+
+#[test]
+fn two_comments_are_never_one() {
+    check(
+        "a = [1 # x\n, # y\n2]\n",
+        expect![[r#"
+            a = [
+              1, # x
+              # y
+              2,
+            ]
+        "#]],
+    );
+}

@@ -88,11 +88,13 @@ impl Writer {
             above.into_iter().for_each(&mut add);
             let mut text = self.value(&item.value, own, own) + ",";
             let (same, below) = comments(item.after);
+            let is_commented = same.is_some();
             if let Some(same) = same {
                 text += &format!(" {same}");
             }
             pending = Some(text);
-            if !below.is_empty() {
+            // A comment behind the comma gets a line of its own.
+            if is_commented || !below.is_empty() {
                 flush(&mut pending, None, &mut add);
                 below.into_iter().for_each(&mut add);
             }
