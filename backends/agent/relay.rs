@@ -180,7 +180,8 @@ fn read_answer(stream: &mut TcpStream) -> Vec<u8> {
     answer
 }
 
-/// Whether an answer has as much as its head says; one that says nothing ends with its connection.
+/// Returns true when the whole answer has been read, by its `Content-Length` or its last chunk.
+/// Without either the answer ends when the server closes the connection.
 fn is_whole(answer: &[u8]) -> bool {
     let Some(end) = answer.windows(4).position(|four| four == b"\r\n\r\n") else { return false };
     let head = String::from_utf8_lossy(&answer[..end]).to_lowercase();

@@ -10,10 +10,10 @@ use std::thread;
 /// The first three parts of the addresses on which agents listen; the last one is the container's.
 pub(crate) const NETWORK: [u8; 3] = [127, 0, 53];
 const PORT: u16 = 53;
-/// Names of a container that are told, and what is told in place of more.
+/// The most names that one container reports, and what it reports in place of further ones.
 const MOST: usize = 256;
 const MORE: &str = "more than 256 names";
-/// What is told where nothing can be, so that nobody takes silence for proof.
+/// Reported when the resolver cannot listen, because an empty list would look like a proof.
 const DEAF: &str = "unknown names: port 53 of the container was taken";
 /// The loopback's address, backwards, as its name is asked for.
 const LOOPBACK: &str = "1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.ip6.arpa";
@@ -79,7 +79,7 @@ fn addresses(name: &str) -> Option<Vec<IpAddr>> {
     (!found.is_empty()).then_some(found)
 }
 
-/// Whether this asks for the name of a loopback address, or of one that `/etc/hosts` has.
+/// Returns true for a reverse look-up of a loopback address or of an address in `/etc/hosts`.
 fn is_reverse_of_own(name: &str) -> bool {
     let Some(parts) = name.strip_suffix(".in-addr.arpa") else {
         return name == LOOPBACK;
@@ -151,7 +151,7 @@ impl Question<'_> {
     }
 }
 
-/// A byte of a name as a letter; what is no letter of a host's name is shown as `?`.
+/// Converts a byte of a name to a lower-case letter; unprintable bytes and dots become `?`.
 fn printable(byte: u8) -> char {
     let letter = char::from(byte.to_ascii_lowercase());
     if letter.is_ascii_graphic() && letter != '.' { letter } else { '?' }

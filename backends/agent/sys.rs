@@ -207,7 +207,7 @@ pub(super) fn wait_for_any() -> bool {
     unsafe { waitid(P_ALL, 0, &mut info, WEXITED | WNOWAIT) == 0 }
 }
 
-/// Whether there is a child, running or not yet collected.
+/// Returns true while this process has a child that runs or has not been reaped.
 pub(super) fn has_children() -> bool {
     let mut info = SigInfo([0; 16]);
     // SAFETY: `info` is as large as the `siginfo_t` the kernel fills in.

@@ -92,20 +92,18 @@ impl Link {
         self.ask(&Request::Kill { id: process }).await
     }
 
-    /// Whether a port of the cell's loopback answers; with a path, with which HTTP status: the
-    /// `wanted` one, if it does on one of the loopback's two addresses.
+    /// Tries a port on both loopback addresses of the cell. With a path, sends a GET and returns the
+    /// HTTP status: the `wanted` one if either address answers with it.
     pub(crate) async fn connect(
         &self,
         port: u16,
         get: &str,
         wanted: u16,
     ) -> Result<Option<u16>, Lost> {
-        let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let mut replies = self.expect(id);
-        self.ask(&Request::Connect { id, port, get: get.to_owned(), wanted }).await?;
-        match replies.recv().await {
-            Some(Reply::Connected { status: 0, .. }) => Ok(None),
-            Some(Reply::Connected { status, .. }) => Ok(Some(status)),
+        let get = get.to_owned();
+        match self.answer_to(|id| Request::Connect { id, port, get, wanted }).await? {
+            Reply::Connected { status: 0, .. } => Ok(None),
+            Reply::Connected { status, .. } => Ok(Some(status)),
             _ => Err(Lost),
         }
     }
@@ -125,24 +123,18 @@ impl Link {
         self.ask(&Request::Dial { port, number }).await
     }
 
-    /// Whether any process runs in the container, besides the agent.
+    /// Returns true while a process other than the agent runs in the container.
     pub(crate) async fn has_processes(&self) -> Result<bool, Lost> {
-        let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let mut replies = self.expect(id);
-        self.ask(&Request::HasProcesses { id }).await?;
-        match replies.recv().await {
-            Some(Reply::Connected { status, .. }) => Ok(status != 0),
+        match self.answer_to(|id| Request::HasProcesses { id }).await? {
+            Reply::Connected { status, .. } => Ok(status != 0),
             _ => Err(Lost),
         }
     }
 
     /// The ports on which something listens in the container's network.
     pub(crate) async fn listening(&self) -> Result<Vec<u16>, Lost> {
-        let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let mut replies = self.expect(id);
-        self.ask(&Request::Listening { id }).await?;
-        match replies.recv().await {
-            Some(Reply::Listening { ports, .. }) => Ok(ports),
+        match self.answer_to(|id| Request::Listening { id }).await? {
+            Reply::Listening { ports, .. } => Ok(ports),
             _ => Err(Lost),
         }
     }
@@ -158,6 +150,14 @@ impl Link {
             }
             _ => Err(Lost),
         }
+    }
+
+    /// Sends a request with a fresh id and waits for its one reply.
+    async fn answer_to(&self, request: impl FnOnce(u32) -> Request) -> Result<Reply, Lost> {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let mut replies = self.expect(id);
+        self.ask(&request(id)).await?;
+        replies.recv().await.ok_or(Lost)
     }
 
     async fn ask(&self, request: &Request) -> Result<(), Lost> {

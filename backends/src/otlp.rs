@@ -63,7 +63,7 @@ pub(crate) struct Received {
     pub(crate) signals: Signals,
     /// Requests and spans that were sent and are not in `spans`, a sentence each.
     pub(crate) incomplete: Vec<String>,
-    /// What the spans lack although they were taken, or what makes them doubtful, a sentence each.
+    /// One sentence for each value that was lost from an accepted span, or for each doubt about one.
     pub(crate) losses: Vec<String>,
 }
 
@@ -131,7 +131,7 @@ impl Inbox {
         self.0.tell(&sentence);
     }
 
-    /// Whether no request for spans is under way, and none has ended within `moment`.
+    /// Returns true when no export of spans is in flight and the last one ended `moment` ago or earlier.
     pub(crate) fn is_quiet(&self, moment: Duration) -> bool {
         self.0.is_quiet(moment)
     }
@@ -141,7 +141,7 @@ impl Inbox {
         self.0.names()
     }
 
-    /// Resolves when so many spans of this name have arrived.
+    /// Resolves when `count` spans of this name have arrived.
     pub(crate) async fn heard_of(&self, name: &str, count: u64) {
         self.0.heard_of(name, count).await;
     }

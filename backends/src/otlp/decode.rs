@@ -38,7 +38,7 @@ pub(super) struct Read {
     pub(super) lost: Notes,
 }
 
-/// Of what a request has more than is taken.
+/// A limit that a request exceeds.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 pub(super) enum Limit {
     #[error("an OTLP request held more than {MAX_SPANS} spans")]

@@ -222,7 +222,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// What `parse` makes of a number or a text; `None` when it is absent or lost.
+    /// Parses a number or a string with `parse`. Returns `None` when the value is absent or was lost.
     fn scalar<T>(
         &mut self,
         what: &str,
@@ -284,7 +284,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// What was sent, for a note.
+/// The value as the sender wrote it, shown in a note.
 fn seen(token: &Token<'_>) -> Cow<'static, str> {
     match token {
         Token::Null => "null".into(),

@@ -1,4 +1,4 @@
-//! Sentences about what was lost: each once, and only so many.
+//! Notes about lost data: each sentence once, up to a limit.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ const MAX_NOTES: usize = 10;
 /// Characters of a sentence, which may quote what was sent.
 const MAX_NOTE: usize = 400;
 
-/// What was lost, a sentence each.
+/// One sentence for each loss.
 #[derive(Debug, Default)]
 pub(super) struct Notes {
     sentences: Vec<String>,

@@ -81,7 +81,7 @@ impl Message {
 }
 
 impl Message {
-    /// What the text in `field` of this message is called.
+    /// The name, for a note, of the string in `field` of this message.
     fn text(self, field: usize) -> Option<&'static str> {
         use Message::*;
         Some(match (self, field) {

@@ -23,7 +23,7 @@ pub(super) struct Repeats {
 
 type Key = [u64; 3];
 
-/// What is known of a span's id.
+/// How a span compares to the spans that already have its id.
 pub(super) enum Met<'a> {
     /// Nothing: no span has it.
     New,

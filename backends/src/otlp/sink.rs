@@ -72,7 +72,7 @@ impl Sink {
         Export { sink: self, ended: false }
     }
 
-    /// Whether no export is under way, and none has ended within `moment`.
+    /// Returns true when no export is in flight and the last one ended `moment` ago or earlier.
     pub(super) fn is_quiet(&self, moment: Duration) -> bool {
         let last = *self.last.lock().expect("no holder panics");
         self.under_way.load(Ordering::SeqCst) == 0 && last.is_none_or(|at| at.elapsed() >= moment)
@@ -108,7 +108,7 @@ impl Sink {
         }
     }
 
-    /// Resolves when so many spans of this name have arrived.
+    /// Resolves when `count` spans of this name have arrived.
     pub(super) async fn heard_of(&self, name: &str, count: u64) {
         let (mut seen, mut found) = (0, 0);
         loop {
@@ -190,7 +190,7 @@ impl Held {
             return;
         };
         if ids.is_of_probe() {
-            return; // it answered the agent, and is no span of the test
+            return; // a readiness probe of the agent caused this span
         }
         for unknown in span::unknown_words(&span) {
             self.lost_parts.add(&unknown);

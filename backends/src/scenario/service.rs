@@ -151,6 +151,7 @@ impl Service {
             Readiness::Exec { argv, interval, limit } => {
                 return self.until_succeeded(argv, *interval, *limit).await;
             }
+            // The test file asks for this pause: `wait_for = { seconds = … }`.
             Readiness::After(pause) => tokio::time::sleep_until(began + *pause).await,
         }
         Ok(Ok(()))

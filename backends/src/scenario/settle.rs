@@ -47,6 +47,7 @@ pub(super) async fn settle(inbox: &Inbox, least: Duration, deadline: Instant) ->
         if now >= until {
             return if enough { Settled::Busy } else { Settled::Loaded };
         }
+        // Nothing announces that a batch processor has no more spans, so the run looks again.
         tokio::time::sleep(TICK).await;
         had += now.elapsed().min(TICK).mul_f64(share());
     }

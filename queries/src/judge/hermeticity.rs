@@ -65,8 +65,7 @@ fn peers(
     expected: &HermeticityExpectation,
     verdict: &mut Verdict,
 ) {
-    let allowed: Vec<Pattern<'_>> =
-        expected.allowed_hosts.iter().map(|host| Pattern::new(host)).collect();
+    let allowed = allowed_hosts(expected);
     let is_inside = |host: &String| {
         let address = address(host);
         expected.services.contains(host)
@@ -103,10 +102,13 @@ fn texts(value: &Value) -> Vec<&str> {
     }
 }
 
+fn allowed_hosts(expected: &HermeticityExpectation) -> Vec<Pattern<'_>> {
+    expected.allowed_hosts.iter().map(|host| Pattern::new(host)).collect()
+}
+
 /// Names that were looked up and addresses that were tried; this needs no spans.
 fn contacts(index: &Index<'_>, expected: &HermeticityExpectation, verdict: &mut Verdict) {
-    let allowed: Vec<Pattern<'_>> =
-        expected.allowed_hosts.iter().map(|host| Pattern::new(host)).collect();
+    let allowed = allowed_hosts(expected);
     let mut outside = BTreeMap::new();
     for contact in index.outside {
         if !allowed.iter().any(|pattern| pattern.matches(&contact.host)) {

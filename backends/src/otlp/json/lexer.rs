@@ -34,7 +34,7 @@ pub(super) struct Lexer<'a> {
     body: &'a [u8],
     at: usize,
     depth: usize,
-    /// Whether an object or list has just begun.
+    /// True directly after the start of an object or a list.
     fresh: bool,
     /// Objects and lists so far.
     pub(super) parts: usize,
@@ -79,7 +79,7 @@ impl<'a> Lexer<'a> {
         Ok(Some(key))
     }
 
-    /// Whether the list that was opened last has another item, which must then be read.
+    /// Returns true if the innermost open list has another item. The caller must then read that item.
     pub(super) fn item(&mut self) -> Result<bool, Malformed> {
         self.more(b']', "expected `,` or `]`")
     }
@@ -131,7 +131,7 @@ impl<'a> Lexer<'a> {
         Ok(token)
     }
 
-    /// Whether more follows before `close`, which ends it.
+    /// Returns true if another entry follows, false after it has read `close`.
     fn more(&mut self, close: u8, expected: &str) -> Result<bool, Malformed> {
         self.skip_space();
         let fresh = std::mem::take(&mut self.fresh);

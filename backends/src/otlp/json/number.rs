@@ -3,7 +3,7 @@
 /// Digits of the largest number with a meaning; more cannot fit into 64 bits.
 const MAX_DIGITS: usize = 30;
 
-/// Whether a text is a number as JSON writes them.
+/// Returns true for a number in JSON's syntax.
 pub(super) fn is_number(text: &str) -> bool {
     parts(text).is_some()
 }
